@@ -1,0 +1,266 @@
+"""What the terms need of one run of guide and model: the latent variables of a batch, read off the two traces."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyro.distributions as dist
+import torch
+from pyro.poutine import Trace
+from pyro.poutine.util import site_is_subsample
+from torch import Tensor
+from torch.distributions import Distribution, Normal, OneHotCategorical, RelaxedOneHotCategorical
+
+from pyro_hfvae.blocks import Blocks, Layout, resolve_blocks
+from pyro_hfvae.distributions import log_mass
+
+__all__ = [
+    "Discrete",
+    "Gaussian",
+    "Latents",
+    "blocks_of",
+    "common_scale",
+    "concatenate",
+    "latent_shape",
+    "read_log_likelihood",
+    "read_log_priors",
+    "read_posteriors",
+]
+
+Site = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Gaussian:
+    """q(z|x) of a site of V normal variables, independent given the datum."""
+
+    value: Tensor  # [S, B, V]
+    loc: Tensor  # [S, B, V]
+    scale: Tensor  # [S, B, V]
+
+
+@dataclass(frozen=True)
+class Discrete:
+    """q(y|x) of a site of V categoricals with K categories; what was sampled of it only matters to the decoder."""
+
+    log_mass: Tensor  # [S, B, V, K]
+
+
+Latents = Mapping[str, Gaussian | Discrete]
+"""Site name to its variables."""
+
+
+def blocks_of(latents: Latents, layout: Layout | None) -> Blocks:
+    """The blocks that a layout makes of the latents; each site by default."""
+    sizes = {
+        name: (site.log_mass if isinstance(site, Discrete) else site.value).shape[2] for name, site in latents.items()
+    }
+    return resolve_blocks(layout, sizes)
+
+
+def latent_shape(latents: Latents) -> torch.Size:
+    """S, B of the latents."""
+    site = next(iter(latents.values()))
+    return (site.log_mass if isinstance(site, Discrete) else site.value).shape[:2]
+
+
+def concatenate(parts: Sequence[Latents]) -> Latents:
+    """Joins the latents of several batches, in order, along B."""
+
+    def join(sites: Sequence[Gaussian | Discrete]) -> Gaussian | Discrete:
+        tensors = {name: torch.cat([vars(site)[name] for site in sites], 1) for name in vars(sites[0])}
+        return type(sites[0])(**tensors)
+
+    return {name: join([part[name] for part in parts]) for name in parts[0]}
+
+
+def read_posteriors(guide_trace: Trace) -> Latents:
+    """Reads the latent sites off a trace of the guide.
+
+    Raises:
+        ValueError: no latent site, or batch shapes that are not [B] ([S, B] with vectorised particles).
+        NotImplementedError: an observed site, or a distribution whose marginals are not known here.
+    """
+    sites = _latent_sites(guide_trace)
+    for name, _ in _observed_sites(guide_trace):
+        raise NotImplementedError(f"the guide observes site '{name}'; observed guide sites are not supported")
+    if not sites:
+        raise ValueError("the guide samples no latent site")
+    shape = _batch_shape(sites)
+    return {name: _read_posterior(name, site, shape) for name, site in sites.items()}
+
+
+def read_log_priors(model_trace: Trace, guide_trace: Trace, latents: Latents) -> Mapping[str, Tensor]:
+    """log p of every latent site: at the sample, [S, B, V]; of a discrete site, of each category, [S, B, V, K].
+
+    Args:
+        model_trace: the model replayed against the guide.
+        guide_trace: the guide's trace.
+        latents: what :func:`read_posteriors` read of it.
+
+    Raises:
+        ValueError: sites that model and guide do not share, or whose event shapes differ; names the site.
+        NotImplementedError: a prior that is not independent in its variables; names the site.
+    """
+    sites = _latent_sites(model_trace)
+    for name in latents:
+        if name not in sites:
+            raise ValueError(f"the guide samples site '{name}', which the model lacks; its latents: {_list(sites)}")
+    for name in sites:
+        if name not in latents:
+            raise ValueError(f"the guide lacks the model's latent site '{name}'; it samples: {_list(latents)}")
+    return {
+        name: _read_log_prior(name, dict(guide_trace.nodes[name]), sites[name]["fn"], site)
+        for name, site in latents.items()
+    }
+
+
+def read_log_likelihood(model_trace: Trace, shape: torch.Size) -> Tensor:
+    """Σ log p(x|z) over the observed sites, unscaled, for each particle and datum, [S, B].
+
+    Args:
+        model_trace: the model's trace.
+        shape: S, B.
+
+    Raises:
+        ValueError: no observed site, or one with more batch dimensions than the data.
+    """
+    sites = _observed_sites(model_trace)
+    if not sites:
+        raise ValueError("the model observes nothing: give one of its sample sites obs=…")
+    total = torch.zeros(shape, device=sites[0][1]["value"].device)
+    for name, site in sites:
+        log_prob = site["fn"].log_prob(site["value"])
+        if not _broadcasts(log_prob.shape, shape):
+            raise ValueError(
+                f"the observed site '{name}' has log-probabilities of shape {tuple(log_prob.shape)}, which is not one "
+                f"for each of the {shape[-1]} data; declare its other dimensions with .to_event(n)"
+            )
+        total = total + log_prob
+    return total
+
+
+def common_scale(model_trace: Trace, guide_trace: Trace) -> float | Tensor:
+    """The scale that plates or ``poutine.scale`` put on every site.
+
+    Raises:
+        NotImplementedError: sites are scaled differently, or masked; names the site.
+    """
+    sites = [*_latent_sites(guide_trace).items(), *_latent_sites(model_trace).items(), *_observed_sites(model_trace)]
+    first, scale = sites[0][0], sites[0][1]["scale"]
+    for name, site in sites:
+        if site["mask"] is not None:
+            raise NotImplementedError(f"site '{name}' is masked; masks are not supported")
+        if site["scale"] is not scale and not bool((torch.as_tensor(site["scale"]) == torch.as_tensor(scale)).all()):
+            raise NotImplementedError(
+                f"site '{name}' and site '{first}' are scaled differently; all sites must have the same scale: "
+                "weight the terms instead"
+            )
+    return scale  # type: ignore[no-any-return]
+
+
+def _latent_sites(trace: Trace) -> dict[str, Site]:
+    return {name: site for name, site in _sample_sites(trace) if not site["is_observed"]}
+
+
+def _observed_sites(trace: Trace) -> list[tuple[str, Site]]:
+    return [(name, site) for name, site in _sample_sites(trace) if site["is_observed"]]
+
+
+def _sample_sites(trace: Trace) -> list[tuple[str, Site]]:
+    return [
+        (name, dict(site))
+        for name, site in trace.nodes.items()
+        if site["type"] == "sample" and not site_is_subsample(site) and not (site["infer"] or {}).get("_deterministic")
+    ]
+
+
+def _batch_shape(sites: Mapping[str, Site]) -> torch.Size:
+    """[S, B] of all guide sites."""
+    first, expected = "", None
+    for name, site in sites.items():
+        shape = site["fn"].batch_shape
+        if not 1 <= len(shape) <= 2:
+            raise ValueError(
+                f"site '{name}' has the batch shape {tuple(shape)} in the guide; it must be (B,), one entry for each "
+                "datum: declare inner dimensions with .to_event(n), and sample the site for each datum"
+            )
+        if expected is None:
+            first, expected = name, shape
+        if shape != expected:
+            raise ValueError(f"site '{name}' has the batch shape {tuple(shape)}, but site '{first}' {tuple(expected)}")
+    assert expected is not None
+    vectorized = any(frame.name == "num_particles_vectorized" for frame in sites[first]["cond_indep_stack"])
+    if len(expected) == 2 and not vectorized:
+        raise ValueError(
+            f"site '{first}' has the batch shape {tuple(expected)} in the guide; it must be (B,), one entry for each "
+            "datum: declare inner dimensions with .to_event(n)"
+        )
+    if len(expected) == 1 and vectorized:
+        raise ValueError(f"site '{first}' is in no plate over the data, which vectorize_particles needs")
+    return torch.Size([1, *expected]) if len(expected) == 1 else expected
+
+
+def _read_posterior(name: str, site: Site, shape: torch.Size) -> Gaussian | Discrete:
+    fn, event = site["fn"], site["fn"].event_shape
+    base = _unwrap(fn)
+    if isinstance(base, RelaxedOneHotCategorical):
+        return Discrete(log_mass(base).expand(*shape, *event).reshape(*shape, -1, event[-1]))
+    if isinstance(base, Normal):
+        return Gaussian(*(_variables(tensor, shape, event) for tensor in (site["value"], base.loc, base.scale)))
+    raise NotImplementedError(
+        f"site '{name}' is {_describe(fn)} in the guide; its inference marginal is not known: "
+        "use Normal or Concrete (RelaxedOneHotCategorical), with .to_event(n) for more than one variable"
+    )
+
+
+def _read_log_prior(name: str, guide_site: Site, prior: Distribution, site: Gaussian | Discrete) -> Tensor:
+    event = guide_site["fn"].event_shape
+    if prior.event_shape != event:
+        raise ValueError(
+            f"site '{name}' has the event shape {tuple(event)} in the guide but {tuple(prior.event_shape)} in the model"
+        )
+    base, shape = _unwrap(prior), latent_shape({name: site})
+    if isinstance(site, Discrete):
+        if not isinstance(base, RelaxedOneHotCategorical | OneHotCategorical):
+            raise NotImplementedError(
+                f"site '{name}' is discrete in the guide but {_describe(prior)} in the model; "
+                "its prior must be Concrete, RelaxedOneHotCategorical or OneHotCategorical"
+            )
+        return log_mass(base).expand(*shape, *event).reshape(*shape, -1, event[-1])
+    if base.event_shape or isinstance(base, dist.MaskedDistribution):
+        raise NotImplementedError(
+            f"site '{name}' is {_describe(prior)} in the model; its prior must be independent in its variables: "
+            "a univariate distribution with .to_event(n)"
+        )
+    return _variables(base.log_prob(guide_site["value"]), shape, event)
+
+
+def _unwrap(fn: Distribution) -> Distribution:
+    while isinstance(fn, torch.distributions.Independent):
+        fn = fn.base_dist
+    return fn
+
+
+def _describe(fn: Distribution) -> str:
+    base = _unwrap(fn)
+    if isinstance(base, dist.MaskedDistribution):
+        return f"a masked {type(_unwrap(base.base_dist)).__name__}"
+    return type(base).__name__
+
+
+def _variables(tensor: Tensor, shape: torch.Size, event: torch.Size) -> Tensor:
+    """A tensor of any broadcastable shape as [S, B, V], in float32 at least: densities in bf16 are off by nats."""
+    wide = tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+    return wide.expand(*shape, *event).reshape(*shape, -1)
+
+
+def _list(names: Iterable[str]) -> str:
+    return ", ".join(f"'{name}'" for name in names) or "none"
+
+
+def _broadcasts(shape: torch.Size, to: torch.Size) -> bool:
+    try:
+        return bool(torch.broadcast_shapes(shape, to) == to)
+    except RuntimeError:
+        return False

@@ -1,0 +1,143 @@
+"""The inference marginal against a direct sum, term by term, in float64."""
+
+import itertools
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pyro_hfvae.infer import marginals
+from pyro_hfvae.infer.marginals import Group, Posteriors, expected_log_marginals, log_weights
+
+
+def make(particles, batch, normal, categories, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(*shape):
+        return torch.randn(*shape, generator=generator, dtype=torch.float64).requires_grad_()
+
+    return Posteriors(
+        value=draw(particles, batch, normal),
+        loc=draw(particles, batch, normal),
+        scale=(draw(particles, batch, normal).detach().abs() + 0.1).requires_grad_(),
+        log_mass=tuple(draw(particles, batch, k).detach().log_softmax(-1).requires_grad_() for k in categories),
+    )
+
+
+def by_hand(posteriors, group, data_size):
+    """E[log q̂(z_G)], with a Python loop for each sum: no logsumexp, no broadcasting."""
+    particles, batch = posteriors.value.shape[:2]
+    rows = []
+    for s in range(particles):
+        row = []
+        for b in range(batch):
+            expected = torch.zeros((), dtype=torch.float64)
+            for choice in itertools.product(*(range(posteriors.log_mass[v].shape[-1]) for v in group.discrete)):
+                own, mixture = torch.ones((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
+                for v, k in zip(group.discrete, choice, strict=True):
+                    own = own * posteriors.log_mass[v][s, b, k].exp()
+                for other in range(batch):
+                    if batch == 1:
+                        weight = 1.0
+                    elif other == b:
+                        weight = 1 / data_size
+                    else:
+                        weight = (data_size - 1) / (data_size * (batch - 1))
+                    density = torch.ones((), dtype=torch.float64)
+                    for d in group.normal:
+                        scale = posteriors.scale[s, other, d]
+                        deviation = (posteriors.value[s, b, d] - posteriors.loc[s, other, d]) / scale
+                        density = density * torch.exp(-(deviation**2) / 2) / (scale * math.sqrt(2 * math.pi))
+                    for v, k in zip(group.discrete, choice, strict=True):
+                        density = density * posteriors.log_mass[v][s, other, k].exp()
+                    mixture = mixture + weight * density
+                expected = expected + own * mixture.log()
+            row.append(expected)
+        rows.append(torch.stack(row))
+    return torch.stack(rows)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    particles=st.integers(1, 2),
+    batch=st.integers(1, 5),
+    normal=st.integers(0, 3),
+    categories=st.lists(st.integers(1, 3), max_size=2),
+    surplus=st.integers(0, 20),
+    chunk=st.sampled_from([1, 20, 2**22]),
+    data=st.data(),
+)
+def test_value_and_gradient_against_direct_sums(particles, batch, normal, categories, surplus, chunk, data):
+    posteriors = make(particles, batch, normal, categories)
+    group = Group(
+        tuple(data.draw(st.lists(st.integers(0, normal - 1), unique=True))) if normal else (),
+        tuple(range(len(categories)))[: data.draw(st.integers(0, len(categories)))],
+    )
+    data_size = 1 if batch == 1 else batch + surplus
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(marginals, "CHUNK_ELEMENTS", chunk)
+        (found,) = expected_log_marginals(posteriors, [group], data_size)
+    expected = by_hand(posteriors, group, data_size)
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+    inputs = [posteriors.value, posteriors.loc, posteriors.scale, *posteriors.log_mass]
+    weights = torch.linspace(0.5, 2.0, found.numel(), dtype=torch.float64).view(found.shape)
+    if not (group.normal or group.discrete):
+        return  # a constant has no gradient
+    kwargs = {"allow_unused": True, "materialize_grads": True}
+    ours = torch.autograd.grad((weights * found).sum(), inputs, **kwargs)
+    theirs = torch.autograd.grad((weights * expected).sum(), inputs, **kwargs)
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-7, atol=1e-8)
+
+
+def test_several_groups_at_once_are_those_one_by_one():
+    posteriors = make(1, 6, 4, [3, 2])
+    groups = [Group((0, 1, 2, 3), (0, 1)), Group((0, 2)), Group((1, 3), (1,)), Group((), (0,)), Group((3,))]
+    together = expected_log_marginals(posteriors, groups, 50)
+    for group, found in zip(groups, together, strict=True):
+        torch.testing.assert_close(found, expected_log_marginals(posteriors, [group], 50)[0])
+
+
+def test_own_weight_is_on_the_diagonal_and_not_in_column_0():
+    """Regression: three popular repositories put 1/N into column 0, which makes it a plain batch mean."""
+    weights = log_weights(4, 100).exp()
+    torch.testing.assert_close(weights.diagonal(), torch.full((4,), 1 / 100))
+    torch.testing.assert_close(weights[1:, 0], torch.full((3,), 99 / 300))
+
+
+@given(batch=st.integers(2, 40), surplus=st.integers(0, 10**6))
+def test_weights_sum_to_one_for_every_batch_size(batch, surplus):
+    torch.testing.assert_close(log_weights(batch, batch + surplus).exp().sum(1), torch.ones(batch))
+
+
+def test_weights_of_some_samples_are_rows_of_all():
+    torch.testing.assert_close(log_weights(7, 30, range(2, 5)), log_weights(7, 30)[2:5])
+
+
+def test_a_batch_of_all_data_is_the_exact_mixture():
+    torch.testing.assert_close(log_weights(8, 8).exp(), torch.full((8, 8), 1 / 8))
+
+
+def test_batches_without_a_marginal_are_refused():
+    with pytest.raises(ValueError, match="a batch of 9 data is larger than data_size=8"):
+        log_weights(9, 8)
+    with pytest.raises(ValueError, match="a batch of one datum cannot estimate .* data_size=8 data; give two or more"):
+        log_weights(1, 8)
+
+
+def test_too_many_combinations_are_refused():
+    posteriors = make(1, 2, 1, [20, 20, 20])
+    with pytest.raises(ValueError, match="the 3 discrete variables .* more than 4,096 combinations"):
+        expected_log_marginals(posteriors, [Group((0,), (0, 1, 2))], 10)
+
+
+def test_far_apart_posteriors_stay_finite():
+    posteriors = Posteriors(
+        torch.tensor([[[0.0], [1e4]]]), torch.tensor([[[0.0], [1e4]]]), torch.full((1, 2, 1), 1e-3), ()
+    )
+    (found,) = expected_log_marginals(posteriors, [Group((0,))], 2)
+    # Each sample is at the mean of its own posterior and infinitely far from the other: log(1/2) + log N(0; 0, 1e-3).
+    expected = -math.log(2) + math.log(1e3) - 0.5 * math.log(2 * math.pi)
+    torch.testing.assert_close(found, torch.full((1, 2), expected))

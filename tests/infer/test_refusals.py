@@ -1,0 +1,199 @@
+"""What HierarchicalELBO cannot split is refused, by the name of the site."""
+
+import re
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+
+from pyro_hfvae import Concrete, HierarchicalELBO, NonFiniteError
+
+X = torch.zeros(6, 3)
+
+
+def normal(size=2, loc=0.0):
+    return dist.Normal(torch.full((6, size), loc), 1.0).to_event(1)
+
+
+def program(**sites):
+    """A guide of the given sites; a model too if one of them is 'x', which is observed."""
+
+    def run(x):
+        for name, fn in sites.items():
+            pyro.sample(name, fn, obs=x if name == "x" else None)
+
+    return run
+
+
+LIKELIHOOD = dist.Normal(torch.zeros(6, 3), 1.0).to_event(1)
+
+
+@pytest.mark.parametrize(
+    ("model", "guide", "error", "message"),
+    [
+        (
+            program(z=normal(), x=LIKELIHOOD),
+            program(z=normal(), style=normal()),
+            ValueError,
+            "the guide samples site 'style', which the model lacks; its latents: 'z'",
+        ),
+        (
+            program(z=normal(), style=normal(), x=LIKELIHOOD),
+            program(z=normal()),
+            ValueError,
+            "the guide lacks the model's latent site 'style'; it samples: 'z'",
+        ),
+        (program(z=normal()), program(z=normal()), ValueError, "the model observes nothing"),
+        (program(x=LIKELIHOOD), program(), ValueError, "the guide samples no latent site"),
+        (
+            program(z=normal(3), x=LIKELIHOOD),
+            program(z=normal(2)),
+            ValueError,
+            "site 'z' has the event shape (2,) in the guide but (3,) in the model",
+        ),
+        (
+            program(z=dist.Normal(torch.zeros(6, 2), 1.0), x=LIKELIHOOD),
+            program(z=dist.Normal(torch.zeros(6, 2), 1.0)),
+            ValueError,
+            "site 'z' has the batch shape (6, 2) in the guide; it must be (B,), one entry for each datum",
+        ),
+        (
+            program(z=dist.Normal(torch.zeros(2), 1.0).to_event(1), x=LIKELIHOOD),
+            program(z=dist.Normal(torch.zeros(2), 1.0).to_event(1)),
+            ValueError,
+            "site 'z' has the batch shape () in the guide",
+        ),
+        (
+            program(z=normal(), x=dist.Normal(torch.zeros(6, 3), 1.0)),
+            program(z=normal()),
+            ValueError,
+            "the observed site 'x' has log-probabilities of shape (6, 3), which is not one for each of the 6 data",
+        ),
+        (
+            program(z=normal(), x=LIKELIHOOD),
+            program(z=dist.Laplace(torch.zeros(6, 2), 1.0).to_event(1)),
+            NotImplementedError,
+            "site 'z' is Laplace in the guide; its inference marginal is not known",
+        ),
+        (
+            program(z=normal(), x=LIKELIHOOD),
+            program(z=dist.MultivariateNormal(torch.zeros(6, 2), torch.eye(2))),
+            NotImplementedError,
+            "site 'z' is MultivariateNormal in the guide",
+        ),
+        (
+            program(z=dist.MultivariateNormal(torch.zeros(6, 2), torch.eye(2)), x=LIKELIHOOD),
+            program(z=normal()),
+            NotImplementedError,
+            "site 'z' is MultivariateNormal in the model; its prior must be independent in its variables",
+        ),
+        (
+            program(z=normal(), x=LIKELIHOOD),
+            program(z=normal().mask(False)),
+            NotImplementedError,
+            "site 'z' is a masked Normal in the guide",
+        ),
+        (
+            program(y=dist.Dirichlet(torch.ones(6, 3)), x=LIKELIHOOD),
+            program(y=Concrete(logits=torch.zeros(6, 3))),
+            NotImplementedError,
+            "site 'y' is discrete in the guide but Dirichlet in the model",
+        ),
+        (
+            pyro.poutine.mask(program(z=normal(), x=LIKELIHOOD), mask=torch.ones(6, dtype=torch.bool)),
+            program(z=normal()),
+            NotImplementedError,
+            "site 'z' is masked; masks are not supported",
+        ),
+        (
+            pyro.poutine.scale(program(z=normal(), x=LIKELIHOOD), scale=0.5),
+            program(z=normal()),
+            NotImplementedError,
+            "site 'z' and site 'z' are scaled differently",
+        ),
+        (
+            program(z=normal(), x=LIKELIHOOD),
+            program(z=normal(), x=LIKELIHOOD),
+            NotImplementedError,
+            "the guide observes site 'x'",
+        ),
+    ],
+)
+def test_refused_by_name(model, guide, error, message):
+    with pytest.raises(error, match="^" + re.escape(message)):
+        HierarchicalELBO(100).terms(model, guide, X)
+
+
+def test_guide_whose_block_depends_on_another_block():
+    """Regression: q(z^b|x^b', y^b') is the marginal of nothing, so it is not computed."""
+
+    def guide(x):
+        y = pyro.sample("y", Concrete(logits=torch.zeros(6, 3)))
+        pyro.sample("z", dist.Normal(y[:, :2], 1.0).to_event(1))
+
+    model = program(y=Concrete(logits=torch.zeros(3)), z=normal(), x=LIKELIHOOD)
+    with pytest.raises(NotImplementedError, match="site 'z' of the guide depends on the sample of site 'y'"):
+        HierarchicalELBO(100).terms(model, guide, X)
+
+
+def test_prior_whose_block_depends_on_another_block():
+    def model(x):
+        y = pyro.sample("y", Concrete(logits=torch.zeros(3)))
+        pyro.sample("z", dist.Normal(y[:, :2], 1.0).to_event(1))
+        pyro.sample("x", LIKELIHOOD, obs=x)
+
+    guide = program(y=Concrete(logits=torch.zeros(6, 3)), z=normal())
+    with pytest.raises(NotImplementedError, match="the prior of site 'z' depends on site 'y'"):
+        HierarchicalELBO(100).terms(model, guide, X)
+
+
+def test_the_check_draws_nothing_from_the_random_stream():
+    model, guide = program(z=normal(), x=LIKELIHOOD), program(z=normal())
+    elbo, values = HierarchicalELBO(100), []
+    for _ in range(2):  # the first call checks, the second does not
+        torch.manual_seed(0)
+        values.append(elbo.terms(model, guide, X).elbo)
+    assert values[0] == values[1]
+
+
+def test_the_check_leaves_running_statistics_alone():
+    norm = torch.nn.BatchNorm1d(3)
+
+    class Guide(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.norm = norm
+
+        def forward(self, x):
+            pyro.sample("z", dist.Normal(self.norm(x)[:, :2], 1.0).to_event(1))
+
+    HierarchicalELBO(100).terms(program(z=normal(), x=LIKELIHOOD), Guide(), X)
+    assert norm.num_batches_tracked == 1
+
+
+@pytest.mark.parametrize(
+    ("prior", "posterior", "likelihood", "message"),
+    [
+        (0.0, float("nan"), 0.0, "site 'z' of the guide has a loc that is not finite (12 of 12 numbers)"),
+        (float("inf"), 0.0, 0.0, "site 'z' of the model has a loc that is not finite (12 of 12 numbers)"),
+        (0.0, 0.0, float("nan"), "site 'x' of the model has a loc that is not finite (18 of 18 numbers)"),
+    ],
+)
+def test_not_finite_names_the_site(prior, posterior, likelihood, message):
+    with pyro.validation_enabled(False):
+        model, guide = program(z=normal(loc=prior), x=normal(3, likelihood)), program(z=normal(loc=posterior))
+        with pytest.raises(NonFiniteError, match="^" + re.escape(message)):
+            HierarchicalELBO(100).terms(model, guide, X)
+
+
+def test_batch_larger_than_data_and_batch_of_one():
+    model, guide = program(z=normal(), x=LIKELIHOOD), program(z=normal())
+    with pytest.raises(ValueError, match="a batch of 6 data is larger than data_size=5"):
+        HierarchicalELBO(5).terms(model, guide, X)
+
+
+def test_layout_errors_reach_the_user():
+    model, guide = program(z=normal(), x=LIKELIHOOD), program(z=normal())
+    with pytest.raises(ValueError, match="variable 1 of site 'z' is in block 'a' and again in block 'b'"):
+        HierarchicalELBO(100, blocks={"a": ["z"], "b": ["z[1]"]}).terms(model, guide, X)
