@@ -1,0 +1,58 @@
+"""The factorised guide of images: one encoder, one head for each block."""
+
+from collections.abc import Callable, Mapping
+from typing import cast
+
+import pyro
+import pyro.distributions as dist
+import torch
+from pyro.nn import PyroModule
+from torch import Tensor, nn
+from torch.nn.functional import softplus
+
+from pyro_hfvae.distributions import DEFAULT_TEMPERATURE, Concrete
+from pyro_hfvae.guides.networks import ConvEncoder, Encoder
+
+__all__ = ["ImageGuide"]
+
+SMALLEST_SCALE = 1e-4
+"""A posterior scale that underflows to 0 would make its densities infinite."""
+
+
+class ImageGuide(PyroModule):
+    r"""Blocks that are independent given the image.
+
+    .. math:: q(z, y | x) = \prod_d N(z_d; \mu_d(x), \sigma_d(x)) \prod_d \mathrm{Concrete}(y_d; \pi_d(x))
+
+    Args:
+        gaussian: name and number of variables of each Gaussian site.
+        discrete: name and number of categories of each Concrete site.
+        encoder: makes the network that gives the features which the heads read.
+        temperature: of the Concrete sites; set ``guide.temperature`` to anneal it.
+    """
+
+    temperature: Tensor
+
+    def __init__(
+        self,
+        gaussian: Mapping[str, int],
+        discrete: Mapping[str, int],
+        encoder: Callable[[], nn.Module] = ConvEncoder,
+        temperature: float = DEFAULT_TEMPERATURE,
+    ) -> None:
+        super().__init__()
+        self.encoder = encoder()
+        features = cast(Encoder, self.encoder).features
+        self.gaussian = nn.ModuleDict({name: nn.Linear(features, 2 * size) for name, size in gaussian.items()})
+        self.discrete = nn.ModuleDict({name: nn.Linear(features, size) for name, size in discrete.items()})
+        self.register_buffer("temperature", torch.tensor(temperature))
+
+    def forward(self, x: Tensor) -> None:
+        """Samples the blocks of the images x, [B, C, H, W]."""
+        features = self.encoder(x)  # [B, features]
+        with pyro.plate("data", len(x)):
+            for name, head in self.gaussian.items():
+                loc, scale = head(features).chunk(2, -1)  # [B, V] each
+                pyro.sample(name, dist.Normal(loc, softplus(scale) + SMALLEST_SCALE).to_event(1))
+            for name, head in self.discrete.items():
+                pyro.sample(name, Concrete(self.temperature, logits=head(features)))

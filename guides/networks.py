@@ -1,0 +1,71 @@
+"""Encoders: from an image to the features that a guide's heads read. Each says its number of ``features``."""
+
+from typing import Protocol, cast
+
+from torch import Tensor, nn
+
+__all__ = ["ConvEncoder", "Encoder", "MLPEncoder"]
+
+
+class Encoder(Protocol):
+    """What a guide asks of its encoder: a module that also says how many features it gives."""
+
+    features: int
+
+    def __call__(self, x: Tensor, /) -> Tensor:
+        """Images [B, C, H, W] to features [B, features]."""
+
+
+class ConvEncoder(nn.Module):
+    """The usual encoder of 64×64 images: four convolutions, then a dense layer.
+
+    Burgess et al., Understanding disentangling in β-VAE (2018), with the widths of Chen et al. (2018).
+
+    Args:
+        channels: of the image.
+        width: channels of the first two layers; the two others have twice as many.
+        hidden: units of the dense layer, the number of features.
+    """
+
+    def __init__(self, channels: int = 1, width: int = 32, hidden: int = 256) -> None:
+        super().__init__()
+        self.features = hidden
+        self.layers = nn.Sequential(
+            nn.Conv2d(channels, width, 4, 2, 1),  # 32 × 32
+            nn.ReLU(),
+            nn.Conv2d(width, width, 4, 2, 1),  # 16 × 16
+            nn.ReLU(),
+            nn.Conv2d(width, 2 * width, 4, 2, 1),  # 8 × 8
+            nn.ReLU(),
+            nn.Conv2d(2 * width, 2 * width, 4, 2, 1),  # 4 × 4
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(2 * width * 4 * 4, hidden),
+            nn.ReLU(),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images [B, C, 64, 64] to features [B, hidden]."""
+        return cast(Tensor, self.layers(x))
+
+
+class MLPEncoder(nn.Module):
+    """Dense layers from an image to features; two hidden layers for 28×28 by default.
+
+    Args:
+        image_shape: C, H, W.
+        hidden: units of the hidden layers, from the image side.
+    """
+
+    def __init__(self, image_shape: tuple[int, int, int] = (1, 28, 28), hidden: tuple[int, ...] = (400, 200)) -> None:
+        super().__init__()
+        channels, height, width = image_shape
+        self.features = hidden[-1]
+        layers: list[nn.Module] = [nn.Flatten()]
+        for before, after in zip((channels * height * width, *hidden), hidden, strict=False):
+            layers += [nn.Linear(before, after), nn.ReLU()]
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images [B, C, H, W] to features [B, hidden[-1]]."""
+        return cast(Tensor, self.layers(x))

@@ -1,0 +1,59 @@
+"""A generative program of images with Gaussian and Concrete blocks."""
+
+from collections.abc import Callable, Mapping
+
+import pyro
+import pyro.distributions as dist
+import torch
+from pyro.nn import PyroModule
+from torch import Tensor, nn
+
+from pyro_hfvae.distributions import DEFAULT_TEMPERATURE, Concrete
+from pyro_hfvae.models.networks import ConvDecoder
+
+__all__ = ["ImageModel"]
+
+
+class ImageModel(PyroModule):
+    r"""Images from continuous and discrete causes, with a Bernoulli likelihood of each pixel.
+
+    .. math:: z_d \sim N(0, I), \qquad y_d \sim \mathrm{Concrete}(1/K), \qquad x \sim \mathrm{Bernoulli}(f(z, y))
+
+    Grey pixels count as the probability of a white one, the usual cross-entropy.
+
+    Args:
+        gaussian: name and number of variables of each Gaussian site.
+        discrete: name and number of categories of each Concrete site.
+        decoder: called with the size of the latent vector, makes the network that gives the logits of the pixels.
+        temperature: of the Concrete sites; set ``model.temperature`` to anneal it.
+    """
+
+    temperature: Tensor
+
+    def __init__(
+        self,
+        gaussian: Mapping[str, int],
+        discrete: Mapping[str, int],
+        decoder: Callable[[int], nn.Module] = ConvDecoder,
+        temperature: float = DEFAULT_TEMPERATURE,
+    ) -> None:
+        super().__init__()
+        self.gaussian = dict(gaussian)
+        self.discrete = dict(discrete)
+        self.decoder = decoder(sum(self.gaussian.values()) + sum(self.discrete.values()))
+        self.register_buffer("temperature", torch.tensor(temperature))
+
+    def forward(self, x: Tensor) -> None:
+        """Samples the blocks and observes the images x, [B, C, H, W] in [0, 1]."""
+        with pyro.plate("data", len(x)):
+            blocks = [pyro.sample(name, self._normal(size, x)) for name, size in self.gaussian.items()]
+            blocks += [pyro.sample(name, self._concrete(size, x)) for name, size in self.discrete.items()]
+            logits = self.decoder(torch.cat(blocks, -1))  # [B, C, H, W]
+            # Grey values are outside the support that validation would insist on.
+            pyro.sample("x", dist.Bernoulli(logits=logits, validate_args=False).to_event(3), obs=x)
+
+    def _normal(self, size: int, x: Tensor) -> dist.TorchDistribution:
+        return dist.Normal(x.new_zeros(size), 1.0).to_event(1)
+
+    def _concrete(self, categories: int, x: Tensor) -> dist.TorchDistribution:
+        return Concrete(self.temperature, logits=x.new_zeros(categories))

@@ -1,0 +1,70 @@
+"""Decoders: from a latent vector to the logits of an image. Leading dimensions (particles, batch) are kept."""
+
+from typing import cast
+
+from torch import Tensor, nn
+
+__all__ = ["ConvDecoder", "MLPDecoder"]
+
+
+class ConvDecoder(nn.Module):
+    """The usual decoder of 64×64 images: two dense layers, then four transposed convolutions.
+
+    The mirror of the encoder of Burgess et al., Understanding disentangling in β-VAE (2018), with the widths of
+    Chen et al., Isolating Sources of Disentanglement (2018).
+
+    Args:
+        latent_size: size of the latent vector, the sum over blocks.
+        channels: of the image.
+        width: channels of the two layers next to the image; the two others have twice as many.
+        hidden: units of the dense layer.
+    """
+
+    def __init__(self, latent_size: int, channels: int = 1, width: int = 32, hidden: int = 256) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Linear(latent_size, hidden),
+            nn.ReLU(),
+            nn.Linear(hidden, 2 * width * 4 * 4),
+            nn.ReLU(),
+            nn.Unflatten(-1, (2 * width, 4, 4)),
+            nn.ConvTranspose2d(2 * width, 2 * width, 4, 2, 1),  # 8 × 8
+            nn.ReLU(),
+            nn.ConvTranspose2d(2 * width, width, 4, 2, 1),  # 16 × 16
+            nn.ReLU(),
+            nn.ConvTranspose2d(width, width, 4, 2, 1),  # 32 × 32
+            nn.ReLU(),
+            nn.ConvTranspose2d(width, channels, 4, 2, 1),  # 64 × 64
+        )
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Latents [..., latent_size] to logits [..., C, 64, 64]."""
+        return cast(Tensor, self.layers(z.flatten(0, -2))).unflatten(0, z.shape[:-1])
+
+
+class MLPDecoder(nn.Module):
+    """Dense layers from a latent vector to an image; two hidden layers for 28×28 by default.
+
+    Args:
+        latent_size: size of the latent vector, the sum over blocks.
+        image_shape: C, H, W.
+        hidden: units of the hidden layers, from the latent side.
+    """
+
+    def __init__(
+        self, latent_size: int, image_shape: tuple[int, int, int] = (1, 28, 28), hidden: tuple[int, ...] = (200, 400)
+    ) -> None:
+        super().__init__()
+        channels, height, width = image_shape
+        layers: list[nn.Module] = []
+        for before, after in zip((latent_size, *hidden), hidden, strict=False):
+            layers += [nn.Linear(before, after), nn.ReLU()]
+        self.layers = nn.Sequential(
+            *layers,
+            nn.Linear(hidden[-1] if hidden else latent_size, channels * height * width),
+            nn.Unflatten(-1, (channels, height, width)),
+        )
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Latents [..., latent_size] to logits [..., C, H, W]."""
+        return cast(Tensor, self.layers(z))
