@@ -1,0 +1,47 @@
+"""The codes that metrics measure: posterior means and category probabilities of a guide."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+import torch
+from pyro import poutine
+from torch import Tensor
+
+from pyro_hfvae.blocks import Layout
+from pyro_hfvae.infer.latents import Discrete, Gaussian, Latents, blocks_of, concatenate, read_posteriors
+from pyro_hfvae.metrics.codes import Codes
+
+__all__ = ["encode"]
+
+
+@torch.no_grad()
+def encode(guide: Callable[..., Any], batches: Iterable[tuple[Any, ...]], blocks: Layout | None = None) -> Codes:
+    """Runs the guide over batches of arguments and reads what it says of each datum.
+
+    A Gaussian variable gives its posterior mean, one column; a categorical with K categories their probabilities, K
+    columns.
+
+    Args:
+        guide: the inference program.
+        batches: arguments of the guide, batch by batch.
+        blocks: the layout, as for the objective; each site by default.
+    """
+    latents = concatenate([read_posteriors(poutine.trace(guide).get_trace(*batch)) for batch in batches])
+    layout = blocks_of(latents, blocks)
+    variables = [variable for members in layout.values() for variable in members]
+    place = {variable: index for index, variable in enumerate(variables)}
+    columns = [_columns(latents, variable.site, variable.index) for variable in variables]
+    ends = np.cumsum([part.shape[1] for part in columns]).tolist()
+    return Codes(
+        columns=torch.cat(columns, 1).cpu().double().numpy(),
+        variables=tuple(variable.name for variable in variables),
+        variable_columns=tuple(slice(end - part.shape[1], end) for end, part in zip(ends, columns, strict=True)),
+        blocks={name: tuple(place[variable] for variable in members) for name, members in layout.items()},
+    )
+
+
+def _columns(latents: Latents, site: str, index: int) -> Tensor:
+    """Codes of one variable, [n, 1 or K]."""
+    part: Gaussian | Discrete = latents[site]
+    return part.log_mass[0, :, index].exp() if isinstance(part, Discrete) else part.loc[0, :, index : index + 1]

@@ -1,0 +1,264 @@
+import importlib
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from pyro_hfvae.metrics import Codes, Factors, completeness, dci, disentanglement
+from pyro_hfvae.metrics.dci import code_disentanglement, factor_completeness, read_factors, split
+
+importances = st.tuples(st.integers(1, 6), st.integers(1, 6)).flatmap(
+    lambda shape: arrays(np.float64, shape, elements=st.one_of(st.just(0.0), st.floats(1e-6, 1e3)))
+)
+
+
+def gaussian_codes(columns):
+    """Every column one variable, all in one block."""
+    width = columns.shape[1]
+    return Codes(columns, tuple(f"z[{i}]" for i in range(width)), tuple((i,) for i in range(width)), {"z": (0,)})
+
+
+def two_ordinal_factors(n=1200, seed=0):
+    values = np.random.default_rng(seed).integers(0, 10, (n, 2))
+    return Factors(values, ("x", "y"), ("ordinal", "ordinal"))
+
+
+def slow_concentration(weights):
+    """1 + Σ p log_K p, by a plain loop."""
+    total = sum(weights)
+    if total == 0:
+        return 0.0
+    if len(weights) == 1:
+        return 1.0
+    return 1.0 + sum((w / total) * math.log(w / total, len(weights)) for w in weights if w > 0)
+
+
+def slow_disentanglement(importance):
+    total = sum(sum(row) for row in importance)
+    return sum(sum(row) / total * slow_concentration(row) for row in importance) if total else 0.0
+
+
+def slow_completeness(importance):
+    columns = list(zip(*importance, strict=True))
+    return sum(slow_concentration(column) for column in columns) / len(columns)
+
+
+# ------------------------------------------------------------------------------------------------ the pure functions
+
+
+@pytest.mark.parametrize(
+    ("importance", "expected_disentanglement", "expected_completeness"),
+    [
+        (np.eye(5), 1.0, 1.0),
+        (np.ones((10, 5)), 0.0, 0.0),
+        (np.kron(np.eye(5), np.ones((2, 1))), 1.0, 1.0 - math.log10(2)),
+        (np.array([[1, 0, 0], [0, 0, 0], [0.2, 0.8, 0], [0, 0, 1]]), 0.84817, 0.89166),
+        (np.zeros((3, 2)), 0.0, 0.0),
+    ],
+)
+def test_oracles(importance, expected_disentanglement, expected_completeness):
+    assert disentanglement(importance) == pytest.approx(expected_disentanglement, abs=5e-6)
+    assert completeness(importance) == pytest.approx(expected_completeness, abs=1e-5)
+
+
+@given(importances)
+@settings(max_examples=100, deadline=None)
+def test_agrees_with_plain_loops(importance):
+    assert disentanglement(importance) == pytest.approx(slow_disentanglement(importance.tolist()), abs=1e-9)
+    assert completeness(importance) == pytest.approx(slow_completeness(importance.tolist()), abs=1e-9)
+
+
+@given(importances, st.randoms(use_true_random=False))
+@settings(max_examples=100, deadline=None)
+def test_range_and_permutation(importance, random):
+    codes, factors = list(range(importance.shape[0])), list(range(importance.shape[1]))
+    random.shuffle(codes)
+    random.shuffle(factors)
+    permuted = importance[np.ix_(codes, factors)]
+    for function in (disentanglement, completeness):
+        assert 0.0 <= function(importance) <= 1.0
+        assert function(permuted) == pytest.approx(function(importance), abs=1e-9)
+    for function in (code_disentanglement, factor_completeness):
+        assert (function(importance) >= 0).all()
+        assert (function(importance) <= 1).all()
+    np.testing.assert_allclose(code_disentanglement(permuted), code_disentanglement(importance)[codes], atol=1e-9)
+    np.testing.assert_allclose(factor_completeness(permuted), factor_completeness(importance)[factors], atol=1e-9)
+
+
+@given(importances, st.integers(1, 5))
+@settings(max_examples=50, deadline=None)
+def test_dead_codes_leave_disentanglement(importance, dead):
+    with_dead = np.vstack([importance, np.zeros((dead, importance.shape[1]))])
+    assert disentanglement(with_dead) == pytest.approx(disentanglement(importance), abs=1e-9)
+    assert (code_disentanglement(with_dead)[len(importance) :] == 0).all()
+
+
+def test_one_factor_or_one_variable():
+    one_factor = np.array([[0.9], [0.0], [0.1]])
+    np.testing.assert_array_equal(code_disentanglement(one_factor), [1.0, 0.0, 1.0])
+    assert disentanglement(one_factor) == 1.0
+    assert completeness(one_factor) == pytest.approx(slow_completeness(one_factor.tolist()))
+    one_variable = np.array([[0.5, 0.0, 0.5]])
+    np.testing.assert_array_equal(factor_completeness(one_variable), [1.0, 0.0, 1.0])
+    assert disentanglement(one_variable) == pytest.approx(1.0 - math.log(2, 3))
+
+
+@pytest.mark.parametrize(
+    ("importance", "message"),
+    [
+        (np.ones(3), r"importance must be a matrix \[V, F\] that is not empty; got shape \(3,\)"),
+        (np.ones((0, 3)), r"importance must be a matrix \[V, F\] that is not empty; got shape \(0, 3\)"),
+        (np.array([[-1.0]]), "importance must be finite and non-negative"),
+        (np.array([[np.nan]]), "importance must be finite and non-negative"),
+    ],
+)
+def test_importance_errors(importance, message):
+    for function in (disentanglement, completeness, code_disentanglement, factor_completeness):
+        with pytest.raises(ValueError, match=message):
+            function(importance)
+
+
+# --------------------------------------------------------------------------------------------------------- with forests
+
+
+def test_perfect_code():
+    rng = np.random.default_rng(1)
+    sizes = (3, 6, 8)
+    values = np.stack([rng.integers(0, size, 1500) for size in sizes], axis=1)
+    factors = Factors(values, ("shape", "scale", "x"), ("categorical", "ordinal", "ordinal"))
+    columns = np.hstack([np.eye(3)[values[:, 0]], values[:, 1:].astype(float)])
+    codes = Codes(columns, ("digit", "a", "b"), (slice(0, 3), (3,), (4,)), {"all": (0, 1, 2)})
+    result = dci(codes, factors)
+    assert result.importance.shape == (3, 3)
+    np.testing.assert_allclose(result.importance, np.eye(3), atol=0.01)
+    np.testing.assert_allclose(result.importance.sum(axis=0), 1.0)
+    assert result.disentanglement > 0.97
+    assert result.completeness > 0.97
+    assert result.informativeness > 0.97
+
+
+def test_permuted_rows_are_chance():
+    factors = two_ordinal_factors()
+    shuffled = factors.values[np.random.default_rng(1).permutation(len(factors.values))]
+    result = dci(gaussian_codes(shuffled.astype(float)), factors)
+    assert (result.score < 0.1).all()
+    assert result.score.min() < 0  # raw R² of a reader that learned noise
+    np.testing.assert_array_equal(result.factor_informativeness, np.maximum(result.score, 0))
+    assert result.informativeness < 0.1
+
+
+def test_rotated_code_scores_lower():
+    factors = two_ordinal_factors()
+    straight = factors.values - factors.values.mean(axis=0)
+    rotated = straight @ np.array([[1.0, 1.0], [-1.0, 1.0]]) / math.sqrt(2)
+    before, after = dci(gaussian_codes(straight), factors), dci(gaussian_codes(rotated), factors)
+    assert before.disentanglement > 0.97
+    assert before.completeness > 0.97
+    assert after.disentanglement < 0.2
+    assert after.completeness < 0.2
+    assert after.informativeness > 0.85
+
+
+def test_circular_factor_is_read_across_the_seam():
+    rng = np.random.default_rng(2)
+    values = rng.integers(0, 40, (1500, 1))
+    angle = (2 * np.pi * values / 40 + rng.normal(scale=0.15, size=values.shape)) % (2 * np.pi)
+    codes = gaussian_codes(np.hstack([np.cos(angle), np.sin(angle)]))
+    circular = dci(codes, Factors(values, ("orientation",), ("circular",))).score[0]
+    ordinal = dci(codes, Factors(values, ("orientation",), ("ordinal",))).score[0]
+    assert circular > 0.95
+    assert ordinal < circular - 0.05
+
+
+def test_circular_score_does_not_depend_on_where_the_seam_is():
+    rng = np.random.default_rng(3)
+    values = rng.integers(0, 12, (1000, 1))
+    codes = gaussian_codes(values + rng.normal(scale=0.5, size=values.shape))
+    scores = [
+        dci(codes, Factors((values + shift) % 12, ("orientation",), ("circular",))).score[0] for shift in (0, 3, 6)
+    ]
+    np.testing.assert_allclose(scores, scores[0], atol=0.01)
+
+
+def test_period():
+    rng = np.random.default_rng(4)
+    values = rng.integers(0, 40, (1000, 1))
+    closed = Factors(values, ("orientation",), ("circular",), {"orientation": 39})
+    assert closed.angles(0).max() == pytest.approx(2 * np.pi)
+    assert closed.classes(0).max() == 38
+    np.testing.assert_array_equal(closed.classes(0)[values[:, 0] == 39], 0)
+    assert Factors(values, ("orientation",), ("circular",)).period(0) == 40
+
+
+def test_dead_codes_disturb_nothing():
+    factors = two_ordinal_factors(600)
+    alive = factors.values.astype(float) + np.random.default_rng(5).normal(scale=0.5, size=(600, 2))
+    with_dead = np.hstack([np.full((600, 1), 3.0), alive, np.zeros((600, 2))])
+    expected, result = dci(gaussian_codes(alive), factors), dci(gaussian_codes(with_dead), factors)
+    np.testing.assert_array_equal(result.importance[1:3], expected.importance)
+    np.testing.assert_array_equal(result.importance[[0, 3, 4]], 0.0)
+    np.testing.assert_array_equal(result.score, expected.score)
+    assert result.disentanglement == pytest.approx(expected.disentanglement)
+
+
+@pytest.mark.parametrize("kind", ["categorical", "ordinal", "circular"])
+def test_all_codes_dead(kind):
+    factors = Factors(np.arange(200)[:, None] % 4, ("v",), (kind,))
+    result = dci(gaussian_codes(np.zeros((200, 3))), factors)
+    assert result.disentanglement == result.completeness == 0.0
+    assert np.isfinite(result.score).all()
+    assert (result.importance == 0).all()
+    assert result.informativeness < 0.4
+
+
+def test_single_factor_and_single_variable():
+    values = np.random.default_rng(6).integers(0, 4, (400, 1))
+    factors = Factors(values, ("digit",), ("categorical",))
+    result = dci(Codes(np.eye(4)[values[:, 0]], ("digit",), (slice(None),), {"digit": (0,)}), factors)
+    assert result.disentanglement == result.completeness == result.informativeness == 1.0
+
+
+def test_seed():
+    factors = two_ordinal_factors(400)
+    codes = gaussian_codes(factors.values + np.random.default_rng(7).normal(size=(400, 2)))
+    first, again, other = (dci(codes, factors, seed=seed) for seed in (3, 3, 4))
+    np.testing.assert_array_equal(first.importance, again.importance)
+    np.testing.assert_array_equal(first.score, again.score)
+    assert (first.score != other.score).any()
+
+
+def test_score_is_the_r2_of_the_test_split():
+    """A forest on dead codes answers the mean of its trees' samples: about 0, and not the train score."""
+    factors = two_ordinal_factors(400)
+    readings = read_factors(gaussian_codes(np.zeros((400, 1))), factors)
+    assert all(-0.1 < reading.score <= 0 for reading in readings)
+    train, test = split(400)
+    assert len(train) == 300
+    np.testing.assert_array_equal(np.sort(np.concatenate([train, test])), np.arange(400))
+
+
+def test_score_formula():
+    score = importlib.import_module("pyro_hfvae.metrics.dci")._score
+    sklearn_r2 = importlib.import_module("sklearn.metrics").r2_score
+    rng = np.random.default_rng(8)
+    target, prediction = rng.normal(size=(2, 50, 2))
+    assert score("circular", target, prediction) == pytest.approx(
+        sklearn_r2(target, prediction, multioutput="variance_weighted")
+    )
+    assert score("ordinal", target[:, 0], prediction[:, 0]) == pytest.approx(sklearn_r2(target[:, 0], prediction[:, 0]))
+    assert score("ordinal", np.ones(5), np.zeros(5)) == 0.0
+    assert score("categorical", np.array([0, 1, 2, 2]), np.array([0, 1, 1, 2])) == 0.75
+
+
+def test_too_few_rows():
+    factors = Factors(np.arange(7)[:, None], ("x",), ("ordinal",))
+    with pytest.raises(ValueError, match="at least 8 are needed; got 7"):
+        dci(gaussian_codes(np.zeros((7, 1))), factors)
+
+
+def test_rows_must_match():
+    with pytest.raises(ValueError, match="codes have 10 rows, factors have 12"):
+        dci(gaussian_codes(np.zeros((10, 1))), two_ordinal_factors(12))
