@@ -1,0 +1,143 @@
+"""What the measurements of a run say, in words."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["Finding", "block_of_variables", "findings", "number", "summary_lines"]
+
+# A block holds a factor if its score covers at least this share of the way from chance to a perfect score.
+HELD = 0.1
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Where one factor went.
+
+    Attributes:
+        factor: its name.
+        measure: `"accuracy"` or `"R²"`, what the scores are.
+        block: the block that alone predicts it best, None where no score is known.
+        score: the score of that block.
+        chance: the score of a guess that has not seen the latent variables.
+        held: whether the score is clear of chance.
+        also: other blocks whose score goes at least half as far beyond chance, with their scores.
+        all_score: the score from all blocks together.
+        variable: the variable with the most mutual information with the factor.
+        mutual_information: that information, in nats.
+        place: the variable if the block has it, else the block: the shortest honest answer to "where is it?".
+    """
+
+    factor: str
+    measure: str
+    block: str | None
+    score: float
+    chance: float
+    held: bool
+    also: tuple[tuple[str, float], ...]
+    all_score: float
+    variable: str | None
+    mutual_information: float
+    place: str | None
+
+
+def findings(metrics: Mapping[str, Any]) -> list[Finding]:
+    """One `Finding` per factor of `metrics.json`; none where the data has no known factors."""
+    measured = metrics.get("disentanglement") or {}
+    table = measured.get("block_factor") or {"blocks": [], "factors": [], "score": []}
+    information = (measured.get("mig") or {}).get("mutual_information") or {"variables": [], "factors": []}
+    owner = block_of_variables(metrics)
+    found = []
+    for column, factor in enumerate(table["factors"]):
+        chance = _entry(table.get("chance"), column)
+        floor = chance if math.isfinite(chance) else 0.0
+        scores = {name: _value(row[column]) for name, row in zip(table["blocks"], table["score"], strict=True)}
+        block, score = _largest(scores)
+        beyond = score - floor
+        held = beyond >= HELD * (1 - floor)
+        also = {name: by for name, by in scores.items() if held and name != block and by - floor >= beyond / 2}
+        per_variable: dict[str, float] = {}
+        if factor in information["factors"]:
+            at = information["factors"].index(factor)
+            rows = zip(information["variables"], information["matrix"], strict=True)
+            per_variable = {name: _value(row[at]) for name, row in rows}
+        variable, most = _largest(per_variable)
+        inside = variable is not None and owner.get(variable, _stem(variable)) == block
+        found.append(
+            Finding(
+                factor=factor,
+                measure={"r2": "R²"}.get(table["measure"][column], table["measure"][column]),
+                block=block,
+                score=score,
+                chance=chance,
+                held=held,
+                also=tuple(also.items()),
+                all_score=_entry(table.get("all"), column),
+                variable=variable,
+                mutual_information=most,
+                place=variable if inside else block,
+            )
+        )
+    return found
+
+
+def summary_lines(metrics: Mapping[str, Any]) -> list[str]:
+    """Five lines for the terminal: fit, where each factor is, DCI, MIG, terms; two of them if no factor is known."""
+    data, terms = metrics.get("data") or {}, metrics.get("terms") or {}
+    name, held_out = data.get("name", "data"), data.get("held_out")
+    size = "" if held_out is None else f", {held_out:,} held-out data"
+    lines = [
+        f"{name}{size}: ELBO {number(terms.get('elbo'))} nats per datum, "
+        f"reconstruction {number(terms.get('reconstruction'))}"
+    ]
+    places = [
+        f"{found.factor}: {found.place} ({number(found.score)})" if found.held else f"{found.factor}: none"
+        for found in findings(metrics)
+    ]
+    if places:
+        lines.append("where: " + ", ".join(places))
+    measured = metrics.get("disentanglement") or {}
+    if dci := measured.get("dci"):
+        scores = ("disentanglement", "completeness", "informativeness")
+        lines.append("DCI: " + ", ".join(f"{score} {number(dci.get(score))}" for score in scores))
+    if mig := measured.get("mig"):
+        gaps = ", ".join(f"{factor} {number(gap)}" for factor, gap in (mig.get("per_factor") or {}).items())
+        lines.append(f"MIG: {number(mig.get('mig'))}" + (f" ({gaps})" if gaps else ""))
+    parts = ("mutual_information", "between", "within", "dimension")
+    in_words = ", ".join(f"{part.replace('_', ' ')} {number(terms.get(part))}" for part in parts)
+    lines.append(f"terms, nats per datum: {in_words}")
+    return lines
+
+
+def block_of_variables(metrics: Mapping[str, Any]) -> dict[str, str]:
+    """The block of every variable that the terms name."""
+    blocks = (metrics.get("terms") or {}).get("blocks") or {}
+    return {variable: block for block, content in blocks.items() for variable in content.get("variables") or {}}
+
+
+def number(value: float | None, digits: int = 2) -> str:
+    """A number for readers; a dash where there is none."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    return f"{value:z,.{digits}f}"  # z: no "-0.00"
+
+
+def _stem(variable: str) -> str:
+    return variable.partition("[")[0]
+
+
+def _value(value: float | None) -> float:
+    return math.nan if value is None else float(value)
+
+
+def _entry(values: list[float | None] | None, at: int) -> float:
+    return math.nan if values is None else _value(values[at])
+
+
+def _largest(values: dict[str, float]) -> tuple[str | None, float]:
+    known = {name: value for name, value in values.items() if math.isfinite(value)}
+    if not known:
+        return None, math.nan
+    best = max(known, key=known.__getitem__)
+    return best, known[best]
