@@ -1,6 +1,7 @@
 """A generative program of images with Gaussian and Concrete blocks."""
 
 from collections.abc import Callable, Mapping
+from typing import cast
 
 import pyro
 import pyro.distributions as dist
@@ -53,7 +54,7 @@ class ImageModel(PyroModule):
             pyro.sample("x", dist.Bernoulli(logits=logits, validate_args=False).to_event(3), obs=x)
 
     def _normal(self, size: int, x: Tensor) -> dist.TorchDistribution:
-        return dist.Normal(x.new_zeros(size), 1.0).to_event(1)
+        return cast(dist.TorchDistribution, dist.Normal(x.new_zeros(size), 1.0).to_event(1))
 
     def _concrete(self, categories: int, x: Tensor) -> dist.TorchDistribution:
         return Concrete(self.temperature, logits=x.new_zeros(categories))

@@ -39,7 +39,8 @@ class ConvDecoder(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         """Latents [..., latent_size] to logits [..., C, 64, 64]."""
-        return cast(Tensor, self.layers(z.flatten(0, -2))).unflatten(0, z.shape[:-1])
+        images = cast(Tensor, self.layers(z.flatten(0, -2)))
+        return cast(Tensor, images.unflatten(0, z.shape[:-1]))
 
 
 class MLPDecoder(nn.Module):

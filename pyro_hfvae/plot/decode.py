@@ -1,7 +1,7 @@
 """Images that a model makes of chosen latents: reconstructions, samples from the prior, traversals."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from pyro import poutine
@@ -38,7 +38,7 @@ def posterior_modes(guide: Program, x: Tensor) -> tuple[dict[str, Tensor], set[s
             discrete.add(name)
         else:
             mode = site.loc
-        modes[name] = mode.reshape(trace.nodes[name]["fn"].shape())
+        modes[name] = mode.reshape(cast(Tensor, trace.nodes[name]["value"]).shape)
     return modes, discrete
 
 

@@ -1,0 +1,47 @@
+"""The command ``pyro-hfvae``."""
+
+import logging
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+
+__all__ = ["main"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a subcommand; bad input ends in one line on standard error and exit code 2."""
+    # Imported here: 'pyro-hfvae --version' and a typing error should not have to wait for torch twice.
+    from jsonargparse import ArgumentError, Namespace
+
+    from pyro_hfvae.cli import commands
+    from pyro_hfvae.cli.parser import build_parser
+    from pyro_hfvae.infer import NonFiniteError
+
+    _quiet()
+    parser = build_parser()
+    given = commands.expand_resume(list(sys.argv[1:] if arguments is None else arguments))
+    run: dict[str, Callable[[Namespace], None]] = {
+        "fit": commands.fit,
+        "evaluate": commands.evaluate,
+        "traverse": commands.traverse,
+        "report": commands.report,
+    }
+    try:
+        config = parser.parse_args(given)
+        run[config.command](config[config.command])
+    except (ArgumentError, ValueError, NotImplementedError, OSError) as error:
+        print(f"pyro-hfvae: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except NonFiniteError as error:
+        print(f"pyro-hfvae: stopped: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _quiet() -> None:
+    """Leaves out what Lightning tells of hardware, workers and tips."""
+    for name in ("pytorch_lightning", "lightning.pytorch"):
+        logging.getLogger(f"{name}.utilities.rank_zero").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
+    warnings.filterwarnings("ignore", message=".*exists and is not empty.*")

@@ -1,0 +1,138 @@
+"""The subcommands: each takes its parsed options and does one job."""
+
+import json
+from collections.abc import Iterable, Iterator
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import torch
+from jsonargparse import Namespace
+from matplotlib.figure import Figure
+from pyro import poutine
+from torch import Tensor
+
+from pyro_hfvae.cli.parser import build_fit_parser
+from pyro_hfvae.cli.programs import Trained, build_training, load_run
+from pyro_hfvae.files import write_atomically
+from pyro_hfvae.infer.latents import blocks_of, read_posteriors
+from pyro_hfvae.metrics import Factors, encode, measure
+from pyro_hfvae.plot import decode, image_grid, posterior_modes, sample, summary_lines, write_report
+from pyro_hfvae.plot import traverse as traverse_block
+from pyro_hfvae.train import RunFolder
+from pyro_hfvae.train import fit as train
+
+__all__ = ["evaluate", "expand_resume", "fit", "report", "traverse"]
+
+
+def expand_resume(arguments: list[str]) -> list[str]:
+    """Puts the configuration of the run that ``fit --resume RUN`` names in front of the other options."""
+    if arguments[:1] != ["fit"]:
+        return arguments
+    for place, argument in enumerate(arguments):
+        flag, equals, value = argument.partition("=")
+        if flag == "--resume" and (equals or place + 1 < len(arguments)):
+            folder = RunFolder(Path(value if equals else arguments[place + 1]))
+            folder.require()
+            return ["fit", "--config", str(folder.config), "--run", str(folder.path), *arguments[1:]]
+    return arguments
+
+
+def fit(options: Namespace) -> None:
+    """Trains as configured and leaves the run folder."""
+    resume = options.resume is not None
+    options = options.clone()
+    options.resume = None
+    parser = build_fit_parser()
+    training, data, built = build_training(parser, options)
+    train(
+        training,
+        data,
+        RunFolder(options.run),
+        config=parser.dump(options, skip_unset=False),
+        seed=options.seed,
+        trainer=vars(built.trainer),
+        checkpoint_every=options.checkpoint_every,
+        resume=resume,
+    )
+    print(f"run: {options.run}")
+
+
+def evaluate(options: Namespace) -> None:
+    """Measures a run on its held-out data, writes ``metrics.json`` and prints a summary."""
+    run = load_run(RunFolder(options.run))
+    images, factors = zip(*run.data.held_out_batches(options.samples), strict=True)
+    codes = encode(run.guide, _on_device(run, images), run.objective.blocks)
+    torch.manual_seed(options.seed)
+    batches = _on_device(run, (images for images, _ in run.data.held_out_batches(options.term_samples)))
+    terms = run.objective.aggregate_terms(run.model, run.guide, batches)
+    source, count = run.data.images, min(options.term_samples, len(run.data.held_out_indices))
+    metrics = {
+        "data": {
+            "name": type(source).__name__,
+            "data_size": run.data.data_size,
+            "held_out": len(codes.columns),
+            "held_out_for_terms": count,
+        },
+        "step": run.step,
+        "seed": options.seed,
+        "terms": terms.numbers(),
+        "terms_note": f"exact inference marginal of {count:,} held-out data; I(x; z) is at most {np.log(count):.2f}",
+        "disentanglement": None,
+    }
+    if source.factor_names:
+        known = Factors(torch.cat(factors).numpy(), source.factor_names, source.factor_kinds, source.factor_periods)
+        metrics["disentanglement"] = measure(codes, known, seed=options.seed)
+    run.folder.write_history()
+    write_atomically(run.folder.metrics, json.dumps(metrics, indent=2) + "\n")
+    print("\n".join(summary_lines(metrics)))
+
+
+def traverse(options: Namespace) -> None:
+    """Draws the pictures of a run."""
+    run, columns = load_run(RunFolder(options.run)), options.columns
+    x = next(_on_device(run, (images for images, _ in run.data.held_out_batches(max(columns, 256)))))[0]
+    torch.manual_seed(options.seed)
+    modes, discrete = posterior_modes(run.guide, x)
+    few = x[:columns]
+    rebuilt = decode(run.model, {name: mode[:columns] for name, mode in modes.items()}, few)
+    drawn = sample(run.model, x[: 4 * columns])
+    pictures = {
+        "reconstructions": image_grid(_array([few, rebuilt]), ["input", "reconstruction"]),
+        "samples": image_grid(_array(list(drawn.split(columns))), [""] * 4),
+    }
+    blocks = blocks_of(read_posteriors(poutine.trace(run.guide).get_trace(x)), run.objective.blocks)
+    steps = np.linspace(-2, 2, columns).tolist()
+    for block, variables in blocks.items():
+        labels, rows = traverse_block(run.model, run.guide, x, variables, steps)
+        swept = not discrete & {variable.site for variable in variables}
+        pictures[f"traversal_{block}"] = image_grid(
+            _array(rows), labels, [f"{s:+.1f}" for s in steps] if swept else None
+        )
+    run.folder.pictures.mkdir(exist_ok=True)
+    for name, figure in pictures.items():
+        path = run.folder.pictures / f"{name}.png"
+        write_atomically(path, _png(figure))
+        print(path)
+
+
+def report(options: Namespace) -> None:
+    """Writes the page of a run."""
+    print(f"report: {write_report(options.run)}")
+
+
+def _on_device(run: Trained, images: Iterable[Tensor]) -> Iterator[tuple[Tensor]]:
+    """Arguments of the programs, on their device."""
+    device = next(run.model.parameters()).device
+    return ((batch.to(device),) for batch in images)
+
+
+def _array(rows: list[Tensor]) -> np.ndarray:
+    """Rows of pictures as [R, Q, C, H, W]."""
+    return torch.stack(rows).clamp(0, 1).cpu().float().numpy()
+
+
+def _png(figure: Figure) -> bytes:
+    buffer = BytesIO()
+    figure.savefig(buffer, format="png", dpi=figure.dpi)
+    return buffer.getvalue()

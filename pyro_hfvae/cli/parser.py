@@ -1,0 +1,93 @@
+"""The command line: every option follows from the signature of the class that it configures."""
+
+from pathlib import Path
+
+from jsonargparse import ArgumentParser
+from pytorch_lightning import Trainer
+from torch import nn
+
+import pyro_hfvae
+from pyro_hfvae.data import Images
+from pyro_hfvae.infer import HierarchicalELBO
+from pyro_hfvae.train import ImageDataModule, Training
+
+__all__ = ["build_parser"]
+
+TRAINER_DEFAULTS = {
+    "trainer.accelerator": "auto",
+    "trainer.devices": 1,
+    "trainer.max_steps": -1,
+    "trainer.val_check_interval": 500,
+    "trainer.check_val_every_n_epoch": None,  # the loader has no end: validation is counted in steps
+    "trainer.limit_val_batches": 10,
+    "trainer.num_sanity_val_steps": 0,
+    "trainer.log_every_n_steps": 20,
+    "trainer.enable_model_summary": False,
+    "trainer.use_distributed_sampler": False,
+}
+
+
+def build_parser() -> ArgumentParser:
+    """The parser of ``pyro-hfvae`` with its subcommands."""
+    parser = ArgumentParser(
+        prog="pyro-hfvae",
+        description="Train, measure and look at structured, disentangled generative models.",
+        version=pyro_hfvae.__version__,
+        exit_on_error=False,
+    )
+    commands = parser.add_subcommands(dest="command", required=True)
+    commands.add_subcommand("fit", build_fit_parser(), help="train; leaves a run folder")
+    commands.add_subcommand("evaluate", _evaluate_parser(), help="write metrics.json of a run")
+    commands.add_subcommand("traverse", _traverse_parser(), help="draw the pictures of a run")
+    commands.add_subcommand("report", _report_parser(), help="make one HTML page of metrics and pictures")
+    return parser
+
+
+def build_fit_parser() -> ArgumentParser:
+    """The options of ``fit``, which are also the keys of a configuration and of a run's ``config.yaml``."""
+    parser = ArgumentParser(description="Train a model and a guide; leaves a run folder.", exit_on_error=False)
+    parser.add_argument("--config", action="config", help="YAML file with any of the options below")
+    parser.add_argument("--run", type=Path, required=True, help="folder to make")
+    parser.add_argument("--resume", type=Path, metavar="RUN", help="go on with this run, with its own configuration")
+    parser.add_argument("--seed", type=int, default=0, help="of parameters, samples, split and shuffles")
+    parser.add_argument("--checkpoint_every", type=int, default=500, help="training steps between checkpoints")
+    parser.add_subclass_arguments(nn.Module, "model", required=True, help="import path of the generative program")
+    parser.add_subclass_arguments(nn.Module, "guide", required=True, help="import path of the inference program")
+    parser.add_subclass_arguments(Images, "data", required=True, help="import path of the data")
+    parser.add_class_arguments(ImageDataModule, "batches", skip={"images", "seed"}, instantiate=False)
+    parser.add_class_arguments(HierarchicalELBO, "objective", skip={"data_size"}, instantiate=False)
+    parser.add_class_arguments(
+        Training, "training", skip={"model", "guide", "objective"}, instantiate=False, sub_configs=True
+    )
+    parser.add_class_arguments(
+        Trainer, "trainer", skip={"logger", "default_root_dir", "enable_checkpointing"}, instantiate=False
+    )
+    parser.set_defaults(TRAINER_DEFAULTS)
+    return parser
+
+
+def _evaluate_parser() -> ArgumentParser:
+    parser = ArgumentParser(
+        description="Measure a run on its held-out data; writes RUN/metrics.json.", exit_on_error=False
+    )
+    parser.add_argument("run", type=Path, help="run folder")
+    parser.add_argument("--samples", type=int, default=10_000, help="held-out data for the metrics, at most")
+    parser.add_argument(
+        "--term_samples", type=int, default=5_000, help="held-out data for the exact terms, whose cost is quadratic"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the regressors and of the posterior samples")
+    return parser
+
+
+def _traverse_parser() -> ArgumentParser:
+    parser = ArgumentParser(description="Draw the pictures of a run; writes RUN/pictures/.", exit_on_error=False)
+    parser.add_argument("run", type=Path, help="run folder")
+    parser.add_argument("--columns", type=int, default=10, help="pictures in a row")
+    parser.add_argument("--seed", type=int, default=0, help="of what is drawn")
+    return parser
+
+
+def _report_parser() -> ArgumentParser:
+    parser = ArgumentParser(description="One self-contained page; writes RUN/report.html.", exit_on_error=False)
+    parser.add_argument("run", type=Path, help="run folder")
+    return parser

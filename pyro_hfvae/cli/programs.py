@@ -1,0 +1,69 @@
+"""From a configuration to programs, data and objective; and from a run folder to the trained programs."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import pyro
+import torch
+from jsonargparse import ArgumentParser, Namespace
+from pytorch_lightning import seed_everything
+from torch import nn
+
+from pyro_hfvae.cli.parser import build_fit_parser
+from pyro_hfvae.infer import HierarchicalELBO
+from pyro_hfvae.train import ImageDataModule, RunFolder, Training
+
+__all__ = ["Trained", "build_training", "load_run"]
+
+
+def build_training(parser: ArgumentParser, config: Namespace) -> tuple[Training, ImageDataModule, Namespace]:
+    """Seeds everything and builds what the configuration names.
+
+    Returns:
+        The training, its data, and the configuration with its classes instantiated.
+    """
+    pyro.settings.set(module_local_params=True)  # before any PyroModule is made: they ask for it once
+    seed_everything(config.seed, verbose=False)
+    built = parser.instantiate(config)
+    data = ImageDataModule(images=built.data, seed=config.seed, **_arguments(built.batches))
+    objective = HierarchicalELBO(data_size=data.data_size, **_arguments(built.objective))
+    training = Training(built.model, built.guide, objective, **_arguments(built.training))
+    return training, data, built
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A run, loaded."""
+
+    folder: RunFolder
+    model: nn.Module
+    guide: nn.Module
+    objective: HierarchicalELBO
+    data: ImageDataModule
+    step: int
+
+
+def load_run(folder: RunFolder) -> Trained:
+    """Builds the programs of a run and loads their trained parameters.
+
+    Raises:
+        FileNotFoundError: no run, or no checkpoint yet.
+        ValueError: the checkpoint cannot be read or does not fit the programs.
+    """
+    checkpoint = folder.load_checkpoint()
+    parser = build_fit_parser()
+    training, data, _ = build_training(parser, parser.parse_path(str(folder.config)))
+    try:
+        training.load_state_dict(checkpoint["state_dict"])
+    except RuntimeError as error:
+        raise ValueError(
+            f"checkpoint '{folder.checkpoint}' does not fit the programs of config.yaml: {error}"
+        ) from error
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    programs = training.programs.eval().to(device)
+    return Trained(folder, programs.model, programs.guide, training.objective, data, checkpoint["global_step"])
+
+
+def _arguments(group: Namespace) -> dict[str, Any]:
+    """The arguments of a class from its group of options."""
+    return vars(group)

@@ -1,0 +1,116 @@
+"""Batches for training and validation from images addressed by index."""
+
+from collections.abc import Iterable
+
+import torch
+from pytorch_lightning import LightningDataModule
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from pyro_hfvae.data.batches import IndexBatches, in_order
+from pyro_hfvae.data.images import Images
+
+__all__ = ["ImageDataModule"]
+
+Batch = tuple[Tensor]
+"""Arguments of model and guide."""
+
+
+class _Gather(Dataset[Batch]):
+    """A batch for each tensor of indices: one gather, nothing for each item."""
+
+    def __init__(self, images: Images) -> None:
+        self.images = images
+
+    def __getitem__(self, indices: Tensor) -> Batch:
+        return (self.images.images(indices),)
+
+
+class ImageDataModule(LightningDataModule):
+    """Training data and held-out data of a set of images.
+
+    Args:
+        images: the data.
+        batch_size: B; 2 or more, and no more than there are training data.
+        held_out: number of images to hold out, drawn at random by the seed; None takes the test set that comes with
+            the data, or a tenth of the images, 10,000 at most, where there is none.
+        num_workers: processes that prepare batches beside the training; 0 prepares them in line.
+        seed: of the split and of the shuffles.
+
+    Raises:
+        ValueError: a batch size or a number of held-out images that the data cannot give.
+    """
+
+    def __init__(
+        self,
+        images: Images,
+        batch_size: int = 128,
+        held_out: int | None = None,
+        num_workers: int = 0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.images = images
+        self.batch_size = batch_size
+        self.num_workers = num_workers
+        self.seed = seed
+        self.train_indices, self.held_out_indices = _split(images, held_out, seed)
+        self._batches(0)  # refuses a bad batch size here, not when training starts
+
+    @property
+    def data_size(self) -> int:
+        """N, the number of training data."""
+        return len(self.train_indices)
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Batches that cover the training data once."""
+        return self._batches(0).batches_per_epoch
+
+    def first_batch(self) -> Batch:
+        """The batch that training starts with."""
+        return _Gather(self.images)[next(iter(self._batches(0)))]
+
+    def held_out_batches(self, limit: int | None = None, batch_size: int = 256) -> Iterable[tuple[Tensor, Tensor]]:
+        """Held-out images [B, C, H, W] and their factors [B, F], each once, ``limit`` of them at most."""
+        for indices in in_order(self.held_out_indices[:limit], batch_size):
+            yield self.images.images(indices), self.images.factors(indices)
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Endless batches, from where the trainer stands."""
+        done = 0 if self.trainer is None else self.trainer.fit_loop.total_batch_idx + 1
+        return self._loader(self._batches(done))
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        """Held-out batches, in the same order each time."""
+        return self._loader(in_order(self.held_out_indices, self.batch_size))
+
+    def _loader(self, batches: Iterable[Tensor]) -> DataLoader[Batch]:
+        return DataLoader(
+            _Gather(self.images),
+            sampler=batches,
+            batch_size=None,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            # A generator of its own: else each start of a loader would draw from the stream that training draws from.
+            generator=torch.Generator().manual_seed(self.seed),
+        )
+
+    def _batches(self, start: int) -> IndexBatches:
+        return IndexBatches(self.train_indices, self.batch_size, self.seed, start)
+
+
+def _split(images: Images, held_out: int | None, seed: int) -> tuple[Tensor, Tensor]:
+    """Training indices, sorted, and held-out ones, shuffled: any first part of those is a fair sample."""
+    generator = torch.Generator().manual_seed(seed)
+    if held_out is None and images.held_out is not None:
+        training = torch.ones(len(images), dtype=torch.bool)
+        training[images.held_out] = False
+        shuffle = torch.randperm(len(images.held_out), generator=generator)
+        return training.nonzero().squeeze(1), images.held_out[shuffle]
+    if held_out is None:
+        held_out = min(10_000, len(images) // 10)
+    if not 2 <= held_out <= len(images) - 2:
+        raise ValueError(f"cannot hold out {held_out:,} of {len(images):,} images: at least 2, and 2 must remain")
+    shuffled = torch.randperm(len(images), generator=generator)
+    return shuffled[held_out:].sort().values, shuffled[:held_out]

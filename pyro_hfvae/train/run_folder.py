@@ -1,0 +1,141 @@
+"""What a run leaves behind: one folder with its configuration, checkpoints, metrics and versions."""
+
+import csv
+import io
+import json
+import os
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pyro_hfvae.files import write_atomically
+
+__all__ = ["RunFolder"]
+
+PACKAGES = {
+    "pyro_hfvae": "pyro-hfvae",
+    "torch": "torch",
+    "pyro": "pyro-ppl",
+    "pytorch_lightning": "pytorch-lightning",
+    "numpy": "numpy",
+}
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The files of a run.
+
+    ``config.yaml`` (resolved), ``checkpoints/last.ckpt``, ``metrics.csv`` (training history), ``csv/`` and
+    ``tensorboard/`` (the loggers' own files), ``versions.json`` (versions, machine, seed, wall time); later
+    ``metrics.json``, ``pictures/`` and ``report.html``.
+    """
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """The resolved configuration."""
+        return self.path / "config.yaml"
+
+    @property
+    def checkpoint(self) -> Path:
+        """The newest checkpoint."""
+        return self.path / "checkpoints" / "last.ckpt"
+
+    @property
+    def versions(self) -> Path:
+        """Versions, machine, seed, wall time and steps."""
+        return self.path / "versions.json"
+
+    @property
+    def history(self) -> Path:
+        """The training history."""
+        return self.path / "metrics.csv"
+
+    @property
+    def metrics(self) -> Path:
+        """What ``pyro-hfvae evaluate`` measured."""
+        return self.path / "metrics.json"
+
+    @property
+    def pictures(self) -> Path:
+        """What ``pyro-hfvae traverse`` drew."""
+        return self.path / "pictures"
+
+    def require(self) -> None:
+        """Raises FileNotFoundError, in one line, if this is no run or holds no checkpoint."""
+        if not self.config.is_file():
+            raise FileNotFoundError(f"'{self.path}' is no run folder: it has no config.yaml")
+        if not self.checkpoint.is_file():
+            raise FileNotFoundError(f"run '{self.path}' has no checkpoint yet ({self.checkpoint})")
+
+    def load_checkpoint(self) -> dict[str, Any]:
+        """The newest checkpoint, read without unpickling code.
+
+        Raises:
+            FileNotFoundError: there is none.
+            ValueError: it cannot be read.
+        """
+        self.require()
+        try:
+            checkpoint = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
+        except Exception as error:  # torch raises several kinds, and none says which file
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise ValueError(f"checkpoint '{self.checkpoint}' cannot be read; was it cut short? ({reason})") from error
+        missing = {"state_dict", "global_step", "random_state"} - set(checkpoint)
+        if missing:
+            raise ValueError(
+                f"checkpoint '{self.checkpoint}' is not one of a run: it lacks {', '.join(sorted(missing))}"
+            )
+        return checkpoint  # type: ignore[no-any-return]
+
+    def write_versions(self, seed: int, steps: int, seconds: float) -> None:
+        """Writes versions and machine; ``seconds`` add to what earlier parts of the run took."""
+        before = json.loads(self.versions.read_text())["wall_seconds"] if self.versions.is_file() else 0.0
+        content: dict[str, Any] = {name: version(package) for name, package in PACKAGES.items()}
+        content |= {
+            "python": platform.python_version(),
+            "platform": platform.platform(terse=True),
+            "processor": _processor(),
+            "cpus": os.cpu_count(),
+            "threads": torch.get_num_threads(),
+            "seed": seed,
+            "steps": steps,
+            "wall_seconds": round(before + seconds, 1),
+        }
+        write_atomically(self.versions, json.dumps(content, indent=2) + "\n")
+
+    def write_history(self) -> None:
+        """Joins the CSV files of a run and its resumptions into ``metrics.csv``.
+
+        A resumed run repeats the steps since its last checkpoint; the later rows stand.
+        """
+        rows: list[Mapping[str, str]] = []
+        for part in sorted(self.path.glob("csv/version_*/metrics.csv"), key=lambda part: int(part.parent.name[8:])):
+            with part.open(newline="") as file:
+                new = [row for row in csv.DictReader(file) if (row.get("step") or "").isdigit()]
+            if new:
+                first = min(int(row["step"]) for row in new)
+                rows = [row for row in rows if int(row["step"]) < first] + list(new)
+        if rows:
+            columns = dict.fromkeys(["step", *sorted({key for row in rows for key in row if key})])
+            buffer = io.StringIO()
+            writer = csv.DictWriter(buffer, list(columns), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows({key: row.get(key) or "" for key in columns} for row in rows)
+            write_atomically(self.history, buffer.getvalue())
+
+
+def _processor() -> str:
+    """Name of the processor as Linux tells it; elsewhere what Python knows."""
+    information = Path("/proc/cpuinfo")
+    if information.is_file():
+        for line in information.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

@@ -1,0 +1,151 @@
+"""The Lightning module around the objective."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from pyro.infer.elbo import ELBOModule
+from pytorch_lightning import LightningModule
+from pytorch_lightning.cli import OptimizerCallable
+from pytorch_lightning.utilities import rank_zero_warn
+from torch import Tensor, nn
+from torch.optim import Adam, Optimizer
+
+from pyro_hfvae.infer import HierarchicalELBO, NonFiniteError, Terms
+
+__all__ = ["LinearSchedule", "Training"]
+
+
+@dataclass(frozen=True)
+class LinearSchedule:
+    """A value that moves from ``start`` to ``end`` over the first ``steps`` training steps and then stays."""
+
+    start: float
+    end: float
+    steps: int
+
+    def __call__(self, step: int) -> float:
+        """The value at a step."""
+        return self.start + (self.end - self.start) * min(1.0, step / max(1, self.steps))
+
+
+def default_optimizer(parameters: Iterable[Tensor]) -> Optimizer:
+    """Adam with learning rate 1e-3."""
+    return Adam(parameters, lr=1e-3)
+
+
+class Training(LightningModule):
+    """Maximises the objective over a model and a guide.
+
+    The loss is minus the weighted ELBO per datum, so that a learning rate means the same at every batch size.
+
+    Args:
+        model: the generative program.
+        guide: the inference program.
+        objective: one instance for this pair.
+        optimizer: called with the parameters, makes the optimiser; Adam at 1e-3 by default.
+        temperature: schedule of the attribute ``temperature`` of model and guide.
+
+    Raises:
+        ValueError: a temperature schedule for programs that have no ``temperature``, or one that goes to 0.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        guide: nn.Module,
+        objective: HierarchicalELBO,
+        optimizer: OptimizerCallable = default_optimizer,
+        temperature: LinearSchedule | None = None,
+    ) -> None:
+        super().__init__()
+        self.programs: ELBOModule = objective(model, guide)
+        self.objective = objective
+        self.optimizer = optimizer
+        self.temperature = temperature
+        self._random_state: dict[str, Tensor] | None = None
+        self._validation_state: Tensor | None = None
+        if temperature is not None:
+            if not min(temperature.start, temperature.end) > 0:
+                raise ValueError(f"the temperature must stay above 0, got {temperature}")
+            for name, program in (("model", model), ("guide", guide)):
+                if not isinstance(getattr(program, "temperature", None), Tensor):
+                    raise ValueError(f"the {name} {type(program).__name__} has no buffer 'temperature' to be scheduled")
+
+    def terms(self, *batch: Any) -> Terms:
+        """The terms of one batch."""
+        return self.objective.terms(self.programs.model, self.programs.guide, *batch)
+
+    def training_step(self, batch: tuple[Any, ...], batch_idx: int) -> Tensor:
+        """Minus the weighted ELBO, in nats per datum."""
+        if self.temperature is not None:
+            for program in (self.programs.model, self.programs.guide):
+                cast(Tensor, program.temperature).fill_(self.temperature(self.global_step))
+        terms = self.terms(*batch)
+        self._log_terms("train", terms, len(batch[0]))
+        data = getattr(self.trainer, "datamodule", None)
+        if data is not None:  # the loader has no end, so Lightning counts no epochs
+            self.log("epoch", float(self.trainer.fit_loop.total_batch_idx // data.batches_per_epoch))
+        self._warn_at_ceiling(terms)
+        return -self.objective.objective(terms)
+
+    def validation_step(self, batch: tuple[Any, ...], batch_idx: int) -> None:
+        """Logs the terms of held-out data."""
+        self._log_terms("val", self.terms(*batch), len(batch[0]))
+
+    def configure_optimizers(self) -> Optimizer:
+        """The optimiser of all parameters of model and guide."""
+        return self.optimizer(self.programs.parameters())
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Stops before a gradient that is not finite reaches the parameters, and so the next checkpoint."""
+        gradients = [(name, p.grad) for name, p in self.programs.named_parameters() if p.grad is not None]
+        if torch.nn.utils.get_total_norm([gradient for _, gradient in gradients]).isfinite():
+            return
+        name = next(name for name, gradient in gradients if not gradient.isfinite().all())
+        raise NonFiniteError(f"the gradient of '{name}' is not finite at step {self.global_step}")
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keeps the state of the random streams, so that a resumed run draws what the whole one would."""
+        checkpoint["random_state"] = {"cpu": torch.get_rng_state()}
+        if self.device.type == "cuda":
+            checkpoint["random_state"]["cuda"] = torch.cuda.get_rng_state(self.device)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Takes the state of the random streams, to be set when the first batch starts."""
+        self._random_state = checkpoint["random_state"]
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Sets the random streams once, after all that Lightning does before the first batch."""
+        if self._random_state is not None:
+            torch.set_rng_state(self._random_state["cpu"].cpu())
+            if "cuda" in self._random_state and self.device.type == "cuda":
+                torch.cuda.set_rng_state(self._random_state["cuda"].cpu(), self.device)
+            self._random_state = None
+
+    def on_validation_start(self) -> None:
+        """Puts the training's random stream aside: whether validation ran must not change the training."""
+        self._validation_state = torch.get_rng_state()
+        torch.manual_seed(0)
+
+    def on_validation_end(self) -> None:
+        """Takes the training's random stream up again."""
+        if self._validation_state is not None:
+            torch.set_rng_state(self._validation_state)
+
+    def _log_terms(self, stage: str, terms: Terms, batch_size: int) -> None:
+        values = {f"{stage}/{name}": value.detach() for name, value in terms.scalars().items()}
+        if len(terms.blocks) > 1:
+            for name, block in terms.blocks.items():
+                values[f"{stage}/mutual_information/{name}"] = block.mutual_information.detach()
+        self.log_dict(values, batch_size=batch_size, prog_bar=stage == "train")
+
+    def _warn_at_ceiling(self, terms: Terms) -> None:
+        """No estimate of I(x; z) exceeds log N, and at that ceiling the joint terms carry no gradient."""
+        if self.global_step % 100 == 99 and terms.mutual_information > math.log(self.objective.data_size) - 0.05:
+            rank_zero_warn(
+                f"I(x; z) is at its ceiling log N = {math.log(self.objective.data_size):.2f} nats: its weight and "
+                "that of the total correlation between blocks have no effect there"
+            )

@@ -1,0 +1,65 @@
+"""What a user would bring, named by import path in the tests: data, programs, callbacks."""
+
+import os
+import signal
+
+import pyro
+import pyro.distributions as dist
+import torch
+from pyro.nn import PyroModule
+from pytorch_lightning import Callback
+from torch import nn
+
+from pyro_hfvae.data import Images
+
+
+class TinyImages(Images):
+    """A bright 3 × 3 square on 8 × 8 pixels, 5 × 5 places, four grey levels: 100 images."""
+
+    factor_names = ("x", "y", "level")
+    factor_sizes = (5, 5, 4)
+    factor_kinds = ("ordinal", "ordinal", "categorical")
+    image_shape = (1, 8, 8)
+
+    def __init__(self, size: int = 100):
+        self.size = size
+
+    def __len__(self):
+        return self.size
+
+    def factors(self, indices):
+        return torch.stack(torch.unravel_index(indices % 100, self.factor_sizes), 1)
+
+    def images(self, indices):
+        x, y, level = self.factors(indices).unbind(1)
+        images = torch.zeros(len(indices), 1, 8, 8)
+        for row, (a, b, c) in enumerate(zip(x, y, level, strict=True)):
+            images[row, 0, b : b + 3, a : a + 3] = (c + 1) / 4
+        return images
+
+
+class KillAt(Callback):
+    """The machine goes down."""
+
+    def __init__(self, step: int):
+        self.step = step
+
+    def on_train_batch_end(self, trainer, *_):
+        if trainer.global_step == self.step:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+class NaNGuide(PyroModule):
+    """A guide whose scale overflows after some steps."""
+
+    def __init__(self, after: int = 3):
+        super().__init__()
+        self.layer = nn.Linear(64, 4)
+        self.after = after
+
+    def forward(self, x):
+        loc, scale = self.layer(x.flatten(1)).chunk(2, -1)
+        if self.training and torch.is_grad_enabled():
+            self.after -= 1
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(loc / (self.after > 0), scale.exp()).to_event(1))
