@@ -8,7 +8,7 @@ import pyro
 import torch
 from pyro import poutine
 from pyro.infer.inspect import TrackProvenance
-from pyro.ops.provenance import detach_provenance, get_provenance
+from pyro.ops.provenance import get_provenance
 from pyro.poutine import Trace
 from torch import Tensor, nn
 from torch.distributions import Distribution
@@ -39,9 +39,8 @@ def refuse_dependent_sites(model: Program, guide: Program, args: tuple[Any, ...]
         latents = {name for name, site in guide_trace.nodes.items() if site["type"] == "sample"}
         for program, trace in (("guide", guide_trace), ("model", model_trace)):
             for name in latents & set(trace.nodes):
-                site: dict[str, Any] = dict(trace.nodes[name])
-                log_prob = site["fn"].log_prob(detach_provenance(site["value"]))
-                upstream = get_provenance(log_prob) & latents - {name}
+                parameters = list(_tensors(trace.nodes[name]["fn"]))
+                upstream = frozenset().union(*map(get_provenance, parameters)) & latents - {name}
                 if upstream:
                     raise NotImplementedError(_REASONS[program].format(site=name, other=min(upstream)))
 
@@ -51,6 +50,15 @@ _REASONS = {
     "the inference marginal needs latent sites that are independent given the data",
     "model": "the prior of site '{site}' depends on site '{other}'; the terms need priors that do not",
 }
+
+
+def _tensors(fn: object) -> Iterator[Tensor]:
+    """Every tensor that a distribution holds, those of the distributions that it wraps included."""
+    for value in vars(fn).values():
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, Distribution):
+            yield from _tensors(value)
 
 
 @contextmanager

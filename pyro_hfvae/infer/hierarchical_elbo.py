@@ -169,9 +169,12 @@ class HierarchicalELBO(ELBO):
         return mean_terms(terms), size
 
     def _runs(self, model: Program, guide: Program, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[_Run]:
+        if not self._checked:
+            refuse_dependent_sites(model, guide, args, kwargs)
+            self._checked = True
         for model_trace, guide_trace in self._get_traces(model, guide, args, kwargs):
             latents = read_posteriors(guide_trace)
-            run = _Run(
+            yield _Run(
                 latents=latents,
                 log_priors=read_log_priors(model_trace, guide_trace, latents),
                 log_likelihood=read_log_likelihood(model_trace, latent_shape(latents)),
@@ -179,10 +182,6 @@ class HierarchicalELBO(ELBO):
                 model_trace=model_trace,
                 guide_trace=guide_trace,
             )
-            if not self._checked:
-                refuse_dependent_sites(model, guide, args, kwargs)
-                self._checked = True
-            yield run
 
     def _drawn(
         self, model: Program, guide: Program, batch: tuple[Any, ...]

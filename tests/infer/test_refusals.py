@@ -168,8 +168,11 @@ def test_the_check_leaves_running_statistics_alone():
         def forward(self, x):
             pyro.sample("z", dist.Normal(self.norm(x)[:, :2], 1.0).to_event(1))
 
-    HierarchicalELBO(100).terms(program(z=normal(), x=LIKELIHOOD), Guide(), X)
+    guide = Guide()
+    terms = HierarchicalELBO(100).terms(program(z=normal(), x=LIKELIHOOD), guide, X)
     assert norm.num_batches_tracked == 1
+    terms.elbo.backward()  # nothing that the graph needs was written to
+    assert norm.weight.grad is not None
 
 
 @pytest.mark.parametrize(
