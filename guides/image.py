@@ -1,5 +1,6 @@
 """The factorised guide of images: one encoder, one head for each block."""
 
+import math
 from collections.abc import Callable, Mapping
 from typing import cast
 
@@ -29,6 +30,9 @@ class ImageGuide(PyroModule):
         discrete: name and number of categories of each Concrete site.
         encoder: makes the network that gives the features which the heads read.
         temperature: of the Concrete sites; set ``guide.temperature`` to anneal it.
+
+    Raises:
+        ValueError: the temperature is not above 0.
     """
 
     temperature: Tensor
@@ -41,6 +45,8 @@ class ImageGuide(PyroModule):
         temperature: float = DEFAULT_TEMPERATURE,
     ) -> None:
         super().__init__()
+        if not 0 < temperature < math.inf:
+            raise ValueError(f"the temperature must be above 0 and finite, got {temperature}")
         self.encoder = encoder()
         features = cast(Encoder, self.encoder).features
         self.gaussian = nn.ModuleDict({name: nn.Linear(features, 2 * size) for name, size in gaussian.items()})

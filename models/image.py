@@ -1,5 +1,6 @@
 """A generative program of images with Gaussian and Concrete blocks."""
 
+import math
 from collections.abc import Callable, Mapping
 from typing import cast
 
@@ -27,6 +28,9 @@ class ImageModel(PyroModule):
         discrete: name and number of categories of each Concrete site.
         decoder: called with the size of the latent vector, makes the network that gives the logits of the pixels.
         temperature: of the Concrete sites; set ``model.temperature`` to anneal it.
+
+    Raises:
+        ValueError: the temperature is not above 0.
     """
 
     temperature: Tensor
@@ -39,6 +43,8 @@ class ImageModel(PyroModule):
         temperature: float = DEFAULT_TEMPERATURE,
     ) -> None:
         super().__init__()
+        if not 0 < temperature < math.inf:
+            raise ValueError(f"the temperature must be above 0 and finite, got {temperature}")
         self.gaussian = dict(gaussian)
         self.discrete = dict(discrete)
         self.decoder = decoder(sum(self.gaussian.values()) + sum(self.discrete.values()))

@@ -78,7 +78,7 @@ class Concrete(RelaxedOneHotCategorical):
         return log_mass(self)
 
     def rsample(self, sample_shape: torch.Size | tuple[int, ...] = ()) -> Tensor:
-        """A reparameterised sample, [*sample_shape, ..., K], in the interior of the simplex."""
+        """A reparameterised sample, ``[*sample_shape, ..., K]``, in the interior of the simplex."""
         with torch.autocast(self.logits.device.type, enabled=False):
             limits = torch.finfo(self.logits.dtype)
             uniform = torch.rand(self._extended_shape(sample_shape), dtype=self.logits.dtype, device=self.logits.device)

@@ -1,5 +1,6 @@
 """Images addressed by index, with the factors that made them: drawn, read, or downloaded and verified."""
 
+from pyro_hfvae.data.batches import IndexBatches
 from pyro_hfvae.data.dsprites import DSprites, DSpritesFile, render
 from pyro_hfvae.data.idx import MNIST, FashionMNIST, IdxImages
 from pyro_hfvae.data.images import FactorKind, Images
@@ -12,6 +13,7 @@ __all__ = [
     "FactorKind",
     "FashionMNIST",
     "IdxImages",
+    "IndexBatches",
     "Images",
     "data_root",
     "render",

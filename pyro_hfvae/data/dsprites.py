@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from pyro_hfvae.data.images import FactorKind, Images
+from pyro_hfvae.data.root import data_root
 
 __all__ = ["DSprites", "DSpritesFile", "render"]
 
@@ -81,7 +82,8 @@ class DSpritesFile(Images):
     Nothing in the file is unpickled. The frames are kept as bits: 512 bytes each.
 
     Args:
-        path: the ``.npz`` file, or the folder in which it lies under its official name. It holds ``imgs`` (uint8,
+        path: the ``.npz`` file, or the folder in which it lies under its official name; one that is not absolute is
+            looked for here and then in the data root (:func:`~pyro_hfvae.data.data_root`). It holds ``imgs`` (uint8,
             zeros and ones, [N, 64, 64]) and ``latents_classes`` ([N, 5], or [N, 6] with the constant colour first).
         sha256: what the file's checksum must be, if that is to be checked.
 
@@ -98,6 +100,8 @@ class DSpritesFile(Images):
 
     def __init__(self, path: str, sha256: str | None = None) -> None:
         file = Path(path).expanduser()
+        if not file.exists():
+            file = data_root() / file  # an absolute path stays what it is
         if file.is_dir():
             file = file / FILE_NAME
         if not file.is_file():

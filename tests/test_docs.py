@@ -1,0 +1,68 @@
+"""The documentation is so: its examples run, its Python is executed, its command lines parse."""
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+import pyro
+import pytest
+import torch
+
+from pyro_hfvae.cli import main
+from pyro_hfvae.cli.parser import build_parser
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted((ROOT / "docs").glob("*.md"))
+EXAMPLES = ROOT / "docs" / "examples"
+
+
+def fences(page, language):
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+
+
+def commands():
+    text = "".join(block for page in PAGES for block in fences(page, "sh")).replace("\\\n", " ")
+    lines = [line for line in text.splitlines() if line.startswith("pyro-hfvae")]
+    return [line for line in lines if "--resume" not in line and "my_package" not in line]
+
+
+@pytest.fixture(autouse=True)
+def _examples(monkeypatch):
+    """The examples can be imported, and what they set for the whole process is set back."""
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    local = pyro.settings.get("module_local_params")
+    yield
+    pyro.settings.set(module_local_params=local)
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if fences(page, "python")], ids=lambda page: page.stem)
+def test_python_of_the_pages(page):
+    exec(compile("\n".join(fences(page, "python")), str(page), "exec"), {"__name__": "docs"})
+
+
+@pytest.mark.parametrize("line", commands())
+def test_command_lines_of_the_pages(line, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    build_parser().parse_args(shlex.split(line, comments=True)[1:])
+
+
+def test_example_trains():
+    from own_program import train
+
+    _, _, first = train(steps=1)
+    _, _, later = train(steps=100)
+    assert later.elbo > first.elbo + 50
+    assert all(term.isfinite() for term in later.scalars().values())
+    assert later.mutual_information <= torch.tensor(112.0).log() + 1e-4
+
+
+def test_example_from_fit_to_report(tmp_path):
+    run = tmp_path / "bars"
+    options = ["--trainer.max_steps", "20", "--trainer.val_check_interval", "10", "--trainer.accelerator", "cpu"]
+    assert main(["fit", "--config", str(EXAMPLES / "bars.yaml"), "--run", str(run), *options]) == 0
+    assert [main([command, str(run)]) for command in ("evaluate", "traverse", "report")] == [0, 0, 0]
+    assert list(json.loads((run / "metrics.json").read_text())["terms"]["blocks"]) == ["direction", "look"]
+    pictures = {path.stem for path in (run / "pictures").iterdir()}
+    assert pictures == {"reconstructions", "samples", "traversal_direction", "traversal_look"}
+    assert (run / "report.html").stat().st_size > 10_000
