@@ -1,25 +1,28 @@
 """The command ``pyro-hfvae``."""
 
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+
+import pyro
+from jsonargparse import ArgumentError, Namespace
+
+from pyro_hfvae.cli import commands
+from pyro_hfvae.cli.messages import one_line
+from pyro_hfvae.cli.parser import build_parser
+from pyro_hfvae.infer import NonFiniteError
 
 __all__ = ["main"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a subcommand; bad input ends in one line on standard error and exit code 2."""
-    # Imported here: 'pyro-hfvae --version' and a typing error should not have to wait for torch twice.
-    from jsonargparse import ArgumentError, Namespace
-
-    from pyro_hfvae.cli import commands
-    from pyro_hfvae.cli.parser import build_parser
-    from pyro_hfvae.infer import NonFiniteError
-
     _quiet()
-    parser = build_parser()
-    given = commands.expand_resume(list(sys.argv[1:] if arguments is None else arguments))
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # a user's own programs are named by import path, and lie here
+    given = list(sys.argv[1:] if arguments is None else arguments)
     run: dict[str, Callable[[Namespace], None]] = {
         "fit": commands.fit,
         "evaluate": commands.evaluate,
@@ -27,10 +30,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "report": commands.report,
     }
     try:
-        config = parser.parse_args(given)
-        run[config.command](config[config.command])
+        # Parameters stay with their modules: in Pyro's global store a second model would find those of the first.
+        with pyro.settings.context(module_local_params=True):
+            config = build_parser().parse_args(commands.expand_resume(given))
+            run[config.command](config[config.command])
     except (ArgumentError, ValueError, NotImplementedError, OSError) as error:
-        print(f"pyro-hfvae: error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"pyro-hfvae: error: {one_line(error)}", file=sys.stderr)
         return 2
     except NonFiniteError as error:
         print(f"pyro-hfvae: stopped: {error}", file=sys.stderr)

@@ -91,12 +91,14 @@ def evaluate(options: Namespace) -> None:
 def traverse(options: Namespace) -> None:
     """Draws the pictures of a run."""
     run, columns = load_run(RunFolder(options.run)), options.columns
+    if columns > len(run.data.held_out_indices):
+        raise ValueError(f"--columns {columns} is more than the {len(run.data.held_out_indices):,} held-out data")
     x = next(_on_device(run, (images for images, _ in run.data.held_out_batches(max(columns, 256)))))[0]
     torch.manual_seed(options.seed)
     modes, discrete = posterior_modes(run.guide, x)
     few = x[:columns]
     rebuilt = decode(run.model, {name: mode[:columns] for name, mode in modes.items()}, few)
-    drawn = sample(run.model, x[: 4 * columns])
+    drawn = sample(run.model, few.repeat(4, 1, 1, 1))
     pictures = {
         "reconstructions": image_grid(_array([few, rebuilt]), ["input", "reconstruction"]),
         "samples": image_grid(_array(list(drawn.split(columns))), [""] * 4),
@@ -118,6 +120,7 @@ def traverse(options: Namespace) -> None:
 
 def report(options: Namespace) -> None:
     """Writes the page of a run."""
+    RunFolder(options.run).require()
     print(f"report: {write_report(options.run)}")
 
 

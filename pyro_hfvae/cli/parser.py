@@ -1,8 +1,10 @@
 """The command line: every option follows from the signature of the class that it configures."""
 
 from pathlib import Path
+from typing import Any
 
-from jsonargparse import ArgumentParser
+from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser  # type: ignore[attr-defined]
+from jsonargparse.typing import PositiveInt, restricted_number_type
 from pytorch_lightning import Trainer
 from torch import nn
 
@@ -26,6 +28,18 @@ TRAINER_DEFAULTS = {
     "trainer.use_distributed_sampler": False,
 }
 
+Seed = restricted_number_type("Seed", int, [(">=", 0), ("<", 2**32)])
+
+
+class _ConfigFile(ActionConfigFile):
+    """An option for a configuration file; what is wrong in the file is told with its name."""
+
+    def __call__(self, parser: Any, config: Any, path: Any, option: str | None = None) -> None:
+        try:
+            super().__call__(parser, config, path, option)
+        except (ArgumentError, ValueError) as error:
+            raise ArgumentError(None, f"configuration '{path}': {error}") from error
+
 
 def build_parser() -> ArgumentParser:
     """The parser of ``pyro-hfvae`` with its subcommands."""
@@ -46,11 +60,11 @@ def build_parser() -> ArgumentParser:
 def build_fit_parser() -> ArgumentParser:
     """The options of ``fit``, which are also the keys of a configuration and of a run's ``config.yaml``."""
     parser = ArgumentParser(description="Train a model and a guide; leaves a run folder.", exit_on_error=False)
-    parser.add_argument("--config", action="config", help="YAML file with any of the options below")
+    parser.add_argument("--config", action=_ConfigFile, help="YAML file with any of the options below")
     parser.add_argument("--run", type=Path, required=True, help="folder to make")
     parser.add_argument("--resume", type=Path, metavar="RUN", help="go on with this run, with its own configuration")
-    parser.add_argument("--seed", type=int, default=0, help="of parameters, samples, split and shuffles")
-    parser.add_argument("--checkpoint_every", type=int, default=500, help="training steps between checkpoints")
+    parser.add_argument("--seed", type=Seed, default=0, help="of parameters, samples, split and shuffles")
+    parser.add_argument("--checkpoint_every", type=PositiveInt, default=500, help="training steps between checkpoints")
     parser.add_subclass_arguments(nn.Module, "model", required=True, help="import path of the generative program")
     parser.add_subclass_arguments(nn.Module, "guide", required=True, help="import path of the inference program")
     parser.add_subclass_arguments(Images, "data", required=True, help="import path of the data")
@@ -71,19 +85,22 @@ def _evaluate_parser() -> ArgumentParser:
         description="Measure a run on its held-out data; writes RUN/metrics.json.", exit_on_error=False
     )
     parser.add_argument("run", type=Path, help="run folder")
-    parser.add_argument("--samples", type=int, default=10_000, help="held-out data for the metrics, at most")
+    parser.add_argument("--samples", type=PositiveInt, default=10_000, help="held-out data for the metrics, at most")
     parser.add_argument(
-        "--term_samples", type=int, default=5_000, help="held-out data for the exact terms, whose cost is quadratic"
+        "--term_samples",
+        type=PositiveInt,
+        default=5_000,
+        help="held-out data for the exact terms, whose cost is quadratic",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the regressors and of the posterior samples")
+    parser.add_argument("--seed", type=Seed, default=0, help="of the regressors and of the posterior samples")
     return parser
 
 
 def _traverse_parser() -> ArgumentParser:
     parser = ArgumentParser(description="Draw the pictures of a run; writes RUN/pictures/.", exit_on_error=False)
     parser.add_argument("run", type=Path, help="run folder")
-    parser.add_argument("--columns", type=int, default=10, help="pictures in a row")
-    parser.add_argument("--seed", type=int, default=0, help="of what is drawn")
+    parser.add_argument("--columns", type=PositiveInt, default=10, help="pictures in a row")
+    parser.add_argument("--seed", type=Seed, default=0, help="of what is drawn")
     return parser
 
 

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import Any
 
-import pyro
 import torch
 from jsonargparse import ArgumentParser, Namespace
 from pytorch_lightning import seed_everything
@@ -22,9 +21,13 @@ def build_training(parser: ArgumentParser, config: Namespace) -> tuple[Training,
     Returns:
         The training, its data, and the configuration with its classes instantiated.
     """
-    pyro.settings.set(module_local_params=True)  # before any PyroModule is made: they ask for it once
     seed_everything(config.seed, verbose=False)
-    built = parser.instantiate(config)
+    try:
+        built = parser.instantiate(config)
+    except ValueError as error:
+        if error.__cause__ is not None and "Union subtypes" in str(error):
+            raise error.__cause__ from None  # what the constructor of a class raised, which jsonargparse wraps
+        raise
     data = ImageDataModule(images=built.data, seed=config.seed, **_arguments(built.batches))
     objective = HierarchicalELBO(data_size=data.data_size, **_arguments(built.objective))
     training = Training(built.model, built.guide, objective, **_arguments(built.training))
@@ -50,15 +53,10 @@ def load_run(folder: RunFolder) -> Trained:
         FileNotFoundError: no run, or no checkpoint yet.
         ValueError: the checkpoint cannot be read or does not fit the programs.
     """
-    checkpoint = folder.load_checkpoint()
+    folder.require()
     parser = build_fit_parser()
-    training, data, _ = build_training(parser, parser.parse_path(str(folder.config)))
-    try:
-        training.load_state_dict(checkpoint["state_dict"])
-    except RuntimeError as error:
-        raise ValueError(
-            f"checkpoint '{folder.checkpoint}' does not fit the programs of config.yaml: {error}"
-        ) from error
+    training, data, _ = build_training(parser, parser.parse_args(["--config", str(folder.config)]))
+    checkpoint = folder.load_into(training)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     programs = training.programs.eval().to(device)
     return Trained(folder, programs.model, programs.guide, training.objective, data, checkpoint["global_step"])

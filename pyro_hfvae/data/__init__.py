@@ -13,8 +13,8 @@ __all__ = [
     "FactorKind",
     "FashionMNIST",
     "IdxImages",
-    "IndexBatches",
     "Images",
+    "IndexBatches",
     "data_root",
     "render",
 ]

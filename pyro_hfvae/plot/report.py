@@ -5,7 +5,6 @@ import csv
 import io
 import json
 import math
-import os
 import struct
 from importlib.resources import files
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from pyro_hfvae.files import write_atomically
 from pyro_hfvae.plot.pictures import DPI, TERMS, block_factor_heatmap, importance_matrix, term_curves
 from pyro_hfvae.plot.summary import block_of_variables, findings, number, summary_lines
 
@@ -71,12 +71,7 @@ def write_report(run: Path) -> Path:
     run = Path(run)
     page = _render(run)
     report = run / "report.html"
-    unfinished = run / f".report.html.{os.getpid()}"
-    try:
-        unfinished.write_text(page, encoding="utf-8")
-        os.replace(unfinished, report)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    write_atomically(report, page)
     return report
 
 
@@ -94,7 +89,7 @@ def _render(run: Path) -> str:
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters["number"] = number
+    environment.filters |= {"number": number, "log": math.log}
     template = environment.from_string(files("pyro_hfvae.plot").joinpath("report.html").read_text(encoding="utf-8"))
     return template.render(
         run=run.resolve().name,
@@ -191,13 +186,11 @@ def _read_history(table: Path) -> dict[str, tuple[NDArray[np.float64], NDArray[n
     return {name: (steps, values) for name, (steps, values) in columns.items()}
 
 
-def _ceiling(metrics: dict[str, Any]) -> float | None:
-    """Log N, if the mutual information comes so near to it that it cannot be told from it."""
-    held_out = (metrics.get("data") or {}).get("held_out")
+def _ceiling(metrics: dict[str, Any]) -> int | None:
+    """The number of data behind the terms, if I(x; z) comes so near to its logarithm that it cannot be told from it."""
+    count = (metrics.get("data") or {}).get("held_out_for_terms")
     information = (metrics.get("terms") or {}).get("mutual_information")
-    if not held_out or information is None or information < 0.95 * math.log(held_out):
-        return None
-    return math.log(held_out)
+    return count if count and information is not None and information > 0.95 * math.log(count) else None
 
 
 def _duration(seconds: float | None) -> str | None:

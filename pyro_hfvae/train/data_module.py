@@ -38,7 +38,7 @@ class ImageDataModule(LightningDataModule):
         seed: of the split and of the shuffles.
 
     Raises:
-        ValueError: a batch size or a number of held-out images that the data cannot give.
+        ValueError: a batch size or a number of held-out images that the data cannot give, or num_workers below 0.
     """
 
     def __init__(
@@ -50,6 +50,8 @@ class ImageDataModule(LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
+        if num_workers < 0:
+            raise ValueError(f"num_workers must be 0 or more, got {num_workers}")
         self.images = images
         self.batch_size = batch_size
         self.num_workers = num_workers

@@ -6,9 +6,13 @@ from typing import Any
 
 import pyro
 import torch
+from lightning_fabric.utilities.exceptions import MisconfigurationException
+from pyro import poutine
 from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
+from torch import Tensor
+from torch.optim import Optimizer
 
 from pyro_hfvae.files import write_atomically
 from pyro_hfvae.train.data_module import ImageDataModule
@@ -32,7 +36,7 @@ def fit(
 ) -> None:
     """Trains until ``max_steps``, from the start or from the run's last checkpoint.
 
-    Nothing is written before one batch went through programs and objective.
+    Nothing is written before one batch went through programs and objective, and all options were found to fit.
 
     Args:
         training: programs, objective and optimiser.
@@ -46,28 +50,20 @@ def fit(
 
     Raises:
         FileExistsError: the run folder exists, and ``resume`` is not asked for.
-        ValueError, NotImplementedError: the objective is not defined for the programs; names the site.
+        ValueError, NotImplementedError: the objective is not defined for the programs; names the site. Or the
+            trainer's arguments are wrong, or the checkpoint does not fit.
         NonFiniteError: a site or a gradient became NaN or infinite.
     """
-    if resume:
-        run.load_checkpoint()  # refuses a broken one with a clear line
-    elif run.path.exists():
+    if not resume and run.path.exists():
         raise FileExistsError(f"run folder '{run.path}' exists: name another with --run, or continue it with --resume")
+    optimizer = training.configure_optimizers()
+    if resume:
+        _refuse_other_optimizer(run, run.load_into(training), optimizer)
     _try_one_batch(training, data)
-    settings = {**trainer, "max_steps": _steps(trainer, data), "max_epochs": -1}
+    loop = _trainer(trainer, data, run, checkpoint_every)
     if not resume:
         run.path.mkdir(parents=True)
     write_atomically(run.config, config)
-    saver = ModelCheckpoint(
-        run.path / "checkpoints", "last", every_n_train_steps=checkpoint_every, enable_version_counter=False
-    )
-    loop = Trainer(
-        **settings | {"callbacks": [*(trainer.get("callbacks") or []), saver, TermsProgressBar()]},
-        logger=[CSVLogger(run.path, "csv"), TensorBoardLogger(run.path, "tensorboard", "")],
-        default_root_dir=run.path,
-    )
-    if loop.world_size > 1:
-        raise ValueError(f"training on {loop.world_size} devices is not supported: set --trainer.devices 1")
     started = time.monotonic()
     try:
         with pyro.validation_enabled(False):
@@ -79,6 +75,42 @@ def fit(
         run.write_versions(seed, loop.global_step, time.monotonic() - started)
 
 
+def _trainer(trainer: Mapping[str, Any], data: ImageDataModule, run: RunFolder, checkpoint_every: int) -> Trainer:
+    """The trainer, which writes nothing before it is started."""
+    if trainer.get("val_check_interval") == 0:
+        raise ValueError("trainer.val_check_interval must be 1 or more; for no validation set limit_val_batches to 0")
+    saver = ModelCheckpoint(
+        run.path / "checkpoints", "last", every_n_train_steps=checkpoint_every, enable_version_counter=False
+    )
+    settings = {
+        **trainer,
+        "max_steps": _steps(trainer, data),
+        "max_epochs": -1,
+        "callbacks": [*(trainer.get("callbacks") or []), saver, TermsProgressBar()],
+    }
+    try:
+        loop = Trainer(
+            **settings,
+            logger=[CSVLogger(run.path, "csv"), TensorBoardLogger(run.path, "tensorboard", "")],
+            default_root_dir=run.path,
+        )
+    except MisconfigurationException as error:
+        raise ValueError(f"trainer: {error}") from error
+    if loop.world_size > 1:
+        raise ValueError(f"training on {loop.world_size} devices is not supported: set --trainer.devices 1")
+    return loop
+
+
+def _refuse_other_optimizer(run: RunFolder, checkpoint: Mapping[str, Any], optimizer: Optimizer) -> None:
+    """The state of one kind of optimiser is nothing that another could go on with."""
+    before, now = checkpoint["optimizer_states"][0]["param_groups"][0], optimizer.param_groups[0]
+    if before.keys() != now.keys():
+        raise ValueError(
+            f"checkpoint '{run.checkpoint}' was made with another optimiser than {type(optimizer).__name__}: "
+            "resume with the one that the run was started with"
+        )
+
+
 def _steps(trainer: Mapping[str, Any], data: ImageDataModule) -> int:
     """Training steps: ``max_steps``, or as many as ``max_epochs`` make, whichever is less."""
     steps: int = trainer.get("max_steps", -1)
@@ -86,8 +118,8 @@ def _steps(trainer: Mapping[str, Any], data: ImageDataModule) -> int:
     accumulate: int = trainer.get("accumulate_grad_batches", 1)
     limits = [steps] if steps >= 0 else []
     limits += [epochs * data.batches_per_epoch // accumulate] if epochs is not None and epochs >= 0 else []
-    if not limits:
-        raise ValueError("say how long to train: trainer.max_steps or trainer.max_epochs")
+    if not limits or min(limits) < 1:
+        raise ValueError("say how long to train, one step or more: trainer.max_steps or trainer.max_epochs")
     return min(limits)
 
 
@@ -99,5 +131,16 @@ def _try_one_batch(training: Training, data: ImageDataModule) -> None:
         try:
             training.terms(*batch)
         except RuntimeError as error:  # a network that does not fit the images, say
+            reason = str(error).partition("Trace Shapes:")[0].rstrip()  # Pyro tells the shape of every parameter
             shapes = ", ".join(str(tuple(part.shape)) for part in batch)
-            raise ValueError(f"model or guide fail on a batch of shape {shapes}: {error}") from error
+            raise ValueError(f"{_failing(training, batch)} fails on a batch of shape {shapes}: {reason}") from error
+
+
+def _failing(training: Training, batch: tuple[Tensor, ...]) -> str:
+    """Which program fails on its own; the model may also fail on latents that only the guide samples so."""
+    for name in ("guide", "model"):
+        try:
+            poutine.trace(getattr(training.programs, name)).get_trace(*batch).compute_log_prob()
+        except RuntimeError:
+            return f"the {name}"
+    return "the model, on the latents that the guide samples,"

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import platform
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from pyro_hfvae.files import write_atomically
 
@@ -68,11 +70,9 @@ class RunFolder:
         return self.path / "pictures"
 
     def require(self) -> None:
-        """Raises FileNotFoundError, in one line, if this is no run or holds no checkpoint."""
+        """Raises FileNotFoundError, in one line, if this is no run."""
         if not self.config.is_file():
             raise FileNotFoundError(f"'{self.path}' is no run folder: it has no config.yaml")
-        if not self.checkpoint.is_file():
-            raise FileNotFoundError(f"run '{self.path}' has no checkpoint yet ({self.checkpoint})")
 
     def load_checkpoint(self) -> dict[str, Any]:
         """The newest checkpoint, read without unpickling code.
@@ -82,10 +82,12 @@ class RunFolder:
             ValueError: it cannot be read.
         """
         self.require()
+        if not self.checkpoint.is_file():
+            raise FileNotFoundError(f"run '{self.path}' has no checkpoint yet ({self.checkpoint})")
         try:
             checkpoint = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
         except Exception as error:  # torch raises several kinds, and none says which file
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            reason = re.split(r"\.\s|\n", str(error))[0] or type(error).__name__
             raise ValueError(f"checkpoint '{self.checkpoint}' cannot be read; was it cut short? ({reason})") from error
         missing = {"state_dict", "global_step", "random_state"} - set(checkpoint)
         if missing:
@@ -93,6 +95,30 @@ class RunFolder:
                 f"checkpoint '{self.checkpoint}' is not one of a run: it lacks {', '.join(sorted(missing))}"
             )
         return checkpoint  # type: ignore[no-any-return]
+
+    def load_into(self, training: nn.Module) -> dict[str, Any]:
+        """Loads the parameters of the newest checkpoint.
+
+        Args:
+            training: what was trained, as the configuration makes it.
+
+        Returns:
+            The checkpoint.
+
+        Raises:
+            FileNotFoundError: there is none.
+            ValueError: it cannot be read or does not fit.
+        """
+        checkpoint = self.load_checkpoint()
+        try:
+            training.load_state_dict(checkpoint["state_dict"])
+        except RuntimeError as error:
+            first, *more = (line.strip() for line in str(error).splitlines()[1:])
+            raise ValueError(
+                f"checkpoint '{self.checkpoint}' does not fit the configured programs: {first}"
+                + (f" (and {len(more)} more)" if more else "")
+            ) from error
+        return checkpoint
 
     def write_versions(self, seed: int, steps: int, seconds: float) -> None:
         """Writes versions and machine; ``seconds`` add to what earlier parts of the run took."""

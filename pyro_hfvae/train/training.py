@@ -68,8 +68,8 @@ class Training(LightningModule):
         self._random_state: dict[str, Tensor] | None = None
         self._validation_state: Tensor | None = None
         if temperature is not None:
-            if not min(temperature.start, temperature.end) > 0:
-                raise ValueError(f"the temperature must stay above 0, got {temperature}")
+            if not all(0 < value < math.inf for value in (temperature.start, temperature.end)):
+                raise ValueError(f"the temperature must stay above 0 and finite, got {temperature}")
             for name, program in (("model", model), ("guide", guide)):
                 if not isinstance(getattr(program, "temperature", None), Tensor):
                     raise ValueError(f"the {name} {type(program).__name__} has no buffer 'temperature' to be scheduled")
@@ -143,9 +143,9 @@ class Training(LightningModule):
         self.log_dict(values, batch_size=batch_size, prog_bar=stage == "train")
 
     def _warn_at_ceiling(self, terms: Terms) -> None:
-        """No estimate of I(x; z) exceeds log N, and at that ceiling the joint terms carry no gradient."""
+        """No estimate of I(x; z) exceeds log N; at that ceiling log q(z) is log q(z|x) - log N and tells nothing."""
         if self.global_step % 100 == 99 and terms.mutual_information > math.log(self.objective.data_size) - 0.05:
             rank_zero_warn(
-                f"I(x; z) is at its ceiling log N = {math.log(self.objective.data_size):.2f} nats: its weight and "
-                "that of the total correlation between blocks have no effect there"
+                f"I(x; z) is estimated at its ceiling log N = {math.log(self.objective.data_size):.2f} nats: there its "
+                "weight has no effect, and that of the total correlation between blocks acts on I(x; z) of each block"
             )

@@ -268,3 +268,13 @@ def test_refuses_a_truncated_or_damaged_file(tmp_path):
 def test_refuses_other_content(tmp_path, changes, complaint):
     write(tmp_path / "a.npz", **changes)
     assert complaint in refused(tmp_path / "a.npz")
+
+
+def test_relative_path_is_looked_for_in_the_data_root_too(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYRO_HFVAE_DATA", str(tmp_path / "root"))
+    (tmp_path / "root" / "dsprites").mkdir(parents=True)
+    classes = torch.tensor([[0, 5, 0, 3, 4], [2, 1, 7, 30, 31]])
+    np.savez(tmp_path / "root/dsprites/part.npz", imgs=render(classes).numpy(), latents_classes=classes.numpy())
+    assert len(DSpritesFile("dsprites/part.npz")) == 2
+    with pytest.raises(FileNotFoundError, match=f"no dSprites file at '{tmp_path}/root/dsprites/other.npz'"):
+        DSpritesFile("dsprites/other.npz")

@@ -1,0 +1,46 @@
+# Two commands: `make demo` trains, measures and draws an HFVAE of dSprites; `make test` checks everything.
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: demo test lint types unit docs clean
+
+demo: .venv/installed
+	@rm -rf runs/demo
+	$(BIN)/pyro-hfvae fit --config experiments/demo.yaml
+	@$(BIN)/pyro-hfvae evaluate runs/demo --samples 5000 --term_samples 2000 > runs/demo/summary.txt
+	@$(BIN)/pyro-hfvae traverse runs/demo > /dev/null
+	@$(BIN)/pyro-hfvae report runs/demo
+	@cat runs/demo/summary.txt
+
+test: lint types unit docs
+
+lint: .venv/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+# mypy looks at the package as it is installed, with models, guides and experiments inside.
+types: .venv/installed-dev
+	@rm -rf build/types && mkdir -p build/types/pyro_hfvae
+	@ln -s $(CURDIR)/pyro_hfvae/* $(CURDIR)/models $(CURDIR)/guides $(CURDIR)/experiments build/types/pyro_hfvae
+	$(BIN)/mypy build/types/pyro_hfvae
+
+unit: .venv/installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal
+
+docs: .venv/installed-dev
+	$(BIN)/sphinx-build -W -q -b html docs build/docs
+
+clean:
+	rm -rf .venv build dist *.egg-info
+
+# torch first and by itself: what other packages ask of it is then met, and no GPU build is looked for.
+.venv/installed: setup.cfg pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(PIP) torch
+	$(PIP) --editable .
+	@touch $@
+
+.venv/installed-dev: .venv/installed
+	$(PIP) --editable ".[dev]"
+	@touch $@

@@ -1,0 +1,316 @@
+"""Bad input ends in one line that says what is wrong, exit code 2, and every file as it was."""
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from pyro_hfvae.cli import main
+
+TESTS = Path(__file__).parents[1]
+TINY = TESTS / "tiny.yaml"
+BLOCKS = "--objective.blocks"
+
+
+def files(folder):
+    """Every file and folder below a folder, with the content's checksum."""
+    paths = sorted(folder.rglob("*"))
+    return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "" for path in paths}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A run; not to be changed."""
+    run = tmp_path_factory.mktemp("runs") / "trained"
+    assert main(["fit", "--config", str(TINY), "--run", str(run), "--trainer.max_steps", "3"]) == 0
+    return run
+
+
+@pytest.fixture
+def run(trained, tmp_path):
+    """A copy of a run, to be broken, at 'run' in the working folder."""
+    return Path(shutil.copytree(trained, tmp_path / "run"))
+
+
+@pytest.fixture(autouse=True)
+def _working_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYRO_HFVAE_DATA", str(tmp_path))
+
+
+@pytest.fixture
+def refused(tmp_path, capsys):
+    """Runs a command that must be refused, and gives what it said."""
+
+    def run(*arguments):
+        before = files(tmp_path)
+        capsys.readouterr()
+        assert main([str(argument) for argument in arguments]) == 2
+        out, err = capsys.readouterr()
+        assert re.fullmatch(r"pyro-hfvae: error: [^\n]+\n", err)
+        assert out == ""
+        assert files(tmp_path) == before
+        assert len(err) < 450, "too long for a line"
+        return err.removeprefix("pyro-hfvae: error: ").strip()
+
+    return run
+
+
+@pytest.fixture
+def refused_fit(refused):
+    return lambda *options: refused("fit", "--config", TINY, "--run", "new", *options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--objective.betwen", "3"], "unrecognized arguments: --objective.betwen 3; the options are listed by --help"),
+        (["stray"], "unrecognized arguments: stray; the options are listed by --help"),
+        (["--objective.between", "much"], "objective.between: expected float, got much"),
+        (["--batches.batch_size", "2.5"], "batches.batch_size: expected int, got 2.5"),
+        (
+            ["--trainer.precision", "7"],
+            "trainer.precision: expected one of [64, 32, 16] or one of ['transformer-engine",
+        ),
+        (["--seed", "-1"], "seed: -1 does not conform to restriction v>=0"),
+        (["--seed", "4294967296"], "seed: 4294967296 does not conform to restriction v>=0 and v<4294967296"),
+        (["--checkpoint_every", "0"], "checkpoint_every: 0 does not conform to restriction v>0"),
+        (["--config", "nowhere.yaml"], "config: File does not exist: '"),
+        (["--model", "nowhere.Model"], "model: nowhere.Model: No module named 'nowhere'"),
+        (["--guide", "support.Lost"], "guide: support.Lost: module 'support' has no attribute 'Lost'"),
+        (["--data", "Thing"], "data: expected an import path, package.module.Class, got Thing"),
+        (
+            ["--data", "support.NaNGuide"],
+            "data: Import path does not correspond to a subclass of Images, got support.Na",
+        ),
+        (
+            ["--model.channels", "3"],
+            "model: pyro_hfvae.models.ImageModel: Option 'channels' is not accepted; "
+            "the options are listed by fit --model.help pyro_hfvae.models.ImageModel",
+        ),
+        (["--model.gaussian", "{z: two}"], "model: pyro_hfvae.models.ImageModel: gaussian: expected int, got two"),
+        (
+            ["--model.decoder", "nowhere.Net"],
+            "model: pyro_hfvae.models.ImageModel: decoder: No module named 'nowhere', got nowhere.Net",
+        ),
+        (["--training.optimizer", "torch.optim.No"], "training.optimizer: module 'torch.optim' has no attribute 'No'"),
+        (["--training.optimizer", "torch.optim.Adam", "--training.optimizer.lr", "-1"], "Invalid learning rate: -1"),
+        (["--model.gaussian", "{}"], "the guide samples site 'z', which the model lacks; its latents: 'level'"),
+        (["--guide.discrete", "{}"], "the guide lacks the model's latent site 'level'; it samples: 'z'"),
+        (
+            ["--guide.gaussian", "{z: 3}"],
+            "the model, on the latents that the guide samples, fails on a batch of shape (16, 1, 8, 8): mat1 and mat2",
+        ),
+        ([BLOCKS, '{"a": ["z"], "b": ["z[1]", "level"]}'], "variable 1 of site 'z' is in block 'a' and again in bl"),
+        ([BLOCKS, '{"a": ["z[0]", "level"]}'], "site 'z' has variables in no block: z[1]"),
+        ([BLOCKS, '{"a": ["z", "level", "w"]}'], "block 'a' names site 'w', which model and guide do not share; they"),
+        ([BLOCKS, '{"a": ["z[0:3]", "level"]}'], "block 'a' has the part 'z[0:3]', but its site has the variables 0 t"),
+        ([BLOCKS, "[z, level]"], "objective.blocks: expected Mapping, got ['z', 'level']"),
+        (["--batches.batch_size", "1"], "batch size 1 is too small: the inference marginal needs 2 data or more"),
+        (["--batches.batch_size", "71"], "batch size 71 is larger than the 70 training data"),
+        (["--batches.held_out", "99"], "cannot hold out 99 of 100 images: at least 2, and 2 must remain"),
+        (["--batches.num_workers", "-1"], "num_workers must be 0 or more, got -1"),
+        (["--data", "pyro_hfvae.data.DSpritesFile"], "data: pyro_hfvae.data.DSpritesFile: the following arguments are"),
+        (["--data", "pyro_hfvae.data.DSpritesFile", "--data.path", "lost.npz"], "no dSprites file at '"),
+        (["--objective.between", ".nan"], "weight 'between' must be a finite number, got nan"),
+        (["--objective.within", ".inf"], "weight 'within' must be a finite number, got inf"),
+        (["--objective.num_particles", "0"], "num_particles must be 1 or more, got 0"),
+        (["--model.temperature", "0"], "the temperature must be above 0 and finite, got 0.0"),
+        (["--guide.temperature", ".nan"], "the temperature must be above 0 and finite, got nan"),
+        (
+            ["--training.temperature.end", "0"],
+            "the temperature must stay above 0 and finite, got LinearSchedule(start=",
+        ),
+        (["--training.temperature.end", ".nan"], "the temperature must stay above 0 and finite, got LinearSchedule(st"),
+        (["--trainer.max_steps", "-1"], "say how long to train, one step or more: trainer.max_steps or trainer.max_ep"),
+        (["--trainer.max_steps", "0"], "say how long to train, one step or more: trainer.max_steps or trainer.max_ep"),
+        (["--trainer.val_check_interval", "0"], "trainer.val_check_interval must be 1 or more; for no validation set"),
+        (["--trainer.val_check_interval", "0.5"], "trainer: `val_check_interval` should be an integer or a time"),
+        (["--trainer.devices", "2"], "training on 2 devices is not supported: set --trainer.devices 1"),
+        (["--trainer.accelerator", "abacus"], "You selected an invalid accelerator name: `accelerator='abacus'`"),
+        (
+            ["--guide.encoder.image_shape", "[1, 9, 9]"],
+            "the guide fails on a batch of shape (16, 1, 8, 8): mat1 and mat",
+        ),
+        (
+            ["--model.decoder.image_shape", "[1, 9, 9]"],
+            "the model fails on a batch of shape (16, 1, 8, 8): The size of",
+        ),
+        (["--resume"], "argument --resume: expected one argument"),
+    ],
+)
+def test_options_of_fit(refused_fit, options, message):
+    assert refused_fit(*options).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], 'expected "command" to be one of {fit,evaluate,traverse,report}, but it was not provided.'),
+        (["fitt"], "argument command: invalid choice: 'fitt' (choose from 'fit', 'evaluate', 'traverse', 'report')"),
+        (["fit", "--config", TINY], "the following arguments are required: --run"),
+        (["fit", "--run", "new"], "the following arguments are required: --data, --guide, --model"),
+        (["evaluate"], "the following arguments are required: RUN"),
+    ],
+)
+def test_commands(refused, arguments, message):
+    assert refused(*arguments) == message
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            b"model: [1, 2\nb: {",
+            "configuration 'bad.yaml': Problems parsing config: while parsing a flow sequence at l",
+        ),
+        (b"just words", "configuration 'bad.yaml': expected options and their values, got just words"),
+        (b"\x80\x03\x00", "configuration 'bad.yaml': 'utf-8' codec can't decode byte 0x80"),
+        (b"modle: 1", "Subcommand 'fit' does not accept option 'modle'; the options are listed by --help"),
+        (b"objective: {betwen: 1}", "Subcommand 'fit' does not accept option 'objective.betwen'; the options are li"),
+    ],
+)
+def test_configurations(refused, content, message):
+    Path("bad.yaml").write_bytes(content)
+    assert refused("fit", "--config", "bad.yaml", "--run", "new").startswith(message)
+
+
+def test_file_with_another_checksum(refused_fit, tmp_path):
+    (tmp_path / "file.npz").write_bytes(b"content")
+    file = ["--data", "pyro_hfvae.data.DSpritesFile", "--data.path", str(tmp_path / "file.npz")]
+    message = refused_fit(*file, "--data.sha256", "0" * 64)
+    assert message == (
+        f"'{tmp_path}/file.npz' has SHA-256 {hashlib.sha256(b'content').hexdigest()}, expected {'0' * 64}"
+    )
+    assert refused_fit(*file) == f"'{tmp_path}/file.npz' is not an npz file, or is damaged: File is not a zip file"
+
+
+def test_a_run_folder_that_exists_is_not_written_to(refused, run):
+    message = "run folder 'run' exists: name another with --run, or continue it with --resume"
+    assert refused("fit", "--config", TINY, "--run", "run") == message
+    Path("file").write_text("x")
+    assert refused("fit", "--config", TINY, "--run", "file/new") == "Not a directory: 'file/new'"
+
+
+COMMANDS = {"resume": ["fit", "--resume"], "evaluate": ["evaluate"], "traverse": ["traverse"], "report": ["report"]}
+LOADING = [COMMANDS[name] for name in ("resume", "evaluate", "traverse")]
+
+
+@pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
+@pytest.mark.parametrize("folder", ["lost", "empty", "file"])
+def test_no_run(refused, command, folder):
+    Path("empty").mkdir()
+    Path("file").write_text("x")
+    assert refused(*command, folder) == f"'{folder}' is no run folder: it has no config.yaml"
+
+
+@pytest.mark.parametrize("command", LOADING)
+def test_no_checkpoint(refused, run, command):
+    (run / "checkpoints" / "last.ckpt").unlink()
+    assert refused(*command, "run") == "run 'run' has no checkpoint yet (run/checkpoints/last.ckpt)"
+
+
+@pytest.mark.parametrize("command", LOADING)
+@pytest.mark.parametrize("share", [0, 0.3, 0.99])
+def test_checkpoint_cut_short(refused, run, command, share):
+    checkpoint = run / "checkpoints" / "last.ckpt"
+    checkpoint.write_bytes(checkpoint.read_bytes()[: int(share * checkpoint.stat().st_size)])
+    message = "checkpoint 'run/checkpoints/last.ckpt' cannot be read; was it cut short? ("
+    assert refused(*command, "run").startswith(message)
+
+
+class Code:
+    def __reduce__(self):
+        return Path.touch, (Path("executed"),)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [({"state_dict": Code()}, "cannot be read"), ({}, "is not one of a run: it lacks global_step, random_state, sta")],
+)
+def test_checkpoint_of_something_else(refused, run, content, message):
+    torch.save(content, run / "checkpoints" / "last.ckpt")
+    for command in LOADING:  # 'refused' sees that no file is made: code in the checkpoint is not executed
+        assert refused(*command, "run").startswith(f"checkpoint 'run/checkpoints/last.ckpt' {message}")
+
+
+@pytest.mark.parametrize("command", LOADING)
+def test_checkpoint_that_does_not_fit(refused, run, command):
+    config = run / "config.yaml"
+    config.write_text(config.read_text().replace("z: 2", "z: 3"))
+    assert refused(*command, "run").startswith(
+        "checkpoint 'run/checkpoints/last.ckpt' does not fit the configured programs: size mismatch for programs."
+    )
+
+
+def test_resume_with_options_that_do_not_fit_the_checkpoint(refused, run):
+    sizes = ["--model.gaussian", "{z: 3}", "--guide.gaussian", "{z: 3}"]
+    assert "does not fit the configured programs" in refused("fit", "--resume", "run", *sizes)
+    sgd = ["--training.optimizer", "torch.optim.SGD", "--training.optimizer.lr", "0.1"]
+    assert "was made with another optimiser than SGD: resume with" in refused("fit", "--resume", "run", *sgd)
+
+
+@pytest.mark.parametrize("command", LOADING)
+def test_broken_configuration_of_a_run(refused, run, command):
+    (run / "config.yaml").write_text("model: [1, 2\nb: {")
+    assert refused(*command, "run").startswith("configuration 'run/config.yaml': Problems parsing config: ")
+
+
+def test_report_before_its_parts(refused, run):
+    assert refused("report", "run") == "run has no metrics.json: run 'pyro-hfvae evaluate run' first"
+    (run / "metrics.json").write_text("{}")
+    assert refused("report", "run") == "run has no pictures: run 'pyro-hfvae traverse run' first"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["evaluate", "run", "--samples", "0"], "samples: 0 does not conform to restriction v>0"),
+        (["evaluate", "run", "--samples", "3"], "the rows are split into train and test, for which at least 8 are ne"),
+        (["evaluate", "run", "--term_samples", "-1"], "term_samples: -1 does not conform to restriction v>0"),
+        (["traverse", "run", "--columns", "0"], "columns: 0 does not conform to restriction v>0"),
+        (["traverse", "run", "--columns", "31"], "--columns 31 is more than the 30 held-out data"),
+        (["traverse", "run", "--rows", "3"], "unrecognized arguments: --rows 3; the options are listed by --help"),
+    ],
+)
+def test_options_of_the_other_commands(refused, run, arguments, message):
+    assert refused(*arguments).startswith(message)
+
+
+@pytest.mark.parametrize("fault", ["TypeError", "KeyError"])
+def test_a_fault_in_the_users_constructor_keeps_its_traceback(fault, tmp_path, monkeypatch):
+    (tmp_path / f"faulty_{fault}.py").write_text(
+        f"from torch import nn\nclass Model(nn.Module):\n    def __init__(self):\n        raise {fault}('a fault')\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(eval(fault), match="a fault"):
+        main(["fit", "--config", str(TINY), "--run", "new", "--model", f"faulty_{fault}.Model"])
+    assert not Path("new").exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "message"),
+    [
+        ([Path(sys.executable).with_name("pyro-hfvae")], ["evaluate", "lost"], "'lost' is no run folder: it has no c"),
+        (
+            [sys.executable, "-m", "pyro_hfvae"],
+            ["fit", "--config", TINY, "--run", "new", "--batches.batch_size", "1"],
+            "batch size 1 is too small: the inference marginal needs 2 data or more",
+        ),
+    ],
+)
+def test_as_a_process(command, arguments, message):
+    if not Path(command[0]).exists():
+        pytest.skip("the console script is not installed beside this Python")
+    environment = os.environ | {"PYTHONPATH": str(TESTS)}
+    done = subprocess.run([*command, *arguments], env=environment, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert re.fullmatch(re.escape(f"pyro-hfvae: error: {message}") + r"[^\n]*\n", done.stderr)
+    assert not Path("new").exists()

@@ -1,0 +1,212 @@
+"""The subcommands on one tiny run: what they write, and that it is the same each time."""
+
+import io
+import json
+import math
+import re
+import shutil
+from contextlib import redirect_stdout
+from pathlib import Path
+
+import matplotlib.image
+import pytest
+import torch
+
+import pyro_hfvae
+from pyro_hfvae.cli import main
+from pyro_hfvae.train import RunFolder
+
+TINY = str(Path(__file__).parents[1] / "tiny.yaml")
+COSTS = ("mutual_information", "between", "within", "dimension")
+PITCH = 11 * (8 + 1)  # 8 pixels and a gap of 1, each drawn as 11 dots
+PICTURES = ("reconstructions", "samples", "traversal_level", "traversal_z")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run, evaluated, traversed and reported; not to be changed."""
+    folder = RunFolder(tmp_path_factory.mktemp("runs") / "tiny")
+    assert main(["fit", "--config", TINY, "--run", str(folder.path)]) == 0
+    for command in ("evaluate", "traverse", "report"):
+        assert main([command, str(folder.path)]) == 0
+    return folder
+
+
+@pytest.fixture
+def copy(run, tmp_path):
+    return RunFolder(Path(shutil.copytree(run.path, tmp_path / "copy")))
+
+
+def fit(run, *options):
+    return main(["fit", "--config", TINY, "--run", str(run), *options])
+
+
+def weights(run):
+    return run.load_checkpoint()["state_dict"]
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(a[name].equal(b[name]) for name in a)
+
+
+def leaves(value):
+    if isinstance(value, dict | list):
+        return [leaf for part in (value.values() if isinstance(value, dict) else value) for leaf in leaves(part)]
+    return [value]
+
+
+def test_metrics_say_all(run):
+    metrics = json.loads(run.metrics.read_text())
+    assert metrics["data"] == {"name": "TinyImages", "data_size": 70, "held_out": 30, "held_out_for_terms": 30}
+    assert (metrics["step"], metrics["seed"]) == (40, 0)
+    assert metrics["terms_note"] == "exact inference marginal of 30 held-out data; I(x; z) is at most 3.40"
+    assert metrics["disentanglement"].keys() == {"dci", "mig", "block_factor"}
+    table = metrics["disentanglement"]["block_factor"]
+    assert table["blocks"] == ["z", "level"]
+    assert table["factors"] == ["x", "y", "level"]
+    assert [len(row) for row in table["score"]] == [3, 3]
+    assert len(table["chance"]) == len(table["all"]) == 3
+    matrix = metrics["disentanglement"]["dci"]["importance"]
+    assert matrix["variables"] == ["z[0]", "z[1]", "level"]
+
+
+def test_terms_are_finite_and_add_up(run):
+    terms = json.loads(run.metrics.read_text())["terms"]
+    assert all(math.isfinite(value) for value in leaves(terms))
+    assert terms["elbo"] == pytest.approx(terms["reconstruction"] - sum(terms[name] for name in COSTS), abs=1e-4)
+    blocks = terms["blocks"]
+    assert blocks.keys() == {"z", "level"}
+    assert blocks["z"]["variables"].keys() == {"z[0]", "z[1]"}
+    for name in ("within", "dimension"):
+        assert terms[name] == pytest.approx(sum(block[name] for block in blocks.values()), abs=1e-5)
+    assert -0.1 < terms["mutual_information"] <= math.log(30)  # one sample for each datum: near 0 it may be below
+    assert blocks["level"]["within"] == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize(("command", "written"), [("evaluate", "metrics.json"), ("report", "report.html")])
+def test_twice_gives_the_same_file(run, copy, command, written):
+    (copy.path / written).unlink()
+    assert main([command, str(copy.path)]) == 0
+    again = (copy.path / written).read_bytes().replace(b"Run copy", b"Run tiny")
+    assert again == (run.path / written).read_bytes()
+
+
+def test_traverse_twice_gives_the_same_pictures(run, copy):
+    shutil.rmtree(copy.pictures)
+    assert main(["traverse", str(copy.path)]) == 0
+    for name in PICTURES:
+        assert (copy.pictures / f"{name}.png").read_bytes() == (run.pictures / f"{name}.png").read_bytes()
+
+
+def test_another_seed_gives_other_terms(run, copy):
+    assert main(["evaluate", str(copy.path), "--seed", "1"]) == 0
+    assert json.loads(copy.metrics.read_text())["terms"] != json.loads(run.metrics.read_text())["terms"]
+
+
+def test_evaluate_on_fewer_data(copy, capsys):
+    assert main(["evaluate", str(copy.path), "--samples", "20", "--term_samples", "10"]) == 0
+    metrics = json.loads(copy.metrics.read_text())
+    assert metrics["data"]["held_out"] == 20
+    assert metrics["data"]["held_out_for_terms"] == 10
+    assert metrics["terms_note"].startswith("exact inference marginal of 10 held-out data")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("TinyImages, 20 held-out data: ELBO -")
+    assert lines[-1].startswith("terms, nats per datum: ")
+
+
+def picture(path):
+    return matplotlib.image.imread(path)[..., :3]  # [height, width, 3]
+
+
+def test_traverse_draws_a_picture_of_each_kind_and_block(run):
+    assert sorted(path.stem for path in run.pictures.iterdir()) == sorted(PICTURES)
+    drawn = {name: picture(run.pictures / f"{name}.png") for name in PICTURES}
+    for name, rows in {"reconstructions": 2, "samples": 4, "traversal_level": 4, "traversal_z": 2}.items():
+        height, width = drawn[name].shape[:2]
+        assert rows * PITCH - 11 <= height < (rows + 1) * PITCH, name
+        assert 10 * PITCH - 11 <= width < 12.5 * PITCH, name  # names of rows stand to the left
+        assert drawn[name].std() > 0.05, name
+
+
+def test_columns_and_output_of_traverse(copy, capsys):
+    assert main(["traverse", str(copy.path), "--columns", "3", "--seed", "5"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        str(copy.pictures / f"{name}.png") for name in ("reconstructions", "samples", "traversal_z", "traversal_level")
+    ]
+    assert picture(copy.pictures / "samples.png").shape[1] < 4 * PITCH
+
+
+def test_the_page_has_all_pictures_and_no_address(run):
+    page = (run.path / "report.html").read_text()
+    assert page.count("<img ") == 3 + len(PICTURES) + 1  # tables, pictures, curves
+    assert not re.search(r"https?:|//\w|@import|url\(|<script|<link", re.sub(r"base64,[^\"]*", "", page))
+    assert "Block level: only it changes" in page
+    assert "held by block" in page or "no block holds it" in page
+
+
+def test_options_stand_over_the_configuration(tmp_path):
+    run = RunFolder(tmp_path / "run")
+    options = ["--objective.between", "7.5", "--model.decoder.hidden", "[24]", "--trainer.max_steps=2", "--seed", "3"]
+    assert fit(run.path, *options) == 0
+    state = weights(run)
+    assert state["programs.model.decoder.layers.0.weight"].shape == (24, 6)
+    config = run.config.read_text()
+    for line in ("between: 7.5", "within: 2.0", "max_steps: 2", "seed: 3"):
+        assert line in config
+    assert json.loads(run.versions.read_text())["seed"] == 3
+
+
+def test_the_resolved_configuration_gives_the_same_run(run, tmp_path):
+    other = RunFolder(tmp_path / "other")
+    assert main(["fit", "--config", str(run.config), "--run", str(other.path)]) == 0
+    assert same(weights(run), weights(other))
+    assert other.history.read_text() == run.history.read_text()
+    assert other.config.read_text() == run.config.read_text().replace(str(run.path), str(other.path))
+
+
+def test_the_seed_matters(run, tmp_path):
+    other = RunFolder(tmp_path / "other")
+    assert fit(other.path, "--seed", "1") == 0
+    assert not same(weights(run), weights(other))
+
+
+def test_blocks_of_the_objective_are_those_of_the_measures(tmp_path):
+    run = RunFolder(tmp_path / "run")
+    layout = '{"first": ["z[0]"], "rest": ["z[1]", "level"]}'
+    assert fit(run.path, "--objective.blocks", layout, "--trainer.max_steps", "5") == 0
+    assert main(["evaluate", str(run.path)]) == 0
+    assert main(["traverse", str(run.path)]) == 0
+    metrics = json.loads(run.metrics.read_text())
+    assert list(metrics["terms"]["blocks"]) == ["first", "rest"]
+    assert metrics["disentanglement"]["block_factor"]["blocks"] == ["first", "rest"]
+    assert {path.stem for path in run.pictures.iterdir()} >= {"traversal_first", "traversal_rest"}
+
+
+def shown(*arguments):
+    """Exit code and output of what leaves by itself."""
+    with redirect_stdout(io.StringIO()) as out, pytest.raises(SystemExit) as left:
+        main(list(arguments))
+    return left.value.code or 0, out.getvalue()
+
+
+def test_version():
+    assert shown("--version") == (0, f"pyro-hfvae {pyro_hfvae.__version__}\n")
+
+
+def test_help_lists_the_weights():
+    code, text = shown("fit", "--help")
+    assert code == 0
+    for option in ("--run", "--resume", "--model", "--objective.between", "--objective.blocks", "--trainer.max_steps"):
+        assert option in text
+    assert "weight beta of the total correlation between blocks" in text
+    code, text = shown("--help")
+    assert code == 0
+    for command in ("fit", "evaluate", "traverse", "report"):
+        assert command in text
+
+
+def test_the_random_stream_of_the_caller_decides_nothing(run, copy):
+    torch.manual_seed(123)
+    torch.rand(7)
+    assert main(["evaluate", str(copy.path)]) == 0
+    assert copy.metrics.read_bytes() == run.metrics.read_bytes()

@@ -1,0 +1,239 @@
+"""Every shipped pair of programs through the same properties."""
+
+import math
+
+import pyro
+import pytest
+import torch
+from pyro import poutine
+from pyro.infer import SVI, Trace_ELBO
+
+from pyro_hfvae import HierarchicalELBO
+from pyro_hfvae.guides import ConvEncoder, ImageGuide, MLPEncoder
+from pyro_hfvae.models import ConvDecoder, ImageModel, MLPDecoder
+
+LAYOUTS = {
+    "one block": ({"z": 5}, {}),
+    "several blocks": ({"pose": 3, "style": 2}, {"shape": 3, "colour": 4}),
+    "discrete only": ({}, {"shape": 3, "colour": 4}),
+    "normal only": ({"pose": 3, "style": 1}, {}),
+}
+
+
+def conv(latent_size):
+    return ConvDecoder(latent_size, width=4, hidden=16)
+
+
+def mlp(latent_size):
+    return MLPDecoder(latent_size, hidden=(20, 30))
+
+
+NETWORKS = {
+    "conv": (64, conv, lambda: ConvEncoder(width=4, hidden=16)),
+    "mlp": (28, mlp, lambda: MLPEncoder(hidden=(30, 20))),
+}
+
+
+@pytest.fixture
+def local_params():
+    """Pyro's setting ``module_local_params``: False, its default; tests parametrise it to have the other."""
+    return False
+
+
+@pytest.fixture(autouse=True)
+def _fresh(local_params):
+    pyro.clear_param_store()
+    torch.manual_seed(0)
+    with pyro.settings.context(module_local_params=local_params):
+        yield
+
+
+@pytest.fixture(params=[(layout, network) for layout in LAYOUTS for network in NETWORKS], ids=" ".join)
+def pair(request, _fresh):
+    """Model, guide and images."""
+    return make(*request.param)
+
+
+def make(layout, network, size=6):
+    side, decoder, encoder = NETWORKS[network]
+    gaussian, discrete = LAYOUTS[layout]
+    images = (torch.rand(size, 1, side, side) > 0.7).float()
+    return ImageModel(gaussian, discrete, decoder), ImageGuide(gaussian, discrete, encoder), images
+
+
+def weighted():
+    """Weights that are all different: no term can stand in for another."""
+    return HierarchicalELBO(data_size=100, mutual_information=0.5, between=3.0, within=2.0, dimension=1.5)
+
+
+def parameters(*modules):
+    return {f"{place}.{name}": p for place, module in enumerate(modules) for name, p in module.named_parameters()}
+
+
+def test_sites_and_shapes(pair):
+    model, guide, x = pair
+    guide_trace = poutine.trace(guide).get_trace(x)
+    model_trace = poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace(x)
+    sizes = {**model.gaussian, **model.discrete}
+    for name, size in sizes.items():
+        for trace in (guide_trace, model_trace):
+            assert trace.nodes[name]["fn"].batch_shape == (6,)
+            assert trace.nodes[name]["fn"].event_shape == (size,)
+            assert trace.nodes[name]["value"].shape == (6, size)
+    assert {name for name, site in guide_trace.nodes.items() if site["type"] == "sample"} == {*sizes, "data"}
+    assert model_trace.nodes["x"]["is_observed"]
+    assert model_trace.nodes["x"]["fn"].event_shape == x.shape[1:]
+    assert model_trace.nodes["x"]["fn"].mean.shape == x.shape
+
+
+def test_terms_are_finite_and_named(pair):
+    model, guide, x = pair
+    terms = weighted().terms(model, guide, x)
+    assert all(value.isfinite() and value.shape == () for value in terms.scalars().values())
+    assert list(terms.blocks) == [*model.gaussian, *model.discrete]
+    assert terms.reconstruction < 0
+
+
+@pytest.mark.parametrize("local_params", [True, False])
+def test_every_parameter_gets_a_gradient_and_moves(pair, local_params):
+    """As a torch module under a torch optimiser, the main way."""
+    model, guide, x = pair
+    loss = weighted()(model, guide)
+    assert set(loss.parameters()) == {*model.parameters(), *guide.parameters()}
+    optimizer = torch.optim.Adam(loss.parameters(), lr=1e-2)
+    before = {name: p.detach().clone() for name, p in parameters(model, guide).items()}
+    loss(x).backward()
+    for name, parameter in parameters(model, guide).items():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+        assert parameter.grad.any(), name
+    optimizer.step()
+    for name, parameter in parameters(model, guide).items():
+        assert (parameter != before[name]).any(), name
+
+
+def test_every_parameter_moves_under_svi(pair):
+    """Plain Pyro, with its settings as they are by default."""
+    model, guide, x = pair
+    before = {name: p.detach().clone() for name, p in parameters(model, guide).items()}
+    svi = SVI(model, guide, pyro.optim.Adam({"lr": 1e-2}), loss=weighted())
+    assert all(math.isfinite(svi.step(x)) for _ in range(2))
+    for name, parameter in parameters(model, guide).items():
+        assert (parameter != before[name]).any(), name
+
+
+def test_training_raises_the_objective(pair):
+    model, guide, x = pair
+    elbo = weighted()
+    optimizer = torch.optim.Adam([*model.parameters(), *guide.parameters()], lr=1e-2)
+    losses = []
+    for _ in range(25):
+        optimizer.zero_grad()
+        loss = elbo.differentiable_loss(model, guide, x)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.95 * losses[0]
+
+
+def test_batch_of_two(pair):
+    model, guide, x = pair
+    terms = weighted().terms(model, guide, x[:2])
+    assert all(value.isfinite() for value in terms.scalars().values())
+
+
+def test_double_precision(pair):
+    model, guide, x = (part.double() for part in pair)
+    terms = weighted().terms(model, guide, x)
+    assert all(value.dtype == torch.float64 and value.isfinite() for value in terms.scalars().values())
+
+
+def test_grey_images(pair):
+    """A grey pixel is a probability: the log-likelihood is the cross-entropy, with validation on and off."""
+    model, guide, x = pair
+    grey = torch.rand_like(x)
+    trace = poutine.trace(model).get_trace(grey)
+    logits = trace.nodes["x"]["fn"].base_dist.logits
+    trace.compute_log_prob()
+    expected = -torch.nn.functional.binary_cross_entropy_with_logits(logits, grey, reduction="none").sum((1, 2, 3))
+    torch.testing.assert_close(trace.nodes["x"]["log_prob"], expected)
+    for enabled in (True, False):
+        with pyro.validation_enabled(enabled):
+            assert weighted().terms(model, guide, grey).elbo.isfinite()
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("network", NETWORKS)
+def test_vectorised_particles(layout, network):
+    """As particles one by one, up to the samples; where no site is discrete, the ordinary ELBO to rounding."""
+    model, guide, x = (part.double() for part in make(layout, network))
+    particles = {"num_particles": 3, "max_plate_nesting": 1}
+    one_by_one = HierarchicalELBO(100, **particles).loss(model, guide, x)
+    torch.manual_seed(1)
+    ours = HierarchicalELBO(100, **particles, vectorize_particles=True).differentiable_loss(model, guide, x)
+    if not model.discrete:
+        torch.manual_seed(1)
+        theirs = Trace_ELBO(**particles, vectorize_particles=True).differentiable_loss(model, guide, x)
+        torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=0)
+    assert ours.item() == pytest.approx(one_by_one, rel=0.1)
+    ours.backward()
+    assert all(p.grad is not None and p.grad.any() for p in parameters(model, guide).values())
+
+
+def test_decoders_keep_leading_dimensions():
+    for decoder, side in ((conv(5), 64), (mlp(5), 28)):
+        z = torch.randn(3, 2, 5)
+        images = decoder(z)
+        assert images.shape == (3, 2, 1, side, side)
+        torch.testing.assert_close(images[1], decoder(z[1]))
+
+
+def test_networks_of_other_sizes():
+    x = torch.rand(4, 3, 10, 12)
+    model = ImageModel({"z": 2}, {"y": 3}, lambda size: MLPDecoder(size, (3, 10, 12), ()))
+    guide = ImageGuide({"z": 2}, {"y": 3}, lambda: MLPEncoder((3, 10, 12), (7,)))
+    assert weighted().terms(model, guide, x).elbo.isfinite()
+    colour = torch.rand(4, 3, 64, 64)
+    assert ConvEncoder(channels=3)(colour).shape == (4, 256)
+    assert ConvDecoder(5, channels=3)(torch.randn(4, 5)).shape == colour.shape
+
+
+def test_temperature_is_set_in_place_and_saved():
+    model, guide, x = make("discrete only", "mlp")
+    sharpness = []
+    for temperature in (2.0, 0.3):
+        for program in (model, guide):
+            program.temperature.fill_(temperature)
+            assert program.state_dict()["temperature"] == temperature
+        torch.manual_seed(0)
+        node = poutine.trace(guide).get_trace(x).nodes["shape"]
+        assert node["fn"].temperature == temperature
+        assert poutine.trace(model).get_trace(x).nodes["shape"]["fn"].temperature == temperature
+        sharpness.append(node["value"].max(-1).values.mean())
+    assert sharpness[0] < sharpness[1]
+    other = make("discrete only", "mlp")[1]
+    other.load_state_dict(guide.state_dict())
+    assert other.temperature == torch.tensor(0.3)
+
+
+@pytest.mark.parametrize("temperature", [0.0, -1.0, math.nan, math.inf])
+@pytest.mark.parametrize(("program", "network"), [(ImageModel, mlp), (ImageGuide, NETWORKS["mlp"][2])])
+def test_temperature_must_be_above_0(program, network, temperature):
+    with pytest.raises(ValueError, match=f"the temperature must be above 0 and finite, got {temperature}"):
+        program({}, {"y": 2}, network, temperature=temperature)
+
+
+def test_prior_is_standard_and_uniform():
+    model, _, x = make("several blocks", "mlp")
+    trace = poutine.trace(model).get_trace(x)
+    pose, shape = trace.nodes["pose"]["fn"].base_dist, trace.nodes["shape"]["fn"]
+    assert pose.loc.eq(0).all()
+    assert pose.scale.eq(1).all()
+    torch.testing.assert_close(shape.probs, torch.full((6, 3), 1 / 3))
+
+
+def test_posterior_scale_never_underflows():
+    _, guide, x = make("one block", "mlp")
+    with torch.no_grad():
+        guide.gaussian["z"].bias.fill_(-1e4)
+    assert poutine.trace(guide).get_trace(x).nodes["z"]["fn"].base_dist.scale.min() >= 1e-4
