@@ -14,6 +14,7 @@ from pyro_hfvae.cli.parser import build_parser
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted((ROOT / "docs").glob("*.md"))
+
 EXAMPLES = ROOT / "docs" / "examples"
 
 
@@ -22,7 +23,7 @@ def fences(page, language):
 
 
 def commands():
-    text = "".join(block for page in PAGES for block in fences(page, "sh")).replace("\\\n", " ")
+    text = "".join(block for page in [*PAGES, ROOT / "README.md"] for block in fences(page, "sh")).replace("\\\n", " ")
     lines = [line for line in text.splitlines() if line.startswith("pyro-hfvae")]
     return [line for line in lines if "--resume" not in line and "my_package" not in line]
 
@@ -41,9 +42,15 @@ def test_python_of_the_pages(page):
     exec(compile("\n".join(fences(page, "python")), str(page), "exec"), {"__name__": "docs"})
 
 
+def test_python_of_the_readme():
+    (example,) = fences(ROOT / "README.md", "python")
+    assert "range(1000)" in example
+    exec(compile(example.replace("range(1000)", "range(2)"), "README.md", "exec"), {"__name__": "readme"})
+
+
 @pytest.mark.parametrize("line", commands())
 def test_command_lines_of_the_pages(line, monkeypatch):
-    monkeypatch.chdir(ROOT)
+    monkeypatch.chdir(EXAMPLES if "bars.yaml" in line else ROOT)
     build_parser().parse_args(shlex.split(line, comments=True)[1:])
 
 

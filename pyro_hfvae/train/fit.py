@@ -69,7 +69,7 @@ def fit(
         with pyro.validation_enabled(False):
             loop.fit(training, data, ckpt_path=run.checkpoint if resume else None, weights_only=True)
         if loop.global_step % checkpoint_every:
-            loop.save_checkpoint(run.checkpoint)
+            loop.save_checkpoint(run.checkpoint, weights_only=False)
     finally:
         run.write_history()
         run.write_versions(seed, loop.global_step, time.monotonic() - started)
