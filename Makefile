@@ -6,9 +6,8 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 
 .PHONY: demo test lint types unit docs clean
 
-# One thread: on the small networks of the demo a second one costs more than it gives.
 demo: .venv/installed
-	OMP_NUM_THREADS=1 $(BIN)/pyro-hfvae fit --config experiments/demo.yaml --run $(RUN)
+	$(BIN)/pyro-hfvae fit --config experiments/demo.yaml --run $(RUN)
 	@$(BIN)/pyro-hfvae evaluate $(RUN) --samples 5000 --term_samples 2000 > $(RUN)/summary.txt
 	@$(BIN)/pyro-hfvae traverse $(RUN) > /dev/null
 	@$(BIN)/pyro-hfvae report $(RUN)
@@ -38,8 +37,8 @@ clean:
 # torch first and by itself: what other packages ask of it is then met, and no GPU build is looked for.
 .venv/installed: setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(PIP) torch
-	$(PIP) --editable .
+	$(PIP) --no-compile torch
+	$(PIP) --no-compile --editable .
 	@touch $@
 
 .venv/installed-dev: .venv/installed
