@@ -91,11 +91,7 @@ def summary_lines(metrics: Mapping[str, Any]) -> list[str]:
         f"{name}{size}: ELBO {number(terms.get('elbo'))} nats per datum, "
         f"reconstruction {number(terms.get('reconstruction'))}"
     ]
-    places = [
-        f"{found.factor}: {found.place} ({number(found.score)})" if found.held else f"{found.factor}: none"
-        for found in findings(metrics)
-    ]
-    if places:
+    if places := [_place(found) for found in findings(metrics)]:
         lines.append("where: " + ", ".join(places))
     measured = metrics.get("disentanglement") or {}
     if dci := measured.get("dci"):
@@ -108,6 +104,14 @@ def summary_lines(metrics: Mapping[str, Any]) -> list[str]:
     in_words = ", ".join(f"{part.replace('_', ' ')} {number(terms.get(part))}" for part in parts)
     lines.append(f"terms, nats per datum: {in_words}")
     return lines
+
+
+def _place(found: Finding) -> str:
+    """The block with its score; and its variable with the mutual information that it has alone."""
+    if not found.held:
+        return f"{found.factor}: none"
+    alone = f" ({found.place} {number(found.mutual_information)} nats)" if found.place != found.block else ""
+    return f"{found.factor}: {found.block} {number(found.score)}{alone}"
 
 
 def block_of_variables(metrics: Mapping[str, Any]) -> dict[str, str]:

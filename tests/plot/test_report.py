@@ -272,7 +272,7 @@ def test_the_report_is_replaced_and_nothing_else_is_written(tmp_path):
 def test_summary_is_five_lines():
     assert summary_lines(METRICS) == [
         "DSprites, 10,000 held-out data: ELBO -30.17 nats per datum, reconstruction -20.31",
-        "where: shape: kind (0.98), x: pose[0] (0.95), orientation: none",
+        "where: shape: kind 0.98, x: pose 0.95 (pose[0] 2.13 nats), orientation: none",
         "DCI: disentanglement 0.61, completeness 0.53, informativeness 0.82",
         "MIG: 0.31 (shape 0.50, x 0.40, orientation 0.00)",
         "terms, nats per datum: mutual information 8.14, between 0.41, within 0.32, dimension 0.99",
