@@ -302,7 +302,7 @@ def test_scores_that_are_not_known():
     assert (shape.block, shape.held) == (None, False)
     assert (x.block, x.held) == ("kind", True)
     assert (orientation.block, orientation.held) == ("pose", True)
-    assert "shape: none, x: kind (0.50)" in summary_lines(metrics)[1]
+    assert "shape: none, x: kind 0.50," in summary_lines(metrics)[1]
 
 
 def test_another_block_that_reads_a_factor_is_named_if_it_goes_half_as_far_beyond_chance():
