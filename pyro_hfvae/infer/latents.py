@@ -205,7 +205,7 @@ def _read_posterior(name: str, site: Site, shape: torch.Size) -> Gaussian | Disc
     fn, event = site["fn"], site["fn"].event_shape
     base = _unwrap(fn)
     if isinstance(base, RelaxedOneHotCategorical):
-        return Discrete(log_mass(base).expand(*shape, *event).reshape(*shape, -1, event[-1]))
+        return Discrete(_log_masses(base, shape, event))
     if isinstance(base, Normal):
         return Gaussian(*(_variables(tensor, shape, event) for tensor in (site["value"], base.loc, base.scale)))
     raise NotImplementedError(
@@ -227,7 +227,7 @@ def _read_log_prior(name: str, guide_site: Site, prior: Distribution, site: Gaus
                 f"site '{name}' is discrete in the guide but {_describe(prior)} in the model; "
                 "its prior must be Concrete, RelaxedOneHotCategorical or OneHotCategorical"
             )
-        return log_mass(base).expand(*shape, *event).reshape(*shape, -1, event[-1])
+        return _log_masses(base, shape, event)
     if base.event_shape or isinstance(base, dist.MaskedDistribution):
         raise NotImplementedError(
             f"site '{name}' is {_describe(prior)} in the model; its prior must be independent in its variables: "
@@ -253,6 +253,11 @@ def _variables(tensor: Tensor, shape: torch.Size, event: torch.Size) -> Tensor:
     """A tensor of any broadcastable shape as [S, B, V], in float32 at least: densities in bf16 are off by nats."""
     wide = tensor.to(torch.promote_types(tensor.dtype, torch.float32))
     return wide.expand(*shape, *event).reshape(*shape, -1)
+
+
+def _log_masses(base: RelaxedOneHotCategorical | OneHotCategorical, shape: torch.Size, event: torch.Size) -> Tensor:
+    """Log-mass of the categories of every categorical, [S, B, V, K]."""
+    return log_mass(base).expand(*shape, *event).reshape(*shape, -1, event[-1])
 
 
 def _list(names: Iterable[str]) -> str:
