@@ -1,13 +1,20 @@
-"""Which latent sites, and which variables of a site, form which block."""
+"""Which latent sites, and which variables of a site, form which block, and which blocks form which group."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-__all__ = ["Blocks", "Layout", "Variable", "resolve_blocks"]
+__all__ = ["JOINT", "Blocks", "Layout", "Node", "Variable", "resolve_blocks"]
 
-Layout = Mapping[str, Sequence[str]]
-"""Block name to site names or parts of sites: ``{"pose": ["z[0:4]"], "rest": ["z[4:]", "digit"]}``."""
+Layout = Mapping[str, "Sequence[str] | Layout"]
+"""Block name to site names or parts of sites: ``{"pose": ["z[0:4]"], "rest": ["z[4:]", "digit"]}``.
+
+A mapping in the place of the parts makes a group of blocks, to any depth:
+``{"pose": {"position": ["z[0:2]"], "size": ["z[2]"]}, "shape": ["shape"]}``.
+"""
+
+JOINT = "joint"
+"""Name of the group of everything."""
 
 _PART = re.compile(r"^(?P<site>[^\[\]]+)(\[(?P<indices>[^\[\]]*)\])?$")
 
@@ -25,30 +32,58 @@ Blocks = Mapping[str, tuple[Variable, ...]]
 """Block name to its variables; together the blocks hold every variable once."""
 
 
-def resolve_blocks(layout: Layout | None, sites: Mapping[str, int]) -> Blocks:
+@dataclass(frozen=True)
+class Node:
+    """A node of the tree above the variables: a group of groups or blocks, or a block, which has no groups below it."""
+
+    name: str
+    variables: tuple[Variable, ...]
+    """All variables below it."""
+    children: tuple["Node", ...] = ()
+    level: int = 0
+    """Groups above it; 0 for the group of everything."""
+
+    @property
+    def blocks(self) -> Blocks:
+        """The blocks below it, or itself, in order."""
+        if not self.children:
+            return {self.name: self.variables}
+        return {name: variables for child in self.children for name, variables in child.blocks.items()}
+
+    def groups(self) -> "Iterator[Node]":
+        """Itself and the groups below it that are no blocks."""
+        if self.children:
+            yield self
+            for child in self.children:
+                yield from child.groups()
+
+
+def resolve_blocks(layout: Layout | None, sites: Mapping[str, int]) -> Node:
     """Says which variables form which block.
 
     Args:
         layout: block name to parts, each a site name (all its variables) or a site name with indices or slices in
-            brackets: ``"z"``, ``"z[3]"``, ``"z[0:4]"``, ``"z[0:2,5]"``. None: every site is a block.
+            brackets: ``"z"``, ``"z[3]"``, ``"z[0:4]"``, ``"z[0:2,5]"``; or group name to a layout of its own. None:
+            every site is a block.
         sites: the latent sites that model and guide share, with the number of variables of each (a vector site has
             one per element, in C order; a discrete site has one per categorical, whatever its number of categories).
 
     Returns:
-        The blocks in the order of the layout.
+        The group of everything, named "joint"; its ``blocks`` are in the order of the layout.
 
     Raises:
-        ValueError: a part that cannot be read, names no site or no variable, overlaps another, or a variable that is
-            in no block. The message names the block and the site.
+        ValueError: a part that cannot be read, names no site or no variable, overlaps another; a variable that is in
+            no block; a name given twice. The message names the block and the site.
     """
-    if layout is None:
-        layout = {site: [site] for site in sites}
-    blocks: dict[str, tuple[Variable, ...]] = {}
+    root = _resolve(JOINT, {site: [site] for site in sites} if layout is None else layout, sites, 0)
+    names: set[str] = {JOINT}
+    for node in _descendants(root):
+        if node.name in names:
+            taken = "is the name of the group of everything" if node.name == JOINT else "names two groups or blocks"
+            raise ValueError(f"'{node.name}' {taken}: give another name")
+        names.add(node.name)
     owner: dict[Variable, str] = {}
-    for block, parts in layout.items():
-        if isinstance(parts, str) or not parts:
-            raise ValueError(f"block '{block}' must be a list of one or more sites or parts of sites, got {parts!r}")
-        variables = [variable for part in parts for variable in _read_part(block, part, sites)]
+    for block, variables in root.blocks.items():
         for variable in variables:
             if variable in owner:
                 raise ValueError(
@@ -56,12 +91,26 @@ def resolve_blocks(layout: Layout | None, sites: Mapping[str, int]) -> Blocks:
                     f"and again in block '{block}'"
                 )
             owner[variable] = block
-        blocks[block] = tuple(variables)
     for site, size in sites.items():
         missing = [variable.name for variable in _variables(site, size) if variable not in owner]
         if missing:
             raise ValueError(f"site '{site}' has variables in no block: {', '.join(missing)}")
-    return blocks
+    return root
+
+
+def _resolve(name: str, parts: object, sites: Mapping[str, int], level: int) -> Node:
+    if isinstance(parts, Mapping) and parts:
+        children = tuple(_resolve(child, below, sites, level + 1) for child, below in parts.items())
+        return Node(name, tuple(variable for child in children for variable in child.variables), children, level)
+    if isinstance(parts, str | Mapping) or not isinstance(parts, Sequence) or not parts:
+        raise ValueError(f"block '{name}' must be a list of one or more sites or parts of sites, got {parts!r}")
+    return Node(name, tuple(v for part in parts for v in _read_part(name, part, sites)), (), level)
+
+
+def _descendants(node: Node) -> Iterator[Node]:
+    for child in node.children:
+        yield child
+        yield from _descendants(child)
 
 
 def _variables(site: str, size: int) -> list[Variable]:

@@ -16,7 +16,7 @@ def names(blocks):
 
 
 def test_each_site_is_a_block_by_default():
-    assert names(resolve_blocks(None, {"z": 2, "digit": 1})) == {"z": ["z[0]", "z[1]"], "digit": ["digit"]}
+    assert names(resolve_blocks(None, {"z": 2, "digit": 1}).blocks) == {"z": ["z[0]", "z[1]"], "digit": ["digit"]}
 
 
 @pytest.mark.parametrize(
@@ -28,7 +28,7 @@ def test_each_site_is_a_block_by_default():
     ],
 )
 def test_parts_of_a_site(parts, expected):
-    blocks = resolve_blocks({"all": [*parts, "digit"]}, SITES)
+    blocks = resolve_blocks({"all": [*parts, "digit"]}, SITES).blocks
     assert [variable.index for variable in blocks["all"][:-1]] == expected
     assert blocks["all"][-1].site == "digit"
 
@@ -47,6 +47,13 @@ def test_parts_of_a_site(parts, expected):
         ({"a": ["z[0:4"]}, "block 'a' has the part 'z[0:4'; write 'site', 'site[3]', 'site[0:4]' or 'site[0:2,5]'"),
         ({"a": []}, "block 'a' must be a list of one or more sites or parts of sites, got []"),
         ({"a": "z"}, "block 'a' must be a list of one or more sites or parts of sites, got 'z'"),
+        ({"a": {}}, "block 'a' must be a list of one or more sites or parts of sites, got {}"),
+        ({"a": {"a": ["z"]}, "b": ["digit"]}, "'a' names two groups or blocks: give another name"),
+        ({"joint": ["z", "digit"]}, "'joint' is the name of the group of everything: give another name"),
+        (
+            {"g": {"a": ["z[0:6]"]}, "b": ["z[5:]", "digit"]},
+            "variable 5 of site 'z' is in block 'a' and again in block 'b'",
+        ),
     ],
 )
 def test_what_is_refused_names_block_and_site(layout, message):
@@ -61,7 +68,21 @@ def test_any_partition_of_single_variables_holds_each_once(sizes, random):
     random.shuffle(parts)
     cut = random.randint(0, len(parts) - 1)
     layout = {"left": parts[: cut + 1]} | ({"right": parts[cut + 1 :]} if parts[cut + 1 :] else {})
-    found = [variable for variables in resolve_blocks(layout, sites).values() for variable in variables]
+    found = [variable for variables in resolve_blocks(layout, sites).blocks.values() for variable in variables]
     assert sorted((variable.site, variable.index) for variable in found) == sorted(
         (site, index) for site, size in sites.items() for index in range(size)
     )
+
+
+def test_groups_of_blocks_to_any_depth():
+    layout = {"body": {"pose": {"place": ["z[0:2]"], "turn": ["z[2]"]}, "size": ["z[3:]"]}, "digit": ["digit"]}
+    tree = resolve_blocks(layout, SITES)
+    assert {name: len(variables) for name, variables in tree.blocks.items()} == {
+        "place": 2, "turn": 1, "size": 7, "digit": 1,
+    }  # fmt: skip
+    assert [(node.name, node.level, [child.name for child in node.children]) for node in tree.groups()] == [
+        ("joint", 0, ["body", "digit"]),
+        ("body", 1, ["pose", "size"]),
+        ("pose", 2, ["place", "turn"]),
+    ]
+    assert [variable.name for variable in tree.variables] == [f"z[{index}]" for index in range(10)] + ["digit"]

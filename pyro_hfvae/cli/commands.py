@@ -15,7 +15,7 @@ from torch import Tensor
 from pyro_hfvae.cli.parser import build_fit_parser
 from pyro_hfvae.cli.programs import Trained, build_training, load_run
 from pyro_hfvae.files import write_atomically
-from pyro_hfvae.infer.latents import blocks_of, read_posteriors
+from pyro_hfvae.infer.latents import read_posteriors, tree_of
 from pyro_hfvae.metrics import Factors, encode, measure
 from pyro_hfvae.plot import decode, image_grid, posterior_modes, sample, summary_lines, write_report
 from pyro_hfvae.plot import traverse as traverse_block
@@ -103,7 +103,7 @@ def traverse(options: Namespace) -> None:
         "reconstructions": image_grid(_array([few, rebuilt]), ["input", "reconstruction"]),
         "samples": image_grid(_array(list(drawn.split(columns))), [""] * 4),
     }
-    blocks = blocks_of(read_posteriors(poutine.trace(run.guide).get_trace(x)), run.objective.blocks)
+    blocks = tree_of(read_posteriors(poutine.trace(run.guide).get_trace(x)), run.objective.blocks).blocks
     steps = np.linspace(-2, 2, columns).tolist()
     for block, variables in blocks.items():
         labels, rows = traverse_block(run.model, run.guide, x, variables, steps)

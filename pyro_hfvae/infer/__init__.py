@@ -2,6 +2,19 @@
 
 from pyro_hfvae.infer.checks import NonFiniteError
 from pyro_hfvae.infer.hierarchical_elbo import HierarchicalELBO
-from pyro_hfvae.infer.terms import BlockTerms, Terms, VariableTerms
+from pyro_hfvae.infer.penalty import Penalty
+from pyro_hfvae.infer.run import Run
+from pyro_hfvae.infer.terms import BlockTerms, GroupTerms, Terms, VariableTerms
+from pyro_hfvae.infer.weights import Capacity
 
-__all__ = ["BlockTerms", "HierarchicalELBO", "NonFiniteError", "Terms", "VariableTerms"]
+__all__ = [
+    "BlockTerms",
+    "Capacity",
+    "GroupTerms",
+    "HierarchicalELBO",
+    "NonFiniteError",
+    "Penalty",
+    "Run",
+    "Terms",
+    "VariableTerms",
+]

@@ -1,7 +1,7 @@
 """The evidence lower bound, split into its information-theoretic terms and reweighted (HFVAE)."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -11,49 +11,46 @@ from pyro.infer.util import torch_item
 from pyro.poutine import Trace
 from torch import Tensor
 
-from pyro_hfvae.blocks import Layout
+from pyro_hfvae.blocks import JOINT, Layout
 from pyro_hfvae.infer.checks import refuse_dependent_sites, refuse_non_finite
 from pyro_hfvae.infer.latents import (
     Latents,
-    blocks_of,
     common_scale,
     concatenate,
     latent_shape,
     read_log_likelihood,
     read_log_priors,
     read_posteriors,
+    tree_of,
 )
+from pyro_hfvae.infer.penalty import Penalty
+from pyro_hfvae.infer.run import Run
 from pyro_hfvae.infer.split import split_elbo
 from pyro_hfvae.infer.terms import Terms, mean_terms
+from pyro_hfvae.infer.weights import Weight, check_finite, cost, resolve_weights, scheduled
 
 __all__ = ["HierarchicalELBO"]
 
 Program = Callable[..., Any]
-
-
-@dataclass(frozen=True)
-class _Run:
-    """One run of guide and model on a batch."""
-
-    latents: Latents
-    log_priors: Mapping[str, Tensor]  # each [S, B, V] or [S, B, V, K]
-    log_likelihood: Tensor  # [S, B]
-    scale: float | Tensor
-    model_trace: Trace
-    guide_trace: Trace
+_WEIGHTS = ("mutual_information", "between", "within", "dimension")
 
 
 class HierarchicalELBO(ELBO):
     r"""An ELBO whose terms between and within blocks of latents are weighted each on its own.
 
     .. math::
-        L = E[\log p(x|z)] - \alpha I(x; z) - \beta A - \gamma \sum_d i_d
-            - \delta \sum_{d,e} KL(q(z_{d,e}) \| p(z_{d,e}))
+        L = E[\log p(x|z)] - \sum_d \alpha_d I(x; z_d | z_{<d}) - \beta A - \sum_d \gamma_d i_d
+            - \sum_d \delta_d \sum_e KL(q(z_{d,e}) \| p(z_{d,e}))
 
     Esmaeili et al., Structured Disentangled Representations (AISTATS 2019), eq. 9. With every weight 1 this is the
     ordinary ELBO, to rounding; (1, b, b, 1) is beta-TCVAE, (b, b, b, b) beta-VAE. A discrete site enters by the mass
     of its categories, summed over exactly, never by the density of its relaxation; its relaxed sample goes to the
     decoder.
+
+    A weight is a number, a schedule over ``step``, or a :class:`Capacity` that the term is held at. One weight serves
+    all blocks; a mapping gives each its own. By default every weight is 1, save one: where discrete blocks stand beside
+    others, what a discrete block tells of x is free. At the price of the ordinary ELBO such a block falls silent at
+    once, because the others can say the same. Give ``mutual_information=1`` for the ordinary ELBO.
 
     It is a ``pyro.infer.ELBO``: hand it to ``pyro.infer.SVI`` as the loss, or call it on model and guide to get a
     ``torch.nn.Module`` whose output is the loss. As everywhere in Pyro the loss is a sum over the batch, with the
@@ -64,27 +61,36 @@ class HierarchicalELBO(ELBO):
 
     Args:
         data_size: N, the number of data that batches are drawn from.
-        mutual_information: weight alpha of I(x; z).
-        between: weight beta of the total correlation between blocks.
-        within: weight gamma of the total correlation of the variables within each block.
-        dimension: weight delta of the divergence of each variable's marginal from its prior.
-        blocks: block name to parts of sites, see :func:`pyro_hfvae.blocks.resolve_blocks`; each site by default.
+        mutual_information: weight alpha of I(x; z), or block name to that of I(x; z_d | the blocks before it), where
+            discrete blocks come first and below 0 rewards; 1 by default, but 0 for discrete blocks beside others.
+        between: weight beta of the total correlation between blocks; in a deeper tree one for each level from the
+            top, or group name to weight, where "joint" names the group of everything.
+        within: weight gamma of the total correlation of the variables within each block, or block name to weight.
+        dimension: weight delta of the divergence of each variable's marginal from its prior, or block name to weight.
+        blocks: block name to parts of sites, or group name to blocks, to any depth; see
+            :func:`pyro_hfvae.blocks.resolve_blocks`. Each site by default.
+        penalties: what else is charged, by name.
         num_particles: S, samples for each datum, averaged.
         vectorize_particles: draw the samples in one run, with S as leading dimension.
         max_plate_nesting: as in Pyro.
 
     Raises:
-        ValueError: data_size or num_particles below 1, or a weight that is not finite.
+        ValueError: data_size or num_particles below 1, or a weight that is not finite; on first use, weights whose
+            names or levels are not those of the blocks.
     """
+
+    step: int
+    """Training steps done, which schedules follow; whoever trains sets it (``pyro-hfvae fit`` does)."""
 
     def __init__(
         self,
         data_size: int,
-        mutual_information: float = 1.0,
-        between: float = 1.0,
-        within: float = 1.0,
-        dimension: float = 1.0,
+        mutual_information: Weight | dict[str, Weight] | None = None,
+        between: Weight | list[Weight] | dict[str, Weight] = 1.0,
+        within: Weight | dict[str, Weight] = 1.0,
+        dimension: Weight | dict[str, Weight] = 1.0,
         blocks: Layout | None = None,
+        penalties: dict[str, Penalty] | None = None,
         num_particles: int = 1,
         vectorize_particles: bool = False,
         max_plate_nesting: float = float("inf"),
@@ -101,10 +107,11 @@ class HierarchicalELBO(ELBO):
         self.between = between
         self.within = within
         self.dimension = dimension
-        for name in ("mutual_information", "between", "within", "dimension"):
-            if not abs(getattr(self, name)) < float("inf"):
-                raise ValueError(f"weight '{name}' must be a finite number, got {getattr(self, name)}")
+        for name in _WEIGHTS:
+            check_finite(name, getattr(self, name))
         self.blocks = blocks
+        self.penalties = dict(penalties or {})
+        self.step = 0
         self._checked = False
 
     def terms(self, model: Program, guide: Program, *args: Any, **kwargs: Any) -> Terms:
@@ -136,13 +143,43 @@ class HierarchicalELBO(ELBO):
 
     def objective(self, terms: Terms) -> Tensor:
         """The weighted ELBO that is maximised, a scalar in nats per datum."""
-        return (
-            terms.reconstruction
-            - self.mutual_information * terms.mutual_information
-            - self.between * terms.between
-            - self.within * terms.within
-            - self.dimension * terms.dimension
-        )
+        return terms.reconstruction - sum(self.costs(terms).values())
+
+    def costs(self, terms: Terms) -> dict[str, Tensor]:
+        """What the objective takes off the reconstruction: each term with its weight at this step, scalars in nats."""
+
+        def total(argument: str, given: Any, parts: Mapping[str, Tensor], levels: Mapping[str, int]) -> Tensor:
+            weights = resolve_weights(argument, given, levels)
+            return torch.stack([cost(weights[name], part, self.step) for name, part in parts.items()]).sum()
+
+        blocks, level = terms.blocks, dict.fromkeys(terms.blocks, 0)
+        groups = {JOINT: terms.between} | {name: group.between for name, group in terms.groups.items()}
+        levels = {JOINT: 0} | {name: group.level for name, group in terms.groups.items()}
+        return {
+            "mutual_information": self._information_cost(terms),
+            "between": total("between", self.between, groups, levels),
+            "within": total("within", self.within, {name: block.within for name, block in blocks.items()}, level),
+            "dimension": total(
+                "dimension", self.dimension, {name: block.dimension for name, block in blocks.items()}, level
+            ),
+        } | {name: cost(self.penalties[name].weight, part, self.step) for name, part in terms.penalties.items()}
+
+    def scheduled_weights(self) -> dict[str, float]:
+        """The weights that follow a schedule, at this step, by name."""
+        found = [scheduled(name, getattr(self, name), self.step) for name in _WEIGHTS]
+        found += [scheduled(name, penalty.weight, self.step) for name, penalty in self.penalties.items()]
+        return {name: value for part in found for name, value in part.items()}
+
+    def _information_cost(self, terms: Terms) -> Tensor:
+        given = self.mutual_information
+        if given is None:
+            mixed = len({block.discrete for block in terms.blocks.values()}) == 2
+            given = {name: 0.0 if mixed and block.discrete else 1.0 for name, block in terms.blocks.items()}
+        if not isinstance(given, Mapping):
+            return cost(given, terms.mutual_information, self.step)
+        weights = resolve_weights("mutual_information", given, dict.fromkeys(terms.blocks, 0))
+        parts = [cost(weights[name], block.conditional_information, self.step) for name, block in terms.blocks.items()]
+        return torch.stack(parts).sum()
 
     def differentiable_loss(self, model: Program, guide: Program, *args: Any, **kwargs: Any) -> Tensor:
         """Minus the weighted ELBO, summed over the batch and scaled as the programs' plates say."""
@@ -166,18 +203,20 @@ class HierarchicalELBO(ELBO):
         """The terms averaged over the particles, and B times the sites' scale."""
         terms = []
         for run in self._runs(model, guide, args, kwargs):
-            terms.append(self._split(run.latents, run.log_priors, run.log_likelihood, self.data_size))
+            split = self._split(run.latents, run.log_priors, run.log_likelihood, self.data_size)
+            measured = {name: penalty(run, split) for name, penalty in self.penalties.items()}
+            terms.append(replace(split, penalties=measured))
             refuse_non_finite(terms[-1].scalars(), run.model_trace, run.guide_trace)
             size = run.log_likelihood.shape[1] * run.scale
         return mean_terms(terms), size
 
-    def _runs(self, model: Program, guide: Program, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[_Run]:
+    def _runs(self, model: Program, guide: Program, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[Run]:
         if not self._checked:
             refuse_dependent_sites(model, guide, args, kwargs)
             self._checked = True
         for model_trace, guide_trace in self._get_traces(model, guide, args, kwargs):
             latents = read_posteriors(guide_trace)
-            yield _Run(
+            yield Run(
                 latents=latents,
                 log_priors=read_log_priors(model_trace, guide_trace, latents),
                 log_likelihood=read_log_likelihood(model_trace, latent_shape(latents)),
@@ -203,4 +242,4 @@ class HierarchicalELBO(ELBO):
     def _split(
         self, latents: Latents, log_priors: Mapping[str, Tensor], log_likelihood: Tensor, data_size: int
     ) -> Terms:
-        return split_elbo(latents, log_priors, log_likelihood, blocks_of(latents, self.blocks), data_size)
+        return split_elbo(latents, log_priors, log_likelihood, tree_of(latents, self.blocks), data_size)

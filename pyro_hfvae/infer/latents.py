@@ -11,20 +11,20 @@ from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 from torch.distributions import Distribution, Normal, OneHotCategorical, RelaxedOneHotCategorical
 
-from pyro_hfvae.blocks import Blocks, Layout, resolve_blocks
+from pyro_hfvae.blocks import Layout, Node, resolve_blocks
 from pyro_hfvae.distributions import log_mass
 
 __all__ = [
     "Discrete",
     "Gaussian",
     "Latents",
-    "blocks_of",
     "common_scale",
     "concatenate",
     "latent_shape",
     "read_log_likelihood",
     "read_log_priors",
     "read_posteriors",
+    "tree_of",
 ]
 
 Site = dict[str, Any]
@@ -50,8 +50,8 @@ Latents = Mapping[str, Gaussian | Discrete]
 """Site name to its variables."""
 
 
-def blocks_of(latents: Latents, layout: Layout | None) -> Blocks:
-    """The blocks that a layout makes of the latents; each site by default."""
+def tree_of(latents: Latents, layout: Layout | None) -> Node:
+    """The tree of blocks that a layout makes of the latents; each site by default."""
     sizes = {
         name: (site.log_mass if isinstance(site, Discrete) else site.value).shape[2] for name, site in latents.items()
     }

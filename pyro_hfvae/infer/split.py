@@ -1,21 +1,24 @@
 """Splits the ELBO of a batch of latents into its terms."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import accumulate
 
 import torch
 from torch import Tensor
 from torch.distributions import Normal
 
-from pyro_hfvae.blocks import Blocks, Variable
+from pyro_hfvae.blocks import Node, Variable
 from pyro_hfvae.infer.latents import Discrete, Gaussian, Latents
 from pyro_hfvae.infer.marginals import Group, Posteriors, expected_log_marginals
-from pyro_hfvae.infer.terms import BlockTerms, Terms, VariableTerms
+from pyro_hfvae.infer.terms import BlockTerms, GroupTerms, Terms, VariableTerms
 
 __all__ = ["split_elbo"]
 
+Variables = tuple[Variable, ...]
+
 
 def split_elbo(
-    latents: Latents, log_priors: Mapping[str, Tensor], log_likelihood: Tensor, blocks: Blocks, data_size: int
+    latents: Latents, log_priors: Mapping[str, Tensor], log_likelihood: Tensor, tree: Node, data_size: int
 ) -> Terms:
     r"""Terms of the ELBO of a batch, from its latents.
 
@@ -24,66 +27,83 @@ def split_elbo(
 
     .. math::
         I(x; z) &= E[\log q(z|x) - \log \hat q(z)] \\
-        A &= E[\log \hat q(z) - \textstyle\sum_d \log \hat q(z_d)] \\
+        A_g &= E[\log \hat q(z_g) - \textstyle\sum_d \log \hat q(z_d)] \\
         i_d &= E[\log \hat q(z_d) - \textstyle\sum_e \log \hat q(z_{d,e})] \\
         ii_{d,e} &= E[\log \hat q(z_{d,e}) - \log p(z_{d,e})]
 
-    which telescope to E[log q(z|x) - log p(z)] whatever q̂ is. Esmaeili et al. (AISTATS 2019), eq. 5-8.
+    which telescope to E[log q(z|x) - log p(z)] whatever q̂ is. Esmaeili et al. (AISTATS 2019), eq. 5-8, with A of every
+    group of the tree over the groups or blocks d that it is made of.
 
     Args:
         latents: of S particles and B data.
         log_priors: log p of each site, [S, B, V] at the sample or [S, B, V, K] of the categories.
         log_likelihood: Σ log p(x|z), [S, B].
-        blocks: every variable in one block.
+        tree: every variable in one block.
         data_size: N.
     """
     with torch.autocast(log_likelihood.device.type, enabled=False):
-        posteriors, position = _gather(latents)
-        log_conditional, log_prior = _expected_log_densities(latents, log_priors)
+        posteriors, position = _gather(latents, tree.variables)
+        log_conditional, log_prior = _expected_log_densities(latents, log_priors, tree.variables)
+        discrete = {name: all(position[v][0] is Discrete for v in variables) for name, variables in tree.blocks.items()}
+        chain = sorted(tree.blocks, key=lambda name: not discrete[name])  # stable: each kind stays in its order
+        prefixes = dict(zip(chain, accumulate(tree.blocks[name] for name in chain), strict=True))
+        sets = [tree.variables, *tree.blocks.values(), *prefixes.values(), *((v,) for v in tree.variables)]
+        sets += [child.variables for node in tree.groups() for child in node.children]
+        wanted = {frozenset(variables): _group(variables, position) for variables in sets}
+        marginals = expected_log_marginals(posteriors, list(wanted.values()), data_size)
+        log_marginal = dict(zip(wanted, (value.mean() for value in marginals), strict=True))
 
-        def group(variables: Sequence[Variable]) -> Group:
-            places = [position[variable.site, variable.index] for variable in variables]
-            return Group(
-                normal=tuple(place for kind, place in places if kind is Gaussian),
-                discrete=tuple(place for kind, place in places if kind is Discrete),
+    def marginal(variables: Iterable[Variable]) -> Tensor:
+        return log_marginal[frozenset(variables)]
+
+    def information(variables: Variables) -> Tensor:
+        return torch.stack([log_conditional[variable] for variable in variables]).sum() - marginal(variables)
+
+    def between(node: Node) -> Tensor:
+        return marginal(node.variables) - torch.stack([marginal(child.variables) for child in node.children]).sum()
+
+    def block_terms(name: str, conditional_information: Tensor) -> BlockTerms:
+        variables = tree.blocks[name]
+        parts = {
+            variable.name: VariableTerms(
+                mutual_information=information((variable,)), dimension=marginal((variable,)) - log_prior[variable]
             )
-
-        singles = {variable: group([variable]) for variables in blocks.values() for variable in variables}
-        joint = group(list(singles))
-        groups = {name: group(variables) for name, variables in blocks.items()}
-        distinct = list(dict.fromkeys([joint, *groups.values(), *singles.values()]))
-        marginals = expected_log_marginals(posteriors, distinct, data_size)
-        log_marginal = dict(zip(distinct, (value.mean() for value in marginals), strict=True))
-
-    def variable_terms(variable: Variable) -> VariableTerms:
-        key, marginal = (variable.site, variable.index), log_marginal[singles[variable]]
-        return VariableTerms(mutual_information=log_conditional[key] - marginal, dimension=marginal - log_prior[key])
-
-    def block_terms(name: str) -> BlockTerms:
-        variables, marginal = blocks[name], log_marginal[groups[name]]
-        parts = {variable.name: variable_terms(variable) for variable in variables}
-        conditional = sum((log_conditional[v.site, v.index] for v in variables), start=torch.zeros_like(marginal))
+            for variable in variables
+        }
         return BlockTerms(
-            mutual_information=conditional - marginal,
-            within=marginal - sum(log_marginal[singles[variable]] for variable in variables),
-            dimension=sum((part.dimension for part in parts.values()), start=torch.zeros_like(marginal)),
+            mutual_information=information(variables),
+            conditional_information=conditional_information,
+            within=marginal(variables) - torch.stack([marginal((variable,)) for variable in variables]).sum(),
+            dimension=torch.stack([part.dimension for part in parts.values()]).sum(),
             variables=parts,
+            discrete=discrete[name],
         )
 
-    by_block = {name: block_terms(name) for name in blocks}
-    total = log_marginal[joint]
+    # The chain rule, I(x; y, z) = I(x; y) + I(x; z | y), over the blocks.
+    gathered = dict(zip(chain, (information(prefixes[name]) for name in chain), strict=True))
+    before = dict(zip(chain, [torch.zeros(()), *gathered.values()], strict=False))
+    blocks = {name: block_terms(name, gathered[name] - before[name].to(log_likelihood)) for name in tree.blocks}
     return Terms(
         reconstruction=log_likelihood.mean(),
-        mutual_information=sum(log_conditional.values(), start=torch.zeros_like(total)) - total,
-        between=total - sum(log_marginal[groups[name]] for name in blocks),
-        within=sum((block.within for block in by_block.values()), start=torch.zeros_like(total)),
-        dimension=sum((block.dimension for block in by_block.values()), start=torch.zeros_like(total)),
-        blocks=by_block,
+        mutual_information=information(tree.variables),
+        between=between(tree),
+        within=torch.stack([block.within for block in blocks.values()]).sum(),
+        dimension=torch.stack([block.dimension for block in blocks.values()]).sum(),
+        blocks=blocks,
+        groups={node.name: GroupTerms(between(node), node.level) for node in tree.groups() if node is not tree},
     )
 
 
-def _gather(latents: Latents) -> tuple[Posteriors, dict[tuple[str, int], tuple[type, int]]]:
-    """All posteriors side by side, and where each variable (site, index) stands: its kind and its place."""
+def _group(variables: Variables, position: Mapping[Variable, tuple[type, int]]) -> Group:
+    places = sorted((position[variable] for variable in variables), key=lambda place: place[1])
+    return Group(
+        normal=tuple(place for kind, place in places if kind is Gaussian),
+        discrete=tuple(place for kind, place in places if kind is Discrete),
+    )
+
+
+def _gather(latents: Latents, variables: Sequence[Variable]) -> tuple[Posteriors, dict[Variable, tuple[type, int]]]:
+    """All posteriors side by side, and where each variable stands: its kind and its place among those of its kind."""
     normal = {name: site for name, site in latents.items() if isinstance(site, Gaussian)}
     discrete = {name: site for name, site in latents.items() if isinstance(site, Discrete)}
     position: dict[tuple[str, int], tuple[type, int]] = {}
@@ -101,13 +121,14 @@ def _gather(latents: Latents) -> tuple[Posteriors, dict[tuple[str, int], tuple[t
         return some.new_zeros(*some.shape[:2], 0)
 
     masses = tuple(mass for site in discrete.values() for mass in site.log_mass.unbind(2))  # each [S, B, K]
-    return Posteriors(join("value"), join("loc"), join("scale"), masses), position
+    posteriors = Posteriors(join("value"), join("loc"), join("scale"), masses)
+    return posteriors, {variable: position[variable.site, variable.index] for variable in variables}
 
 
 def _expected_log_densities(
-    latents: Latents, log_priors: Mapping[str, Tensor]
-) -> tuple[dict[tuple[str, int], Tensor], dict[tuple[str, int], Tensor]]:
-    """E[log q(z_e|x)] and E[log p(z_e)] of each variable (site, index), means over particles and batch."""
+    latents: Latents, log_priors: Mapping[str, Tensor], variables: Sequence[Variable]
+) -> tuple[dict[Variable, Tensor], dict[Variable, Tensor]]:
+    """E[log q(z_e|x)] and E[log p(z_e)] of each variable, means over particles and batch."""
     log_conditional, log_prior = {}, {}
     for name, site in latents.items():
         if isinstance(site, Gaussian):
@@ -116,6 +137,8 @@ def _expected_log_densities(
         else:
             mass = site.log_mass.exp()
             conditional, prior = (mass * site.log_mass).sum(-1), (mass * log_priors[name]).sum(-1)
-        for index, (q, p) in enumerate(zip(conditional.mean((0, 1)), prior.mean((0, 1)), strict=True)):
-            log_conditional[name, index], log_prior[name, index] = q, p
-    return log_conditional, log_prior
+        log_conditional[name], log_prior[name] = conditional.mean((0, 1)), prior.mean((0, 1))  # [V]
+    return (
+        {variable: log_conditional[variable.site][variable.index] for variable in variables},
+        {variable: log_prior[variable.site][variable.index] for variable in variables},
+    )

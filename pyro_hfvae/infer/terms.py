@@ -1,13 +1,16 @@
 """The information-theoretic terms of the ELBO as a named result."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, is_dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-__all__ = ["BlockTerms", "Terms", "VariableTerms", "mean_terms"]
+__all__ = ["BlockTerms", "GroupTerms", "Terms", "VariableTerms", "mean_terms"]
+
+ACTIVE = 0.01
+"""Nats of I(x; z_e) above which a variable counts as active."""
 
 
 @dataclass(frozen=True)
@@ -26,19 +29,41 @@ class BlockTerms:
 
     mutual_information: Tensor
     """I(x; z_d)."""
+    conditional_information: Tensor
+    """I(x; z_d | the blocks before it): discrete blocks come first, then the others, as the layout orders them."""
     within: Tensor
     """Total correlation of the block's variables."""
     dimension: Tensor
     """Σ_e KL(q(z_e) || p(z_e)) over the block's variables."""
     variables: Mapping[str, VariableTerms]
     """The terms of each variable."""
+    discrete: bool
+    """Whether all its variables are categoricals."""
+
+    @property
+    def divergence(self) -> Tensor:
+        """KL(q(z_d|x) || p(z_d)), the block's part of the ordinary ELBO."""
+        return self.mutual_information + self.within + self.dimension
+
+
+@dataclass(frozen=True)
+class GroupTerms:
+    """Terms of a group of blocks, scalars in nats per datum."""
+
+    between: Tensor
+    """Total correlation of the groups or blocks that it is made of."""
+    level: int
+    """Groups above it, that of everything included: 1 or more."""
 
 
 @dataclass(frozen=True)
 class Terms:
     r"""The ELBO split as in Esmaeili et al. (AISTATS 2019), eq. 5-8; scalars in nats per datum.
 
-    .. math:: \mathrm{ELBO} = E[\log p(x|z)] - I(x; z) - A - \sum_d i_d - \sum_{d,e} KL(q(z_{d,e}) \| p(z_{d,e}))
+    .. math:: \mathrm{ELBO} = E[\log p(x|z)] - I(x; z) - A - \sum_g A_g - \sum_d i_d
+        - \sum_{d,e} KL(q(z_{d,e}) \| p(z_{d,e}))
+
+    The sum over g is there where blocks form groups.
 
     All but ``reconstruction`` are costs: in expectation 0 or more where the inference marginal is exact, and possibly
     below where it is estimated from a batch.
@@ -49,30 +74,56 @@ class Terms:
     mutual_information: Tensor
     """I(x; z) under the data and the guide."""
     between: Tensor
-    """A, the total correlation of the blocks: KL(q(z) || Π_d q(z_d)) for a prior with independent blocks."""
+    """A, the total correlation of the blocks: KL(q(z) || Π_d q(z_d)) for a prior with independent blocks.
+
+    Where blocks form groups, that of the groups at the top.
+    """
     within: Tensor
     """i, the total correlations of the variables of each block, summed over the blocks."""
     dimension: Tensor
     """ii, Σ KL(q(z_e) || p(z_e)) over all variables."""
     blocks: Mapping[str, BlockTerms]
     """The same for each block."""
+    groups: Mapping[str, GroupTerms] = field(default_factory=dict)
+    """The groups below that of everything that are no blocks; none in a tree of two levels."""
+    penalties: Mapping[str, Tensor] = field(default_factory=dict)
+    """What the objective's penalties measured, by name, unweighted; no part of the ELBO."""
 
     @property
     def elbo(self) -> Tensor:
         """The evidence lower bound; a categorical enters by its exact KL."""
-        return self.reconstruction - self.mutual_information - self.between - self.within - self.dimension
+        costs = self.mutual_information + self.between + self.within + self.dimension
+        return self.reconstruction - costs - sum(group.between for group in self.groups.values())
+
+    @property
+    def active_units(self) -> int:
+        """Variables with I(x; z_e) above .01 nats.
+
+        After Burda et al., Importance Weighted Autoencoders (ICLR 2016), who ask for a variance of the posterior mean
+        above .01, which is I(x; z_e) above .005 nats; information serves categoricals as well.
+        """
+        information = [
+            v.mutual_information.detach() for block in self.blocks.values() for v in block.variables.values()
+        ]
+        return int((torch.stack(information) > ACTIVE).sum())
 
     def scalars(self) -> dict[str, Tensor]:
         """The whole-model terms by name."""
         names = ("elbo", "reconstruction", "mutual_information", "between", "within", "dimension")
-        return {name: getattr(self, name) for name in names}
+        return (
+            {name: getattr(self, name) for name in names}
+            | {f"between/{name}": group.between for name, group in self.groups.items()}
+            | {f"penalty/{name}": penalty for name, penalty in self.penalties.items()}
+        )
 
     def numbers(self) -> dict[str, object]:
         """All terms as plain numbers, nested like the attributes: for JSON."""
         return {name: value.item() for name, value in self.scalars().items()} | {
+            "active_units": self.active_units,
             "blocks": {
                 name: {
                     "mutual_information": block.mutual_information.item(),
+                    "conditional_information": block.conditional_information.item(),
                     "within": block.within.item(),
                     "dimension": block.dimension.item(),
                     "variables": {
@@ -81,7 +132,7 @@ class Terms:
                     },
                 }
                 for name, block in self.blocks.items()
-            }
+            },
         }
 
 
@@ -98,4 +149,6 @@ def _mean(parts: Sequence[Any]) -> Any:
         return torch.stack(list(parts)).mean(0)
     if isinstance(first, Mapping):
         return {key: _mean([part[key] for part in parts]) for key in first}
-    return type(first)(**{field: _mean([getattr(part, field) for part in parts]) for field in vars(first)})
+    if is_dataclass(first) and not isinstance(first, type):
+        return type(first)(**{name: _mean([getattr(part, name) for part in parts]) for name in vars(first)})
+    return first

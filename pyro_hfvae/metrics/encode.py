@@ -9,7 +9,7 @@ from pyro import poutine
 from torch import Tensor
 
 from pyro_hfvae.blocks import Layout
-from pyro_hfvae.infer.latents import Discrete, Gaussian, Latents, blocks_of, concatenate, read_posteriors
+from pyro_hfvae.infer.latents import Discrete, Gaussian, Latents, concatenate, read_posteriors, tree_of
 from pyro_hfvae.metrics.codes import Codes
 
 __all__ = ["encode"]
@@ -28,7 +28,7 @@ def encode(guide: Callable[..., Any], batches: Iterable[tuple[Any, ...]], blocks
         blocks: the layout, as for the objective; each site by default.
     """
     latents = concatenate([read_posteriors(poutine.trace(guide).get_trace(*batch)) for batch in batches])
-    layout = blocks_of(latents, blocks)
+    layout = tree_of(latents, blocks).blocks
     variables = [variable for members in layout.values() for variable in members]
     place = {variable: index for index, variable in enumerate(variables)}
     columns = [_columns(latents, variable.site, variable.index) for variable in variables]

@@ -3,6 +3,6 @@
 from pyro_hfvae.train.data_module import ImageDataModule
 from pyro_hfvae.train.fit import fit
 from pyro_hfvae.train.run_folder import RunFolder
-from pyro_hfvae.train.training import LinearSchedule, Training
+from pyro_hfvae.train.training import Training
 
-__all__ = ["ImageDataModule", "LinearSchedule", "RunFolder", "Training", "fit"]
+__all__ = ["ImageDataModule", "RunFolder", "Training", "fit"]

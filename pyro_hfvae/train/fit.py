@@ -59,6 +59,7 @@ def fit(
     optimizer = training.configure_optimizers()
     if resume:
         _refuse_other_optimizer(run, run.load_into(training), optimizer)
+    training.check_schedules(_steps(trainer, data))
     _try_one_batch(training, data)
     loop = _trainer(trainer, data, run, checkpoint_every)
     if not resume:
@@ -129,7 +130,7 @@ def _try_one_batch(training: Training, data: ImageDataModule) -> None:
     batch = data.first_batch()
     with torch.random.fork_rng(), pyro.validation_enabled(False):
         try:
-            training.terms(*batch)
+            training.objective.objective(training.terms(*batch))
         except RuntimeError as error:  # a network that does not fit the images, say
             reason = str(error).partition("Trace Shapes:")[0].rstrip()  # Pyro tells the shape of every parameter
             shapes = ", ".join(str(tuple(part.shape)) for part in batch)

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
@@ -14,21 +13,9 @@ from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
 from pyro_hfvae.infer import HierarchicalELBO, NonFiniteError, Terms
+from pyro_hfvae.schedules import Schedule
 
-__all__ = ["LinearSchedule", "Training"]
-
-
-@dataclass(frozen=True)
-class LinearSchedule:
-    """A value that moves from ``start`` to ``end`` over the first ``steps`` training steps and then stays."""
-
-    start: float
-    end: float
-    steps: int
-
-    def __call__(self, step: int) -> float:
-        """The value at a step."""
-        return self.start + (self.end - self.start) * min(1.0, step / max(1, self.steps))
+__all__ = ["Training"]
 
 
 def default_optimizer(parameters: Iterable[Tensor]) -> Optimizer:
@@ -49,7 +36,7 @@ class Training(LightningModule):
         temperature: schedule of the attribute ``temperature`` of model and guide.
 
     Raises:
-        ValueError: a temperature schedule for programs that have no ``temperature``, or one that goes to 0.
+        ValueError: a temperature schedule for programs that have no ``temperature``.
     """
 
     def __init__(
@@ -58,7 +45,7 @@ class Training(LightningModule):
         guide: nn.Module,
         objective: HierarchicalELBO,
         optimizer: OptimizerCallable = default_optimizer,
-        temperature: LinearSchedule | None = None,
+        temperature: Schedule | None = None,
     ) -> None:
         super().__init__()
         self.programs: ELBOModule = objective(model, guide)
@@ -68,8 +55,6 @@ class Training(LightningModule):
         self._random_state: dict[str, Tensor] | None = None
         self._validation_state: Tensor | None = None
         if temperature is not None:
-            if not all(0 < value < math.inf for value in (temperature.start, temperature.end)):
-                raise ValueError(f"the temperature must stay above 0 and finite, got {temperature}")
             for name, program in (("model", model), ("guide", guide)):
                 if not isinstance(getattr(program, "temperature", None), Tensor):
                     raise ValueError(f"the {name} {type(program).__name__} has no buffer 'temperature' to be scheduled")
@@ -78,11 +63,15 @@ class Training(LightningModule):
         """The terms of one batch."""
         return self.objective.terms(self.programs.model, self.programs.guide, *batch)
 
+    def check_schedules(self, steps: int) -> None:
+        """Raises ValueError if the temperature is no temperature at the first or the last of the steps."""
+        if self.temperature is not None:
+            _temperature_at(self.temperature, 0)
+            _temperature_at(self.temperature, steps)
+
     def training_step(self, batch: tuple[Any, ...], batch_idx: int) -> Tensor:
         """Minus the weighted ELBO, in nats per datum."""
-        if self.temperature is not None:
-            for program in (self.programs.model, self.programs.guide):
-                cast(Tensor, program.temperature).fill_(self.temperature(self.global_step))
+        self._follow_schedules()
         terms = self.terms(*batch)
         self._log_terms("train", terms, len(batch[0]))
         data = getattr(self.trainer, "datamodule", None)
@@ -135,11 +124,22 @@ class Training(LightningModule):
         if self._validation_state is not None:
             torch.set_rng_state(self._validation_state)
 
+    def _follow_schedules(self) -> None:
+        """Sets the objective's step and the temperature, and logs what is scheduled."""
+        self.objective.step = self.global_step
+        values = {f"weight/{name}": value for name, value in self.objective.scheduled_weights().items()}
+        if self.temperature is not None:
+            values["temperature"] = _temperature_at(self.temperature, self.global_step)
+            for program in (self.programs.model, self.programs.guide):
+                cast(Tensor, program.temperature).fill_(values["temperature"])
+        self.log_dict(values)
+
     def _log_terms(self, stage: str, terms: Terms, batch_size: int) -> None:
         values = {f"{stage}/{name}": value.detach() for name, value in terms.scalars().items()}
         if len(terms.blocks) > 1:
             for name, block in terms.blocks.items():
                 values[f"{stage}/mutual_information/{name}"] = block.mutual_information.detach()
+        values[f"{stage}/active_units/all"] = torch.tensor(float(terms.active_units))
         self.log_dict(values, batch_size=batch_size, prog_bar=stage == "train")
 
     def _warn_at_ceiling(self, terms: Terms) -> None:
@@ -149,3 +149,10 @@ class Training(LightningModule):
                 f"I(x; z) is estimated at its ceiling log N = {math.log(self.objective.data_size):.2f} nats: there its "
                 "weight has no effect, and that of the total correlation between blocks acts on I(x; z) of each block"
             )
+
+
+def _temperature_at(schedule: Schedule, step: int) -> float:
+    value = schedule(step)
+    if not 0 < value < math.inf:
+        raise ValueError(f"the temperature must stay above 0 and finite, but is {value:g} at step {step} of {schedule}")
+    return value

@@ -72,7 +72,7 @@ def refused_fit(refused):
     [
         (["--objective.betwen", "3"], "unrecognized arguments: --objective.betwen 3; the options are listed by --help"),
         (["stray"], "unrecognized arguments: stray; the options are listed by --help"),
-        (["--objective.between", "much"], "objective.between: expected float, got much"),
+        (["--objective.between", "much"], "objective.between: expected float"),
         (["--batches.batch_size", "2.5"], "batches.batch_size: expected int, got 2.5"),
         (
             ["--trainer.precision", "7"],
@@ -125,9 +125,12 @@ def refused_fit(refused):
         (["--guide.temperature", ".nan"], "the temperature must be above 0 and finite, got nan"),
         (
             ["--training.temperature.end", "0"],
-            "the temperature must stay above 0 and finite, got LinearSchedule(start=",
+            "the temperature must stay above 0 and finite, but is 0 at step 40 of Linear(start=",
         ),
-        (["--training.temperature.end", ".nan"], "the temperature must stay above 0 and finite, got LinearSchedule(st"),
+        (
+            ["--training.temperature.end", ".nan"],
+            "the values of a schedule must be finite, got Linear(start=1.0, end=nan",
+        ),
         (["--trainer.max_steps", "-1"], "say how long to train, one step or more: trainer.max_steps or trainer.max_ep"),
         (["--trainer.max_steps", "0"], "say how long to train, one step or more: trainer.max_steps or trainer.max_ep"),
         (["--trainer.val_check_interval", "0"], "trainer.val_check_interval must be 1 or more; for no validation set"),

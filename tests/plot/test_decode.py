@@ -86,7 +86,7 @@ def test_category_rows_change_only_the_category():
 
 
 def test_a_block_of_several_sites_has_the_rows_of_each():
-    block = resolve_blocks({"a": ["w", "kind"], "b": ["z"]}, {"z": 2, "w": 1, "kind": 1})["a"]
+    block = resolve_blocks({"a": ["w", "kind"], "b": ["z"]}, {"z": 2, "w": 1, "kind": 1}).blocks["a"]
     labels, rows = traverse(model, guide, X, block, STEPS)
     assert labels == ["w", "kind = 0", "kind = 1", "kind = 2"]
     assert rows[0][:, 0, 0, 2].tolist() == STEPS

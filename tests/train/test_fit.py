@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from pyro_hfvae.cli import main
+from pyro_hfvae.schedules import Linear
 from pyro_hfvae.train import RunFolder
-from pyro_hfvae.train.training import LinearSchedule
 
 TESTS = Path(__file__).parents[1]
 TINY = str(TESTS / "tiny.yaml")
@@ -106,7 +106,7 @@ def test_nan_stops_the_run_with_the_name_of_the_site(tmp_path, capsys):
 
 
 def test_temperature_follows_its_schedule(tmp_path):
-    schedule = LinearSchedule(1.0, 0.5, 30)
+    schedule = Linear(1.0, 0.5, 30)
     assert [schedule(step) for step in (0, 15, 30, 99)] == [1.0, 0.75, 0.5, 0.5]
     run = RunFolder(tmp_path / "run")
     fit(run.path)

@@ -1,0 +1,29 @@
+"""One run of guide and model on a batch, as the objective and its penalties see it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pyro.poutine import Trace
+from torch import Tensor
+
+from pyro_hfvae.infer.latents import Latents
+
+__all__ = ["Run"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """The latents of S particles and B data, what the model says of them, and the traces they were read from."""
+
+    latents: Latents
+    """Site name to its posterior."""
+    log_priors: Mapping[str, Tensor]
+    """log p of each site, [S, B, V] at the sample or [S, B, V, K] of the categories."""
+    log_likelihood: Tensor
+    """Σ log p(x|z), [S, B]."""
+    scale: float | Tensor
+    """What plates or ``poutine.scale`` multiply every site by."""
+    model_trace: Trace
+    """The model, replayed against the guide."""
+    guide_trace: Trace
+    """The guide; its sites hold the samples."""
