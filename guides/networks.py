@@ -4,7 +4,7 @@ from typing import Protocol, cast
 
 from torch import Tensor, nn
 
-__all__ = ["ConvEncoder", "Encoder", "MLPEncoder"]
+__all__ = ["ConvEncoder", "Encoder", "MLPEncoder", "SubpixelEncoder"]
 
 
 class Encoder(Protocol):
@@ -36,6 +36,38 @@ class ConvEncoder(nn.Module):
             nn.Conv2d(width, width, 4, 2, 1),  # 16 × 16
             nn.ReLU(),
             nn.Conv2d(width, 2 * width, 4, 2, 1),  # 8 × 8
+            nn.ReLU(),
+            nn.Conv2d(2 * width, 2 * width, 4, 2, 1),  # 4 × 4
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(2 * width * 4 * 4, hidden),
+            nn.ReLU(),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images [B, C, 64, 64] to features [B, hidden]."""
+        return cast(Tensor, self.layers(x))
+
+
+class SubpixelEncoder(nn.Module):
+    """An encoder of 64×64 images at half the cost: each square of 4×4 pixels becomes one position of 16 channels.
+
+    The mirror of :class:`pyro_hfvae.models.SubpixelDecoder`, after Shi et al. (CVPR 2016).
+
+    Args:
+        channels: of the image.
+        width: half the channels of each layer.
+        hidden: units of the dense layer, the number of features.
+    """
+
+    def __init__(self, channels: int = 1, width: int = 16, hidden: int = 128) -> None:
+        super().__init__()
+        self.features = hidden
+        self.layers = nn.Sequential(
+            nn.PixelUnshuffle(4),  # 16 × 16
+            nn.Conv2d(channels * 16, 2 * width, 3, 1, 1),
+            nn.ReLU(),
+            nn.Conv2d(2 * width, 2 * width, 4, 2, 1),  # 8 × 8
             nn.ReLU(),
             nn.Conv2d(2 * width, 2 * width, 4, 2, 1),  # 4 × 4
             nn.ReLU(),

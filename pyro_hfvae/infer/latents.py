@@ -6,6 +6,7 @@ from typing import Any
 
 import pyro.distributions as dist
 import torch
+from pyro.distributions.util import scale_and_mask
 from pyro.poutine import Trace
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
@@ -116,7 +117,7 @@ def read_log_priors(model_trace: Trace, guide_trace: Trace, latents: Latents) ->
 
 
 def read_log_likelihood(model_trace: Trace, shape: torch.Size) -> Tensor:
-    """Σ log p(x|z) over the observed sites, unscaled, for each particle and datum, [S, B].
+    """Σ log p(x|z) over the observed sites, unscaled, for each particle and datum, [S, B]; 0 where they are masked.
 
     Args:
         model_trace: the model's trace.
@@ -130,7 +131,7 @@ def read_log_likelihood(model_trace: Trace, shape: torch.Size) -> Tensor:
         raise ValueError("the model observes nothing: give one of its sample sites obs=…")
     total = torch.zeros(shape, device=sites[0][1]["value"].device)
     for name, site in sites:
-        log_prob = site["fn"].log_prob(site["value"])
+        log_prob = scale_and_mask(site["fn"].log_prob(site["value"]), mask=site["mask"])
         if not _broadcasts(log_prob.shape, shape):
             raise ValueError(
                 f"the observed site '{name}' has log-probabilities of shape {tuple(log_prob.shape)}, which is not one "
@@ -144,13 +145,17 @@ def common_scale(model_trace: Trace, guide_trace: Trace) -> float | Tensor:
     """The scale that plates or ``poutine.scale`` put on every site.
 
     Raises:
-        NotImplementedError: sites are scaled differently, or masked; names the site.
+        NotImplementedError: sites are scaled differently, or latents masked; names the site.
     """
-    sites = [*_latent_sites(guide_trace).items(), *_latent_sites(model_trace).items(), *_observed_sites(model_trace)]
+    latents = [*_latent_sites(guide_trace).items(), *_latent_sites(model_trace).items()]
+    for name, site in latents:
+        if site["mask"] is not None:
+            raise NotImplementedError(
+                f"the latent site '{name}' is masked, and has no marginal then; masks are for observed sites"
+            )
+    sites = [*latents, *_observed_sites(model_trace)]
     first, scale = sites[0][0], sites[0][1]["scale"]
     for name, site in sites:
-        if site["mask"] is not None:
-            raise NotImplementedError(f"site '{name}' is masked; masks are not supported")
         if site["scale"] is not scale and not bool((torch.as_tensor(site["scale"]) == torch.as_tensor(scale)).all()):
             raise NotImplementedError(
                 f"site '{name}' and site '{first}' are scaled differently; all sites must have the same scale: "

@@ -83,6 +83,34 @@ def test_weights_of_one_are_the_ordinary_elbo_on_the_same_samples(data_size, par
     torch.testing.assert_close(gradient(ours, model, guide), gradient(theirs, model, guide), rtol=1e-8, atol=1e-9)
 
 
+@pytest.mark.parametrize("on_the_distribution", [True, False])
+def test_masked_observations_do_not_count(on_the_distribution):
+    """The same as plain Pyro says of the same samples, and the same gradients."""
+    seen = torch.rand(12, generator=torch.Generator().manual_seed(1)) > 0.4
+    model, guide = pair(categories=0)
+
+    def masked(x):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(x.new_zeros(4), 1.0).to_event(1))
+            likelihood = dist.Bernoulli(logits=model.decoder(z)).to_event(1)
+            if on_the_distribution:
+                pyro.sample("x", likelihood.mask(seen), obs=x)
+            else:
+                with pyro.poutine.mask(mask=seen):
+                    pyro.sample("x", likelihood, obs=x)
+
+    torch.manual_seed(3)
+    ours = HierarchicalELBO(100).differentiable_loss(masked, guide, X)
+    torch.manual_seed(3)
+    theirs = Trace_ELBO().differentiable_loss(masked, guide, X)
+    torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=0)
+    everything = HierarchicalELBO(100).terms(model, guide, X).reconstruction
+    assert HierarchicalELBO(100).terms(masked, guide, X).reconstruction > everything
+    parameters = [*model.decoder.parameters(), *guide.parameters()]
+    for one, other in zip(torch.autograd.grad(ours, parameters), torch.autograd.grad(theirs, parameters), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12)
+
+
 def test_a_discrete_site_enters_by_its_exact_kl():
     model, guide = pair()
     torch.manual_seed(1)

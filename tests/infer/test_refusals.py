@@ -104,7 +104,7 @@ LIKELIHOOD = dist.Normal(torch.zeros(6, 3), 1.0).to_event(1)
             pyro.poutine.mask(program(z=normal(), x=LIKELIHOOD), mask=torch.ones(6, dtype=torch.bool)),
             program(z=normal()),
             NotImplementedError,
-            "site 'z' is masked; masks are not supported",
+            "the latent site 'z' is masked, and has no marginal then; masks are for observed sites",
         ),
         (
             pyro.poutine.scale(program(z=normal(), x=LIKELIHOOD), scale=0.5),

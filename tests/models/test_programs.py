@@ -9,8 +9,8 @@ from pyro import poutine
 from pyro.infer import SVI, Trace_ELBO
 
 from pyro_hfvae import HierarchicalELBO
-from pyro_hfvae.guides import ConvEncoder, ImageGuide, MLPEncoder
-from pyro_hfvae.models import ConvDecoder, ImageModel, MLPDecoder
+from pyro_hfvae.guides import ConvEncoder, ImageGuide, MLPEncoder, SubpixelEncoder
+from pyro_hfvae.models import ConvDecoder, ImageModel, MLPDecoder, SubpixelDecoder
 
 LAYOUTS = {
     "one block": ({"z": 5}, {}),
@@ -24,12 +24,17 @@ def conv(latent_size):
     return ConvDecoder(latent_size, width=4, hidden=16)
 
 
+def subpixel(latent_size):
+    return SubpixelDecoder(latent_size, width=4, hidden=16)
+
+
 def mlp(latent_size):
     return MLPDecoder(latent_size, hidden=(20, 30))
 
 
 NETWORKS = {
     "conv": (64, conv, lambda: ConvEncoder(width=4, hidden=16)),
+    "subpixel": (64, subpixel, lambda: SubpixelEncoder(width=4, hidden=16)),
     "mlp": (28, mlp, lambda: MLPEncoder(hidden=(30, 20))),
 }
 
@@ -196,6 +201,8 @@ def test_networks_of_other_sizes():
     colour = torch.rand(4, 3, 64, 64)
     assert ConvEncoder(channels=3)(colour).shape == (4, 256)
     assert ConvDecoder(5, channels=3)(torch.randn(4, 5)).shape == colour.shape
+    assert SubpixelEncoder(channels=3)(colour).shape == (4, 128)
+    assert SubpixelDecoder(5, channels=3)(torch.randn(4, 5)).shape == colour.shape
 
 
 def test_temperature_is_set_in_place_and_saved():
