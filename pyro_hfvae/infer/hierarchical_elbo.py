@@ -13,6 +13,7 @@ from torch import Tensor
 
 from pyro_hfvae.blocks import Layout
 from pyro_hfvae.infer.checks import refuse_dependent_sites, refuse_non_finite
+from pyro_hfvae.infer.estimators import Full, Marginal, Stratified
 from pyro_hfvae.infer.latents import (
     Latents,
     blocks_of,
@@ -23,7 +24,7 @@ from pyro_hfvae.infer.latents import (
     read_log_priors,
     read_posteriors,
 )
-from pyro_hfvae.infer.split import split_elbo
+from pyro_hfvae.infer.split import gather, split_elbo
 from pyro_hfvae.infer.terms import Terms, mean_terms
 
 __all__ = ["HierarchicalELBO"]
@@ -69,6 +70,8 @@ class HierarchicalELBO(ELBO):
         within: weight gamma of the total correlation of the variables within each block.
         dimension: weight delta of the divergence of each variable's marginal from its prior.
         blocks: block name to parts of sites, see :func:`pyro_hfvae.blocks.resolve_blocks`; each site by default.
+        marginal: the estimator of the inference marginal q(z); :class:`~pyro_hfvae.infer.estimators.Stratified`, the
+            paper's, by default. A :class:`~pyro_hfvae.infer.memory.Memory` serves one instance.
         num_particles: S, samples for each datum, averaged.
         vectorize_particles: draw the samples in one run, with S as leading dimension.
         max_plate_nesting: as in Pyro.
@@ -85,6 +88,7 @@ class HierarchicalELBO(ELBO):
         within: float = 1.0,
         dimension: float = 1.0,
         blocks: Layout | None = None,
+        marginal: Marginal | None = None,
         num_particles: int = 1,
         vectorize_particles: bool = False,
         max_plate_nesting: float = float("inf"),
@@ -105,6 +109,7 @@ class HierarchicalELBO(ELBO):
             if not abs(getattr(self, name)) < float("inf"):
                 raise ValueError(f"weight '{name}' must be a finite number, got {getattr(self, name)}")
         self.blocks = blocks
+        self.marginal = Stratified() if marginal is None else marginal
         self._checked = False
 
     def terms(self, model: Program, guide: Program, *args: Any, **kwargs: Any) -> Terms:
@@ -115,6 +120,10 @@ class HierarchicalELBO(ELBO):
             NonFiniteError: a term is NaN or infinite; names the site.
         """
         return self._terms_and_size(model, guide, args, kwargs)[0]
+
+    def training_terms(self, model: Program, guide: Program, *args: Any, **kwargs: Any) -> Terms:
+        """The same, as a training step: an estimator with a memory takes the batch in, where gradients are enabled."""
+        return self._terms_and_size(model, guide, args, kwargs, record=torch.is_grad_enabled())[0]
 
     @torch.no_grad()
     def aggregate_terms(self, model: Program, guide: Program, batches: Iterable[tuple[Any, ...]]) -> Terms:
@@ -132,7 +141,7 @@ class HierarchicalELBO(ELBO):
         latents = concatenate([latents for latents, _, _ in parts])
         log_priors = {name: torch.cat([priors[name] for _, priors, _ in parts], 1) for name in latents}
         log_likelihood = torch.cat([part for _, _, part in parts], 1)
-        return self._split(latents, log_priors, log_likelihood, data_size=log_likelihood.shape[1])
+        return self._split(latents, log_priors, log_likelihood, log_likelihood.shape[1], Full(), None)
 
     def objective(self, terms: Terms) -> Tensor:
         """The weighted ELBO that is maximised, a scalar in nats per datum."""
@@ -146,7 +155,7 @@ class HierarchicalELBO(ELBO):
 
     def differentiable_loss(self, model: Program, guide: Program, *args: Any, **kwargs: Any) -> Tensor:
         """Minus the weighted ELBO, summed over the batch and scaled as the programs' plates say."""
-        terms, size = self._terms_and_size(model, guide, args, kwargs)
+        terms, size = self._terms_and_size(model, guide, args, kwargs, record=torch.is_grad_enabled())
         return -self.objective(terms) * size
 
     @torch.no_grad()
@@ -161,14 +170,24 @@ class HierarchicalELBO(ELBO):
         return torch_item(loss)  # type: ignore[no-any-return]
 
     def _terms_and_size(
-        self, model: Program, guide: Program, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self,
+        model: Program,
+        guide: Program,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        record: bool = False,
     ) -> tuple[Terms, float | Tensor]:
         """The terms averaged over the particles, and B times the sites' scale."""
         terms = []
+        keys = self.marginal.keys(args[0]) if args else None
         for run in self._runs(model, guide, args, kwargs):
-            terms.append(self._split(run.latents, run.log_priors, run.log_likelihood, self.data_size))
+            terms.append(
+                self._split(run.latents, run.log_priors, run.log_likelihood, self.data_size, self.marginal, keys)
+            )
             refuse_non_finite(terms[-1].scalars(), run.model_trace, run.guide_trace)
             size = run.log_likelihood.shape[1] * run.scale
+        if record:
+            self.marginal.record(gather(run.latents)[0], self.data_size, keys)
         return mean_terms(terms), size
 
     def _runs(self, model: Program, guide: Program, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[_Run]:
@@ -201,6 +220,13 @@ class HierarchicalELBO(ELBO):
         return model_trace, guide_trace
 
     def _split(
-        self, latents: Latents, log_priors: Mapping[str, Tensor], log_likelihood: Tensor, data_size: int
+        self,
+        latents: Latents,
+        log_priors: Mapping[str, Tensor],
+        log_likelihood: Tensor,
+        data_size: int,
+        marginal: Marginal,
+        keys: Tensor | None,
     ) -> Terms:
-        return split_elbo(latents, log_priors, log_likelihood, blocks_of(latents, self.blocks), data_size)
+        blocks = blocks_of(latents, self.blocks)
+        return split_elbo(latents, log_priors, log_likelihood, blocks, data_size, marginal, keys)

@@ -7,15 +7,22 @@ from torch import Tensor
 from torch.distributions import Normal
 
 from pyro_hfvae.blocks import Blocks, Variable
+from pyro_hfvae.infer.estimators import Marginal
 from pyro_hfvae.infer.latents import Discrete, Gaussian, Latents
 from pyro_hfvae.infer.marginals import Group, Posteriors, expected_log_marginals
 from pyro_hfvae.infer.terms import BlockTerms, Terms, VariableTerms
 
-__all__ = ["split_elbo"]
+__all__ = ["gather", "split_elbo"]
 
 
 def split_elbo(
-    latents: Latents, log_priors: Mapping[str, Tensor], log_likelihood: Tensor, blocks: Blocks, data_size: int
+    latents: Latents,
+    log_priors: Mapping[str, Tensor],
+    log_likelihood: Tensor,
+    blocks: Blocks,
+    data_size: int,
+    marginal: Marginal,
+    keys: Tensor | None = None,
 ) -> Terms:
     r"""Terms of the ELBO of a batch, from its latents.
 
@@ -36,9 +43,11 @@ def split_elbo(
         log_likelihood: Σ log p(x|z), [S, B].
         blocks: every variable in one block.
         data_size: N.
+        marginal: the estimator of q̂.
+        keys: by which the estimator knows the data again, [B].
     """
     with torch.autocast(log_likelihood.device.type, enabled=False):
-        posteriors, position = _gather(latents)
+        posteriors, position = gather(latents)
         log_conditional, log_prior = _expected_log_densities(latents, log_priors)
 
         def group(variables: Sequence[Variable]) -> Group:
@@ -52,7 +61,7 @@ def split_elbo(
         joint = group(list(singles))
         groups = {name: group(variables) for name, variables in blocks.items()}
         distinct = list(dict.fromkeys([joint, *groups.values(), *singles.values()]))
-        marginals = expected_log_marginals(posteriors, distinct, data_size)
+        marginals = expected_log_marginals(posteriors, distinct, marginal.references(posteriors, data_size, keys))
         log_marginal = dict(zip(distinct, (value.mean() for value in marginals), strict=True))
 
     def variable_terms(variable: Variable) -> VariableTerms:
@@ -82,7 +91,7 @@ def split_elbo(
     )
 
 
-def _gather(latents: Latents) -> tuple[Posteriors, dict[tuple[str, int], tuple[type, int]]]:
+def gather(latents: Latents) -> tuple[Posteriors, dict[tuple[str, int], tuple[type, int]]]:
     """All posteriors side by side, and where each variable (site, index) stands: its kind and its place."""
     normal = {name: site for name, site in latents.items() if isinstance(site, Gaussian)}
     discrete = {name: site for name, site in latents.items() if isinstance(site, Discrete)}
