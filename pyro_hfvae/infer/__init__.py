@@ -1,7 +1,9 @@
 """The objective: an ELBO split into its terms, and the inference marginal that the split needs."""
 
 from pyro_hfvae.infer.checks import NonFiniteError
+from pyro_hfvae.infer.estimators import EstimateWarning, Full, Marginal, Stratified, Weighted
 from pyro_hfvae.infer.hierarchical_elbo import HierarchicalELBO
+from pyro_hfvae.infer.memory import Memory
 from pyro_hfvae.infer.penalty import Penalty
 from pyro_hfvae.infer.run import Run
 from pyro_hfvae.infer.terms import BlockTerms, GroupTerms, Terms, VariableTerms
@@ -10,11 +12,17 @@ from pyro_hfvae.infer.weights import Capacity
 __all__ = [
     "BlockTerms",
     "Capacity",
+    "EstimateWarning",
+    "Full",
     "GroupTerms",
     "HierarchicalELBO",
+    "Marginal",
+    "Memory",
     "NonFiniteError",
     "Penalty",
     "Run",
+    "Stratified",
     "Terms",
     "VariableTerms",
+    "Weighted",
 ]

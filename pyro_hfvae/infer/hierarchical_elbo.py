@@ -13,6 +13,7 @@ from torch import Tensor
 
 from pyro_hfvae.blocks import JOINT, Layout
 from pyro_hfvae.infer.checks import refuse_dependent_sites, refuse_non_finite
+from pyro_hfvae.infer.estimators import Full, Marginal, Stratified
 from pyro_hfvae.infer.latents import (
     Latents,
     common_scale,
@@ -25,7 +26,7 @@ from pyro_hfvae.infer.latents import (
 )
 from pyro_hfvae.infer.penalty import Penalty
 from pyro_hfvae.infer.run import Run
-from pyro_hfvae.infer.split import split_elbo
+from pyro_hfvae.infer.split import gather, split_elbo
 from pyro_hfvae.infer.terms import Terms, mean_terms
 from pyro_hfvae.infer.weights import Weight, check_finite, cost, resolve_weights, scheduled
 
@@ -70,6 +71,8 @@ class HierarchicalELBO(ELBO):
         blocks: block name to parts of sites, or group name to blocks, to any depth; see
             :func:`pyro_hfvae.blocks.resolve_blocks`. Each site by default.
         penalties: what else is charged, by name.
+        marginal: the estimator of the inference marginal q(z); :class:`~pyro_hfvae.infer.estimators.Stratified`, the
+            paper's, by default. A :class:`~pyro_hfvae.infer.memory.Memory` serves one instance.
         num_particles: S, samples for each datum, averaged.
         vectorize_particles: draw the samples in one run, with S as leading dimension.
         max_plate_nesting: as in Pyro.
@@ -91,6 +94,7 @@ class HierarchicalELBO(ELBO):
         dimension: Weight | dict[str, Weight] = 1.0,
         blocks: Layout | None = None,
         penalties: dict[str, Penalty] | None = None,
+        marginal: Marginal | None = None,
         num_particles: int = 1,
         vectorize_particles: bool = False,
         max_plate_nesting: float = float("inf"),
@@ -111,6 +115,7 @@ class HierarchicalELBO(ELBO):
             check_finite(name, getattr(self, name))
         self.blocks = blocks
         self.penalties = dict(penalties or {})
+        self.marginal = Stratified() if marginal is None else marginal
         self.step = 0
         self._checked = False
 
@@ -122,6 +127,10 @@ class HierarchicalELBO(ELBO):
             NonFiniteError: a term is NaN or infinite; names the site.
         """
         return self._terms_and_size(model, guide, args, kwargs)[0]
+
+    def training_terms(self, model: Program, guide: Program, *args: Any, **kwargs: Any) -> Terms:
+        """The same, as a training step: an estimator with a memory takes the batch in, where gradients are enabled."""
+        return self._terms_and_size(model, guide, args, kwargs, record=torch.is_grad_enabled())[0]
 
     @torch.no_grad()
     def aggregate_terms(self, model: Program, guide: Program, batches: Iterable[tuple[Any, ...]]) -> Terms:
@@ -139,7 +148,7 @@ class HierarchicalELBO(ELBO):
         latents = concatenate([latents for latents, _, _ in parts])
         log_priors = {name: torch.cat([priors[name] for _, priors, _ in parts], 1) for name in latents}
         log_likelihood = torch.cat([part for _, _, part in parts], 1)
-        return self._split(latents, log_priors, log_likelihood, data_size=log_likelihood.shape[1])
+        return self._split(latents, log_priors, log_likelihood, log_likelihood.shape[1], Full(), None)
 
     def objective(self, terms: Terms) -> Tensor:
         """The weighted ELBO that is maximised, a scalar in nats per datum."""
@@ -183,7 +192,7 @@ class HierarchicalELBO(ELBO):
 
     def differentiable_loss(self, model: Program, guide: Program, *args: Any, **kwargs: Any) -> Tensor:
         """Minus the weighted ELBO, summed over the batch and scaled as the programs' plates say."""
-        terms, size = self._terms_and_size(model, guide, args, kwargs)
+        terms, size = self._terms_and_size(model, guide, args, kwargs, record=torch.is_grad_enabled())
         return -self.objective(terms) * size
 
     @torch.no_grad()
@@ -198,16 +207,24 @@ class HierarchicalELBO(ELBO):
         return torch_item(loss)  # type: ignore[no-any-return]
 
     def _terms_and_size(
-        self, model: Program, guide: Program, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self,
+        model: Program,
+        guide: Program,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        record: bool = False,
     ) -> tuple[Terms, float | Tensor]:
         """The terms averaged over the particles, and B times the sites' scale."""
         terms = []
+        keys = self.marginal.keys(args[0]) if args else None
         for run in self._runs(model, guide, args, kwargs):
-            split = self._split(run.latents, run.log_priors, run.log_likelihood, self.data_size)
+            split = self._split(run.latents, run.log_priors, run.log_likelihood, self.data_size, self.marginal, keys)
             measured = {name: penalty(run, split) for name, penalty in self.penalties.items()}
             terms.append(replace(split, penalties=measured))
             refuse_non_finite(terms[-1].scalars(), run.model_trace, run.guide_trace)
             size = run.log_likelihood.shape[1] * run.scale
+        if record:
+            self.marginal.record(gather(run.latents)[0], self.data_size, keys)
         return mean_terms(terms), size
 
     def _runs(self, model: Program, guide: Program, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[Run]:
@@ -240,6 +257,13 @@ class HierarchicalELBO(ELBO):
         return model_trace, guide_trace
 
     def _split(
-        self, latents: Latents, log_priors: Mapping[str, Tensor], log_likelihood: Tensor, data_size: int
+        self,
+        latents: Latents,
+        log_priors: Mapping[str, Tensor],
+        log_likelihood: Tensor,
+        data_size: int,
+        marginal: Marginal,
+        keys: Tensor | None,
     ) -> Terms:
-        return split_elbo(latents, log_priors, log_likelihood, tree_of(latents, self.blocks), data_size)
+        tree = tree_of(latents, self.blocks)
+        return split_elbo(latents, log_priors, log_likelihood, tree, data_size, marginal, keys)

@@ -1,18 +1,15 @@
-"""The inference marginal q(z) = (1/N) Σ_n q(z|x_n) of groups of variables, estimated from a batch of posteriors."""
+"""The inference marginal q(z) = (1/N) Σ_n q(z|x_n) of groups of variables, from weighted posteriors of some data."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
-__all__ = ["Group", "Posteriors", "expected_log_marginals", "log_weights"]
+from pyro_hfvae.infer.mixture import NOTHING, gaussian_features, gaussian_parameters, log_sum_of_others
 
-CHUNK_ELEMENTS = 2**22
-"""Pairwise numbers held at once; a batch with more is taken some samples at a time and recomputed on the way back."""
+__all__ = ["Bank", "Group", "Posteriors", "References", "expected_log_marginals"]
 
 MAXIMUM_COMBINATIONS = 4096
 
@@ -38,112 +35,170 @@ class Group:
     discrete: tuple[int, ...] = ()
 
 
-def log_weights(
-    batch: int,
-    data_size: int,
-    samples: range | None = None,
-    dtype: torch.dtype | None = None,
-    device: torch.device | None = None,
-) -> Tensor:
-    """Log-weights of the references x^b' for the sample z^b, the paper's estimator, [B, B] or [len(samples), B].
+@dataclass(frozen=True)
+class Bank:
+    """Posteriors of M data that are not in the batch, without gradient."""
 
-    .. math:: \\hat q(z^b) = \\frac{1}{N} q(z^b|x^b) + \\frac{N-1}{N (B-1)} \\sum_{b' \\ne b} q(z^b|x^{b'})
+    parameters: Tensor  # [M, D, 3], float64, see gaussian_parameters
+    log_mass: tuple[Tensor, ...]  # V tensors [M, K]
+    present: Tensor  # [M], False where the slot is to be left out
 
-    Esmaeili et al., Structured Disentangled Representations (AISTATS 2019), appendix. A batch of all the data (B = N)
-    makes it the exact marginal.
 
-    Args:
-        batch: B.
-        data_size: N.
-        samples: the rows wanted; all by default.
-        dtype: of the result; the default one if None.
-        device: of the result.
+@dataclass(frozen=True)
+class References:
+    r"""The posteriors that a marginal is made of: those of the batch, each with its own sample, and those of a bank.
 
-    Raises:
-        ValueError: B > N, or B = 1 < N, where a datum has no other to be set against.
+    .. math:: \hat q(z^b) = w_\mathrm{own}\, q(z^b|x^b) + w_\mathrm{other}
+        \Big( \sum_{b' \ne b} q(z^b|x^{b'}) + \sum_{m \in \mathrm{bank}} q(z^b|x^m) \Big)
     """
-    if batch > data_size:
-        raise ValueError(f"a batch of {batch} data is larger than data_size={data_size}")
-    if batch == 1:
-        if data_size > 1:
-            raise ValueError(
-                f"a batch of one datum cannot estimate the inference marginal of data_size={data_size} data; "
-                "give two or more"
-            )
-        return torch.zeros(1, 1, dtype=dtype, device=device)
-    samples = range(batch) if samples is None else samples
-    other = math.log((data_size - 1) / (data_size * (batch - 1)))
-    weights = torch.full((len(samples), batch), other, dtype=dtype, device=device)
-    weights.diagonal(samples.start).fill_(-math.log(data_size))
-    return weights
+
+    own: float
+    """log w_own."""
+    other: float | Tensor
+    """log w_other; a scalar."""
+    bank: Bank | None = None
+    gradient: float | Tensor = 1.0
+    """What the gradient with respect to the batch's own parameters as references of *other* samples is multiplied by,
+    where the batch stands for a bank that has none."""
+    single: "References | None" = None
+    """The references for single variables, which need fewer; the same if None."""
 
 
-def expected_log_marginals(posteriors: Posteriors, groups: Sequence[Group], data_size: int) -> list[Tensor]:
-    """E[log q̂(z_G)] for every group G, each [S, B].
+def expected_log_marginals(posteriors: Posteriors, groups: Sequence[Group], references: References) -> list[Tensor]:
+    r"""E[log q̂(z_G)] for every group G, each [S, B].
 
     The expectation over the normal variables is the value at the sample; that over the categoricals is exact, over
     all combinations of their categories under q(·|x^b):
 
-    .. math:: \\sum_k q(k|x^b) \\log \\sum_{b'} w_{bb'} q(k|x^{b'}) \\prod_d N(z^b_d; \\mu^{b'}_d, \\sigma^{b'}_d)
+    .. math:: \sum_k q(k|x^b) \log \sum_m w_{bm} q(k|x^m) \prod_d N(z^b_d; \mu^m_d, \sigma^m_d)
 
-    with the weights w of :func:`log_weights`. Memory is bounded: B · B · D numbers are never held when they are many.
+    with the weights w of the references. The own density is taken by direct differences; the others by a product in
+    float64, whose memory is bounded whatever B and M are.
 
     Args:
         posteriors: of the batch.
         groups: the groups of variables.
-        data_size: N.
+        references: what the marginal is made of.
 
     Raises:
-        ValueError: a group with more than 4,096 combinations of categories, or a batch that has no marginal.
+        ValueError: a group with more than 4,096 combinations of categories.
     """
-    with torch.autocast(posteriors.value.device.type, enabled=False):
-        masses = [_combinations(posteriors, group.discrete) for group in groups]  # each [S, B, K or 1]
-        particles, batch, variables = posteriors.value.shape
-        per_sample = particles * batch * (variables + max(mass.shape[-1] for mass in masses))
-        size = max(1, CHUNK_ELEMENTS // per_sample)
-        of_samples = partial(_of_samples, posteriors, masses, groups, data_size)
-        if size < batch:
-            of_samples = partial(checkpoint, of_samples, use_reentrant=False, preserve_rng_state=False)
-        parts = [of_samples(range(start, min(start + size, batch))) for start in range(0, batch, size)]
-        return [torch.cat(part, 1) for part in zip(*parts, strict=True)]
+    dtype, device = posteriors.value.dtype, posteriors.value.device
+    with torch.autocast(device.type, enabled=False):
+        wide = _widened(posteriors)
+        for group in groups:
+            _refuse_many_combinations(wide, group)
+        single = [group for group in groups if len(group.normal) + len(group.discrete) == 1]
+        several = [group for group in groups if group not in single]
+        found: dict[Group, Tensor] = {}
+        for some, chosen in ((several, references), (single, references.single or references)):
+            if some:
+                found |= _Sums(wide, chosen).expected(some)
+        return [found[group].to(device, dtype) for group in groups]
 
 
-def _of_samples(
-    posteriors: Posteriors, masses: Sequence[Tensor], groups: Sequence[Group], data_size: int, samples: range
-) -> list[Tensor]:
-    """E[log q̂(z_G)] of R of the samples against all M = B references, for each group [S, R]."""
-    value = posteriors.value[:, samples.start : samples.stop]
-    weights = log_weights(posteriors.value.shape[1], data_size, samples, value.dtype, value.device)  # [R, M]
-    # Variables first, references last: sums over groups take slices, log-sums run along memory.
-    deviation = value.mT[..., None] - posteriors.loc.mT[:, :, None]  # [S, D, R, M]
-    log_normaliser = posteriors.scale.mT.log() + 0.5 * math.log(2 * math.pi)  # [S, D, M]
-    pair = -0.5 * (deviation / posteriors.scale.mT[:, :, None]).square() - log_normaliser[:, :, None]
-    single = (weights + pair).logsumexp(-1)  # [S, D, R]: all single variables at once, there are many of them
-    expected = []
-    for group, mass in zip(groups, masses, strict=True):
-        if len(group.normal) == 1 and not group.discrete:
-            expected.append(single[:, group.normal[0]])
-            continue
-        log_joint = weights + _take(pair, group.normal).sum(1)  # [S, R, M]
-        log_marginal = (log_joint[:, :, None] + mass.mT[:, None]).logsumexp(-1)  # [S, R, K or 1]
-        expected.append((mass[:, samples.start : samples.stop].exp() * log_marginal).sum(-1))
-    return expected
+class _Sums:
+    """The sums over one choice of references."""
+
+    def __init__(self, posteriors: Posteriors, references: References) -> None:
+        self.references = references
+        value, loc, scale = posteriors.value, posteriors.loc, posteriors.scale
+        self.features = gaussian_features(value)  # [S, B, D, 3]
+        deviation = (value - loc) / scale
+        self.log_own = -0.5 * deviation.square() - scale.log() - 0.5 * math.log(2 * math.pi)  # [S, B, D]
+        self.log_own_mass = posteriors.log_mass  # each [S, B, K]
+        c = references.gradient
+        self.parameters = gaussian_parameters(_scale_gradient(loc, c), _scale_gradient(scale, c))  # [S, B, D, 3]
+        self.log_mass = [_scale_gradient(mass, c) for mass in posteriors.log_mass]
+        self.more: Tensor | None = None
+        self.more_log_mass: list[Tensor] = []
+        bank = references.bank
+        if bank is not None:
+            self.more = bank.parameters.to(value).expand(len(value), -1, -1, -1)  # [S, M, D, 3]
+            self.more_log_mass = [mass.to(value).expand(len(value), *mass.shape) for mass in bank.log_mass]
+            self.more_log_weight = torch.where(bank.present.to(value.device), 0.0, NOTHING).to(value)  # [M]
+
+    def expected(self, groups: Sequence[Group]) -> dict[Group, Tensor]:
+        """E[log q̂(z_G)] of every group, each [S, B]."""
+        plain = [group for group in groups if len(group.normal) == 1 and not group.discrete]
+        found = {group: self._expected(group) for group in groups if group not in plain}
+        if plain:  # single normal variables are many and alike: all in one call
+            which = [group.normal[0] for group in plain]
+            features, parameters = (_take(part, which).transpose(1, 2) for part in (self.features, self.parameters))
+            more = None
+            if self.more is not None:
+                more = _take(self.more, which).transpose(1, 2).clone()  # [S, D, M, 3]
+                more[..., 2] += self.more_log_weight
+            others = log_sum_of_others(features, parameters, more=more)[..., 0].mT  # [S, B, D]
+            found |= dict(zip(plain, self._with_own(_take(self.log_own, which), others).unbind(-1), strict=True))
+        return found
+
+    def _expected(self, group: Group) -> Tensor:
+        features = _take(self.features, group.normal)[..., :2].flatten(-2)  # [S, B, 2 n]
+        features = torch.cat([features, features.new_ones(*features.shape[:2], 1)], -1)  # [S, B, P]
+        parameters = _joint(_take(self.parameters, group.normal))  # [S, B, P]
+        more = None if self.more is None else _joint(_take(self.more, group.normal))  # [S, M, P]
+        if more is not None:
+            more[..., -1] += self.more_log_weight
+        own = _take(self.log_own, group.normal).sum(-1, keepdim=True)  # [S, B, 1]
+        if not group.discrete:
+            return self._with_own(own, log_sum_of_others(features, parameters, more=more))[..., 0]
+        log_own_mass = _combinations([self.log_own_mass[index] for index in group.discrete])  # [S, B, K]
+        masses = _combinations([self.log_mass[index] for index in group.discrete]).exp()  # [S, B, K]
+        more_masses = None
+        if more is not None:
+            more_masses = _combinations([self.more_log_mass[index] for index in group.discrete]).exp()  # [S, M, K]
+        others = log_sum_of_others(features, parameters, masses, more, more_masses)
+        return (log_own_mass.exp() * self._with_own(own + log_own_mass, others)).sum(-1)
+
+    def _with_own(self, own: Tensor, others: Tensor) -> Tensor:
+        return torch.logaddexp(self.references.own + own, self.references.other + others)
 
 
-def _take(pair: Tensor, which: tuple[int, ...]) -> Tensor:
-    """``pair[:, which]``, without a copy where the variables are consecutive."""
+def _joint(parameters: Tensor) -> Tensor:
+    """Parameters of n variables [S, M, n, 3] as those of their product, [S, M, 2 n + 1]."""
+    return torch.cat([parameters[..., :2].flatten(-2), parameters[..., 2].sum(-1, keepdim=True)], -1)
+
+
+def _widened(posteriors: Posteriors) -> Posteriors:
+    """The same in float64, on a device that has it."""
+    device = torch.device("cpu") if posteriors.value.device.type == "mps" else posteriors.value.device
+
+    def wide(tensor: Tensor) -> Tensor:
+        return tensor.to(device, torch.float64)
+
+    return Posteriors(
+        wide(posteriors.value), wide(posteriors.loc), wide(posteriors.scale), tuple(map(wide, posteriors.log_mass))
+    )
+
+
+def _scale_gradient(tensor: Tensor, factor: float | Tensor) -> Tensor:
+    """The same value; its gradient times the factor."""
+    if isinstance(factor, float) and factor == 1.0:
+        return tensor
+    return tensor.detach() + factor * (tensor - tensor.detach())
+
+
+def _take(tensor: Tensor, which: Sequence[int]) -> Tensor:
+    """``tensor[:, :, which]``, without a copy where the variables are consecutive."""
     first, last = (which[0], which[-1] + 1) if which else (0, 0)
-    return pair[:, first:last] if which == tuple(range(first, last)) else pair[:, list(which)]
+    return tensor[:, :, first:last] if list(which) == list(range(first, last)) else tensor[:, :, list(which)]
 
 
-def _combinations(posteriors: Posteriors, which: Sequence[int]) -> Tensor:
-    """Log-mass of every combination of categories, [S, B, ∏ K]; [S, B, 1] of zeros for none."""
-    combined = posteriors.value.new_zeros(*posteriors.value.shape[:2], 1)
-    for index in which:
-        combined = (combined[..., None] + posteriors.log_mass[index][..., None, :]).flatten(-2)
-        if combined.shape[-1] > MAXIMUM_COMBINATIONS:
-            raise ValueError(
-                f"the {len(which)} discrete variables of a block, or of all blocks, have more than "
-                f"{MAXIMUM_COMBINATIONS:,} combinations of categories, which are enumerated; use fewer or smaller ones"
-            )
+def _refuse_many_combinations(posteriors: Posteriors, group: Group) -> None:
+    combinations = 1
+    for index in group.discrete:
+        combinations *= posteriors.log_mass[index].shape[-1]
+    if combinations > MAXIMUM_COMBINATIONS:
+        raise ValueError(
+            f"the {len(group.discrete)} discrete variables of a block, or of all blocks, have more than "
+            f"{MAXIMUM_COMBINATIONS:,} combinations of categories, which are enumerated; use fewer or smaller ones"
+        )
+
+
+def _combinations(log_masses: Sequence[Tensor]) -> Tensor:
+    """Log-mass of every combination of categories of independent categoricals [S, B, K], [S, B, ∏ K]."""
+    combined = log_masses[0]
+    for log_mass in log_masses[1:]:
+        combined = (combined[..., None] + log_mass[..., None, :]).flatten(-2)
     return combined

@@ -8,17 +8,24 @@ from torch import Tensor
 from torch.distributions import Normal
 
 from pyro_hfvae.blocks import Node, Variable
+from pyro_hfvae.infer.estimators import Marginal
 from pyro_hfvae.infer.latents import Discrete, Gaussian, Latents
 from pyro_hfvae.infer.marginals import Group, Posteriors, expected_log_marginals
 from pyro_hfvae.infer.terms import BlockTerms, GroupTerms, Terms, VariableTerms
 
-__all__ = ["split_elbo"]
+__all__ = ["gather", "split_elbo"]
 
 Variables = tuple[Variable, ...]
 
 
 def split_elbo(
-    latents: Latents, log_priors: Mapping[str, Tensor], log_likelihood: Tensor, tree: Node, data_size: int
+    latents: Latents,
+    log_priors: Mapping[str, Tensor],
+    log_likelihood: Tensor,
+    tree: Node,
+    data_size: int,
+    marginal: Marginal,
+    keys: Tensor | None = None,
 ) -> Terms:
     r"""Terms of the ELBO of a batch, from its latents.
 
@@ -40,9 +47,12 @@ def split_elbo(
         log_likelihood: Σ log p(x|z), [S, B].
         tree: every variable in one block.
         data_size: N.
+        marginal: the estimator of q̂.
+        keys: by which the estimator knows the data again, [B].
     """
     with torch.autocast(log_likelihood.device.type, enabled=False):
-        posteriors, position = _gather(latents, tree.variables)
+        posteriors, places = gather(latents)
+        position = {variable: places[variable.site, variable.index] for variable in tree.variables}
         log_conditional, log_prior = _expected_log_densities(latents, log_priors, tree.variables)
         discrete = {name: all(position[v][0] is Discrete for v in variables) for name, variables in tree.blocks.items()}
         chain = sorted(tree.blocks, key=lambda name: not discrete[name])  # stable: each kind stays in its order
@@ -50,30 +60,33 @@ def split_elbo(
         sets = [tree.variables, *tree.blocks.values(), *prefixes.values(), *((v,) for v in tree.variables)]
         sets += [child.variables for node in tree.groups() for child in node.children]
         wanted = {frozenset(variables): _group(variables, position) for variables in sets}
-        marginals = expected_log_marginals(posteriors, list(wanted.values()), data_size)
-        log_marginal = dict(zip(wanted, (value.mean() for value in marginals), strict=True))
+        references = marginal.references(posteriors, data_size, keys)
+        marginals = expected_log_marginals(posteriors, list(wanted.values()), references)
+        log_marginals = dict(zip(wanted, (value.mean() for value in marginals), strict=True))
 
-    def marginal(variables: Iterable[Variable]) -> Tensor:
-        return log_marginal[frozenset(variables)]
+    def log_marginal(variables: Iterable[Variable]) -> Tensor:
+        return log_marginals[frozenset(variables)]
 
     def information(variables: Variables) -> Tensor:
-        return torch.stack([log_conditional[variable] for variable in variables]).sum() - marginal(variables)
+        return torch.stack([log_conditional[variable] for variable in variables]).sum() - log_marginal(variables)
 
     def between(node: Node) -> Tensor:
-        return marginal(node.variables) - torch.stack([marginal(child.variables) for child in node.children]).sum()
+        return (
+            log_marginal(node.variables) - torch.stack([log_marginal(child.variables) for child in node.children]).sum()
+        )
 
     def block_terms(name: str, conditional_information: Tensor) -> BlockTerms:
         variables = tree.blocks[name]
         parts = {
             variable.name: VariableTerms(
-                mutual_information=information((variable,)), dimension=marginal((variable,)) - log_prior[variable]
+                mutual_information=information((variable,)), dimension=log_marginal((variable,)) - log_prior[variable]
             )
             for variable in variables
         }
         return BlockTerms(
             mutual_information=information(variables),
             conditional_information=conditional_information,
-            within=marginal(variables) - torch.stack([marginal((variable,)) for variable in variables]).sum(),
+            within=log_marginal(variables) - torch.stack([log_marginal((variable,)) for variable in variables]).sum(),
             dimension=torch.stack([part.dimension for part in parts.values()]).sum(),
             variables=parts,
             discrete=discrete[name],
@@ -102,8 +115,8 @@ def _group(variables: Variables, position: Mapping[Variable, tuple[type, int]]) 
     )
 
 
-def _gather(latents: Latents, variables: Sequence[Variable]) -> tuple[Posteriors, dict[Variable, tuple[type, int]]]:
-    """All posteriors side by side, and where each variable stands: its kind and its place among those of its kind."""
+def gather(latents: Latents) -> tuple[Posteriors, dict[tuple[str, int], tuple[type, int]]]:
+    """All posteriors side by side, and where each variable (site, index) stands: its kind, and which of those it is."""
     normal = {name: site for name, site in latents.items() if isinstance(site, Gaussian)}
     discrete = {name: site for name, site in latents.items() if isinstance(site, Discrete)}
     position: dict[tuple[str, int], tuple[type, int]] = {}
@@ -121,8 +134,7 @@ def _gather(latents: Latents, variables: Sequence[Variable]) -> tuple[Posteriors
         return some.new_zeros(*some.shape[:2], 0)
 
     masses = tuple(mass for site in discrete.values() for mass in site.log_mass.unbind(2))  # each [S, B, K]
-    posteriors = Posteriors(join("value"), join("loc"), join("scale"), masses)
-    return posteriors, {variable: position[variable.site, variable.index] for variable in variables}
+    return Posteriors(join("value"), join("loc"), join("scale"), masses), position
 
 
 def _expected_log_densities(

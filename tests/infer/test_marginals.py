@@ -8,8 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pyro_hfvae.infer import marginals
-from pyro_hfvae.infer.marginals import Group, Posteriors, expected_log_marginals, log_weights
+from pyro_hfvae.infer import Full, Memory, Stratified, Weighted, mixture
+from pyro_hfvae.infer.marginals import Group, Posteriors, expected_log_marginals
 
 
 def make(particles, batch, normal, categories, seed=0):
@@ -24,6 +24,10 @@ def make(particles, batch, normal, categories, seed=0):
         scale=(draw(particles, batch, normal).detach().abs() + 0.1).requires_grad_(),
         log_mass=tuple(draw(particles, batch, k).detach().log_softmax(-1).requires_grad_() for k in categories),
     )
+
+
+def stratified(posteriors, groups, data_size):
+    return expected_log_marginals(posteriors, groups, Stratified().references(posteriors, data_size))
 
 
 def by_hand(posteriors, group, data_size):
@@ -77,8 +81,8 @@ def test_value_and_gradient_against_direct_sums(particles, batch, normal, catego
     )
     data_size = 1 if batch == 1 else batch + surplus
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(marginals, "CHUNK_ELEMENTS", chunk)
-        (found,) = expected_log_marginals(posteriors, [group], data_size)
+        patch.setattr(mixture, "CHUNK_ELEMENTS", chunk)
+        (found,) = stratified(posteriors, [group], data_size)
     expected = by_hand(posteriors, group, data_size)
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
     inputs = [posteriors.value, posteriors.loc, posteriors.scale, *posteriors.log_mass]
@@ -95,49 +99,67 @@ def test_value_and_gradient_against_direct_sums(particles, batch, normal, catego
 def test_several_groups_at_once_are_those_one_by_one():
     posteriors = make(1, 6, 4, [3, 2])
     groups = [Group((0, 1, 2, 3), (0, 1)), Group((0, 2)), Group((1, 3), (1,)), Group((), (0,)), Group((3,))]
-    together = expected_log_marginals(posteriors, groups, 50)
+    together = stratified(posteriors, groups, 50)
     for group, found in zip(groups, together, strict=True):
-        torch.testing.assert_close(found, expected_log_marginals(posteriors, [group], 50)[0])
+        torch.testing.assert_close(found, stratified(posteriors, [group], 50)[0])
+
+
+def weights_of(estimator, batch, data_size):
+    """The weights [B, B] of the references, read off log q̂ at samples that only one posterior reaches."""
+    weights = torch.empty(batch, batch, dtype=torch.float64)
+    for reference in range(batch):
+        loc = torch.full((1, batch, 1), 1e3, dtype=torch.float64)
+        loc[0, reference] = 0.0
+        posteriors = Posteriors(torch.zeros_like(loc), loc, torch.ones_like(loc), ())
+        (found,) = expected_log_marginals(posteriors, [Group((0,))], estimator.references(posteriors, data_size))
+        weights[:, reference] = (found[0] + 0.5 * math.log(2 * math.pi)).exp()
+    return weights
 
 
 def test_own_weight_is_on_the_diagonal_and_not_in_column_0():
     """Regression: three popular repositories put 1/N into column 0, which makes it a plain batch mean."""
-    weights = log_weights(4, 100).exp()
-    torch.testing.assert_close(weights.diagonal(), torch.full((4,), 1 / 100))
-    torch.testing.assert_close(weights[1:, 0], torch.full((3,), 99 / 300))
+    expected = torch.full((4, 4), 99 / 300, dtype=torch.float64).fill_diagonal_(1 / 100)
+    torch.testing.assert_close(weights_of(Stratified(), 4, 100), expected)
 
 
-@given(batch=st.integers(2, 40), surplus=st.integers(0, 10**6))
+@settings(deadline=None)
+@given(batch=st.integers(2, 12), surplus=st.integers(0, 10**6))
 def test_weights_sum_to_one_for_every_batch_size(batch, surplus):
-    torch.testing.assert_close(log_weights(batch, batch + surplus).exp().sum(1), torch.ones(batch))
+    weights = weights_of(Stratified(), batch, batch + surplus)
+    torch.testing.assert_close(weights.sum(1), torch.ones(batch, dtype=torch.float64))
 
 
-def test_weights_of_some_samples_are_rows_of_all():
-    torch.testing.assert_close(log_weights(7, 30, range(2, 5)), log_weights(7, 30)[2:5])
+@pytest.mark.parametrize("estimator", [Stratified(), Full()])
+def test_a_batch_of_all_data_is_the_exact_mixture(estimator):
+    torch.testing.assert_close(weights_of(estimator, 8, 8), torch.full((8, 8), 1 / 8, dtype=torch.float64))
 
 
-def test_a_batch_of_all_data_is_the_exact_mixture():
-    torch.testing.assert_close(log_weights(8, 8).exp(), torch.full((8, 8), 1 / 8))
+def test_minibatch_weighted_sampling_has_the_same_small_weight_for_all():
+    torch.testing.assert_close(weights_of(Weighted(), 4, 50), torch.full((4, 4), 1 / 200, dtype=torch.float64))
 
 
 def test_batches_without_a_marginal_are_refused():
-    with pytest.raises(ValueError, match="a batch of 9 data is larger than data_size=8"):
-        log_weights(9, 8)
-    with pytest.raises(ValueError, match="a batch of one datum cannot estimate .* data_size=8 data; give two or more"):
-        log_weights(1, 8)
+    for estimator in (Stratified(), Weighted(), Memory(5)):
+        with pytest.raises(ValueError, match="a batch of 9 data is larger than data_size=8"):
+            estimator.references(make(1, 9, 1, []), 8)
+    for estimator in (Stratified(), Memory(5)):
+        with pytest.raises(ValueError, match="a batch of one datum cannot estimate .* data_size=8 .* give two or more"):
+            estimator.references(make(1, 1, 1, []), 8)
+    with pytest.raises(ValueError, match="a batch of 7 data is not all of data_size=8, which the estimator Full needs"):
+        Full().references(make(1, 7, 1, []), 8)
 
 
 def test_too_many_combinations_are_refused():
     posteriors = make(1, 2, 1, [20, 20, 20])
     with pytest.raises(ValueError, match="the 3 discrete variables .* more than 4,096 combinations"):
-        expected_log_marginals(posteriors, [Group((0,), (0, 1, 2))], 10)
+        stratified(posteriors, [Group((0,), (0, 1, 2))], 10)
 
 
 def test_far_apart_posteriors_stay_finite():
     posteriors = Posteriors(
         torch.tensor([[[0.0], [1e4]]]), torch.tensor([[[0.0], [1e4]]]), torch.full((1, 2, 1), 1e-3), ()
     )
-    (found,) = expected_log_marginals(posteriors, [Group((0,))], 2)
+    (found,) = stratified(posteriors, [Group((0,))], 2)
     # Each sample is at the mean of its own posterior and infinitely far from the other: log(1/2) + log N(0; 0, 1e-3).
     expected = -math.log(2) + math.log(1e3) - 0.5 * math.log(2 * math.pi)
     torch.testing.assert_close(found, torch.full((1, 2), expected))
