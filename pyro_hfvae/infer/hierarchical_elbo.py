@@ -12,18 +12,19 @@ from pyro.poutine import Trace
 from torch import Tensor
 
 from pyro_hfvae.blocks import JOINT, Layout
-from pyro_hfvae.infer.checks import refuse_dependent_sites, refuse_non_finite
+from pyro_hfvae.infer.checks import read_dependence, refuse_non_finite
 from pyro_hfvae.infer.latents import (
     Latents,
     common_scale,
     concatenate,
     latent_shape,
     read_log_likelihood,
-    read_log_priors,
     read_posteriors,
     tree_of,
 )
 from pyro_hfvae.infer.penalty import Penalty
+from pyro_hfvae.infer.priors import Priors, concatenate_priors, read_priors
+from pyro_hfvae.infer.rerun import Call
 from pyro_hfvae.infer.run import Run
 from pyro_hfvae.infer.split import split_elbo
 from pyro_hfvae.infer.terms import Terms, mean_terms
@@ -56,8 +57,10 @@ class HierarchicalELBO(ELBO):
     ``torch.nn.Module`` whose output is the loss. As everywhere in Pyro the loss is a sum over the batch, with the
     scale that a subsampling plate gives it; the terms are means in nats per datum.
 
-    Assumes that the latent sites of the guide are independent given the data and those of the model independent
-    before it; this is checked on first use. One instance serves one pair of model and guide.
+    Assumes that the latent sites of the guide are independent given the data; this is checked on first use. Those of
+    the model may depend on one another: A, i and the divergence of each variable are then set against the prior's own
+    joint and marginals, so that a structured prior pulls q(z) towards its structure. One instance serves one pair of
+    model and guide.
 
     Args:
         data_size: N, the number of data that batches are drawn from.
@@ -73,10 +76,12 @@ class HierarchicalELBO(ELBO):
         num_particles: S, samples for each datum, averaged.
         vectorize_particles: draw the samples in one run, with S as leading dimension.
         max_plate_nesting: as in Pyro.
+        prior_samples: P, ancestral samples of the model for the marginals of priors that depend on other continuous
+            sites; no others pay for them.
 
     Raises:
-        ValueError: data_size or num_particles below 1, or a weight that is not finite; on first use, weights whose
-            names or levels are not those of the blocks.
+        ValueError: data_size, num_particles or prior_samples below 1, or a weight that is not finite; on first use,
+            weights whose names or levels are not those of the blocks.
     """
 
     step: int
@@ -94,6 +99,7 @@ class HierarchicalELBO(ELBO):
         num_particles: int = 1,
         vectorize_particles: bool = False,
         max_plate_nesting: float = float("inf"),
+        prior_samples: int = 1000,
     ) -> None:
         super().__init__(
             num_particles=num_particles, vectorize_particles=vectorize_particles, max_plate_nesting=max_plate_nesting
@@ -102,7 +108,10 @@ class HierarchicalELBO(ELBO):
             raise ValueError(f"data_size must be 1 or more, got {data_size}")
         if num_particles < 1:
             raise ValueError(f"num_particles must be 1 or more, got {num_particles}")
+        if prior_samples < 1:
+            raise ValueError(f"prior_samples must be 1 or more, got {prior_samples}")
         self.data_size = data_size
+        self.prior_samples = prior_samples
         self.mutual_information = mutual_information
         self.between = between
         self.within = within
@@ -112,7 +121,7 @@ class HierarchicalELBO(ELBO):
         self.blocks = blocks
         self.penalties = dict(penalties or {})
         self.step = 0
-        self._checked = False
+        self._parents: Mapping[str, frozenset[str]] | None = None
 
     def terms(self, model: Program, guide: Program, *args: Any, **kwargs: Any) -> Terms:
         """The terms of one batch, in nats per datum, differentiable.
@@ -137,9 +146,9 @@ class HierarchicalELBO(ELBO):
         """
         parts = [self._drawn(model, guide, batch) for batch in batches]
         latents = concatenate([latents for latents, _, _ in parts])
-        log_priors = {name: torch.cat([priors[name] for _, priors, _ in parts], 1) for name in latents}
+        priors = concatenate_priors([priors for _, priors, _ in parts])
         log_likelihood = torch.cat([part for _, _, part in parts], 1)
-        return self._split(latents, log_priors, log_likelihood, data_size=log_likelihood.shape[1])
+        return self._split(latents, priors, log_likelihood, data_size=log_likelihood.shape[1])
 
     def objective(self, terms: Terms) -> Tensor:
         """The weighted ELBO that is maximised, a scalar in nats per datum."""
@@ -203,7 +212,7 @@ class HierarchicalELBO(ELBO):
         """The terms averaged over the particles, and B times the sites' scale."""
         terms = []
         for run in self._runs(model, guide, args, kwargs):
-            split = self._split(run.latents, run.log_priors, run.log_likelihood, self.data_size)
+            split = self._split(run.latents, run.priors, run.log_likelihood, self.data_size)
             measured = {name: penalty(run, split) for name, penalty in self.penalties.items()}
             terms.append(replace(split, penalties=measured))
             refuse_non_finite(terms[-1].scalars(), run.model_trace, run.guide_trace)
@@ -211,26 +220,24 @@ class HierarchicalELBO(ELBO):
         return mean_terms(terms), size
 
     def _runs(self, model: Program, guide: Program, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[Run]:
-        if not self._checked:
-            refuse_dependent_sites(model, guide, args, kwargs)
-            self._checked = True
+        if self._parents is None:
+            self._parents = read_dependence(model, guide, args, kwargs)
         for model_trace, guide_trace in self._get_traces(model, guide, args, kwargs):
             latents = read_posteriors(guide_trace)
+            call, tree = Call(model, args, kwargs, model_trace), tree_of(latents, self.blocks)
             yield Run(
                 latents=latents,
-                log_priors=read_log_priors(model_trace, guide_trace, latents),
+                priors=read_priors(call, guide_trace, latents, tree, self._parents, self.prior_samples),
                 log_likelihood=read_log_likelihood(model_trace, latent_shape(latents)),
                 scale=common_scale(model_trace, guide_trace),
                 model_trace=model_trace,
                 guide_trace=guide_trace,
             )
 
-    def _drawn(
-        self, model: Program, guide: Program, batch: tuple[Any, ...]
-    ) -> tuple[Latents, Mapping[str, Tensor], Tensor]:
+    def _drawn(self, model: Program, guide: Program, batch: tuple[Any, ...]) -> tuple[Latents, Priors, Tensor]:
         """What the terms need of one run; the traces, with their images, are let go."""
         run = next(self._runs(model, guide, batch, {}))
-        return run.latents, run.log_priors, run.log_likelihood
+        return run.latents, run.priors, run.log_likelihood
 
     def _get_trace(
         self, model: Program, guide: Program, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -239,7 +246,5 @@ class HierarchicalELBO(ELBO):
         model_trace = poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace(*args, **kwargs)
         return model_trace, guide_trace
 
-    def _split(
-        self, latents: Latents, log_priors: Mapping[str, Tensor], log_likelihood: Tensor, data_size: int
-    ) -> Terms:
-        return split_elbo(latents, log_priors, log_likelihood, tree_of(latents, self.blocks), data_size)
+    def _split(self, latents: Latents, priors: Priors, log_likelihood: Tensor, data_size: int) -> Terms:
+        return split_elbo(latents, priors, log_likelihood, tree_of(latents, self.blocks), data_size)
