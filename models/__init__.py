@@ -2,5 +2,6 @@
 
 from pyro_hfvae.models.image import ImageModel
 from pyro_hfvae.models.networks import ConvDecoder, MLPDecoder
+from pyro_hfvae.models.structured import CorrelatedModel, HierarchicalModel, MixtureModel
 
-__all__ = ["ConvDecoder", "ImageModel", "MLPDecoder"]
+__all__ = ["ConvDecoder", "CorrelatedModel", "HierarchicalModel", "ImageModel", "MLPDecoder", "MixtureModel"]
