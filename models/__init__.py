@@ -2,5 +2,14 @@
 
 from pyro_hfvae.models.image import ImageModel
 from pyro_hfvae.models.networks import ConvDecoder, MLPDecoder, SubpixelDecoder
+from pyro_hfvae.models.structured import CorrelatedModel, HierarchicalModel, MixtureModel
 
-__all__ = ["ConvDecoder", "ImageModel", "MLPDecoder", "SubpixelDecoder"]
+__all__ = [
+    "ConvDecoder",
+    "CorrelatedModel",
+    "HierarchicalModel",
+    "ImageModel",
+    "MLPDecoder",
+    "MixtureModel",
+    "SubpixelDecoder",
+]

@@ -21,7 +21,8 @@ class ImageModel(PyroModule):
 
     .. math:: z_d \sim N(0, I), \qquad y_d \sim \mathrm{Concrete}(1/K), \qquad x \sim \mathrm{Bernoulli}(f(z, y))
 
-    Grey pixels count as the probability of a white one, the usual cross-entropy.
+    Grey pixels count as the probability of a white one, the usual cross-entropy. For another prior, override
+    :meth:`latents`, as the models beside this one do.
 
     Args:
         gaussian: name and number of variables of each Gaussian site.
@@ -47,19 +48,34 @@ class ImageModel(PyroModule):
             raise ValueError(f"the temperature must be above 0 and finite, got {temperature}")
         self.gaussian = dict(gaussian)
         self.discrete = dict(discrete)
-        self.decoder = decoder(sum(self.gaussian.values()) + sum(self.discrete.values()))
+        sizes = self.gaussian | self.discrete
+        self.decoder = decoder(sum(sizes[name] for name in self.decoded))
         self.register_buffer("temperature", torch.tensor(temperature))
+
+    @property
+    def decoded(self) -> list[str]:
+        """Names of the sites that the image is made from."""
+        return [*self.gaussian, *self.discrete]
+
+    def latents(self, x: Tensor) -> dict[str, Tensor]:
+        """Samples every latent site, in the plate of the data; x is [B, C, H, W]. Returns site name to value."""
+        blocks = {name: pyro.sample(name, self.normal(size, x)) for name, size in self.gaussian.items()}
+        return blocks | self.discrete_latents(x)
+
+    def discrete_latents(self, x: Tensor) -> dict[str, Tensor]:
+        """Samples the Concrete sites alone."""
+        return {name: pyro.sample(name, self._concrete(size, x)) for name, size in self.discrete.items()}
 
     def forward(self, x: Tensor) -> None:
         """Samples the blocks and observes the images x, [B, C, H, W] in [0, 1]."""
         with pyro.plate("data", len(x)):
-            blocks = [pyro.sample(name, self._normal(size, x)) for name, size in self.gaussian.items()]
-            blocks += [pyro.sample(name, self._concrete(size, x)) for name, size in self.discrete.items()]
-            logits = self.decoder(torch.cat(blocks, -1))  # [B, C, H, W]
+            values = self.latents(x)
+            logits = self.decoder(torch.cat([values[name] for name in self.decoded], -1))  # [B, C, H, W]
             # Grey values are outside the support that validation would insist on.
             pyro.sample("x", dist.Bernoulli(logits=logits, validate_args=False).to_event(3), obs=x)
 
-    def _normal(self, size: int, x: Tensor) -> dist.TorchDistribution:
+    def normal(self, size: int, x: Tensor) -> dist.TorchDistribution:
+        """The standard normal of a site of V variables."""
         return cast(dist.TorchDistribution, dist.Normal(x.new_zeros(size), 1.0).to_event(1))
 
     def _concrete(self, categories: int, x: Tensor) -> dist.TorchDistribution:

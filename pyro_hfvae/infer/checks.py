@@ -11,9 +11,12 @@ from pyro.infer.inspect import TrackProvenance
 from pyro.ops.provenance import get_provenance
 from pyro.poutine import Trace
 from torch import Tensor, nn
-from torch.distributions import Distribution
+from torch.distributions import Distribution, Transform
 
-__all__ = ["NonFiniteError", "refuse_dependent_sites", "refuse_non_finite"]
+from pyro_hfvae.infer.ancestors import components
+from pyro_hfvae.infer.rerun import Call, check_leading_dimensions
+
+__all__ = ["NonFiniteError", "read_dependence", "refuse_non_finite"]
 
 Program = Callable[..., Any]
 
@@ -22,43 +25,58 @@ class NonFiniteError(FloatingPointError):
     """A site of the guide or the model holds NaN or infinity."""
 
 
-def refuse_dependent_sites(model: Program, guide: Program, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-    """Refuses programs in which a latent site depends on another latent.
+def read_dependence(
+    model: Program, guide: Program, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> dict[str, frozenset[str]]:
+    """Which latent sites the prior of each latent site depends on directly, in the model's order.
 
-    The marginals pair the sample of one datum with the posterior of another. Where q(z|x, y) depends on the sample y,
-    that posterior belongs to the other datum's y, and the mixture is the marginal of nothing; where p(z|y) does, p(z)
-    is not what its site says. Provenance of tensors tells (``pyro.infer.inspect``).
+    Provenance of tensors tells (``pyro.infer.inspect``); what a program does with plain numbers, it does not see.
+
+    A guide in which a latent site depends on another is refused. The marginals pair the sample of one datum with the
+    posterior of another. Where q(z|x, y) depends on the sample y, that posterior belongs to the other datum's y, and
+    the mixture is the marginal of nothing.
 
     Raises:
-        NotImplementedError: names both sites.
+        NotImplementedError: the guide has a site that depends on another; names both.
+        ValueError: the model has such a site, but does not keep leading dimensions of the latents; names it.
     """
     with torch.random.fork_rng(), torch.no_grad(), pyro.validation_enabled(False), _buffers_kept(model, guide):
         with TrackProvenance():
             guide_trace = poutine.trace(guide).get_trace(*args, **kwargs)
             model_trace = poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace(*args, **kwargs)
         latents = {name for name, site in guide_trace.nodes.items() if site["type"] == "sample"}
-        for program, trace in (("guide", guide_trace), ("model", model_trace)):
-            for name in latents & set(trace.nodes):
-                parameters = list(_tensors(trace.nodes[name]["fn"]))
-                upstream = frozenset().union(*map(get_provenance, parameters)) & latents - {name}
-                if upstream:
-                    raise NotImplementedError(_REASONS[program].format(site=name, other=min(upstream)))
+        for name in latents:
+            upstream = _upstream(guide_trace, name) & latents
+            if upstream:
+                raise NotImplementedError(
+                    f"site '{name}' of the guide depends on the sample of site '{min(upstream)}'; "
+                    "the inference marginal needs latent sites that are independent given the data"
+                )
+        parents = {name: _upstream(model_trace, name) & latents for name in model_trace.nodes if name in latents}
+        if any(parents.values()):
+            plain = poutine.trace(guide).get_trace(*args, **kwargs)
+            call = Call(
+                model, args, kwargs, poutine.trace(poutine.replay(model, trace=plain)).get_trace(*args, **kwargs)
+            )
+            for component in components(parents):
+                check_leading_dimensions(call, component.descendants)
+        return parents
 
 
-_REASONS = {
-    "guide": "site '{site}' of the guide depends on the sample of site '{other}'; "
-    "the inference marginal needs latent sites that are independent given the data",
-    "model": "the prior of site '{site}' depends on site '{other}'; the terms need priors that do not",
-}
+def _upstream(trace: Trace, name: str) -> frozenset[str]:
+    """The other sites whose samples the parameters of a site come from."""
+    parts = [get_provenance(tensor) for tensor in _tensors(trace.nodes[name]["fn"])]
+    return frozenset[str]().union(*parts) - {name}
 
 
-def _tensors(fn: object) -> Iterator[Tensor]:
-    """Every tensor that a distribution holds, those of the distributions that it wraps included."""
-    for value in vars(fn).values():
-        if isinstance(value, Tensor):
-            yield value
-        elif isinstance(value, Distribution):
-            yield from _tensors(value)
+def _tensors(part: object) -> Iterator[Tensor]:
+    """Every tensor that a distribution holds, those of the distributions and transforms that it is made of included."""
+    for value in vars(part).values():
+        for item in value if isinstance(value, list | tuple) else [value]:
+            if isinstance(item, Tensor):
+                yield item
+            elif isinstance(item, Distribution | Transform):
+                yield from _tensors(item)
 
 
 @contextmanager

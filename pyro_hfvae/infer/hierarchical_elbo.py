@@ -12,7 +12,7 @@ from pyro.poutine import Trace
 from torch import Tensor
 
 from pyro_hfvae.blocks import JOINT, Layout
-from pyro_hfvae.infer.checks import refuse_dependent_sites, refuse_non_finite
+from pyro_hfvae.infer.checks import read_dependence, refuse_non_finite
 from pyro_hfvae.infer.estimators import Full, Marginal, Stratified
 from pyro_hfvae.infer.latents import (
     Latents,
@@ -20,11 +20,12 @@ from pyro_hfvae.infer.latents import (
     concatenate,
     latent_shape,
     read_log_likelihood,
-    read_log_priors,
     read_posteriors,
     tree_of,
 )
 from pyro_hfvae.infer.penalty import Penalty
+from pyro_hfvae.infer.priors import Priors, concatenate_priors, read_priors
+from pyro_hfvae.infer.rerun import Call
 from pyro_hfvae.infer.run import Run
 from pyro_hfvae.infer.split import gather, split_elbo
 from pyro_hfvae.infer.terms import Terms, mean_terms
@@ -57,8 +58,10 @@ class HierarchicalELBO(ELBO):
     ``torch.nn.Module`` whose output is the loss. As everywhere in Pyro the loss is a sum over the batch, with the
     scale that a subsampling plate gives it; the terms are means in nats per datum.
 
-    Assumes that the latent sites of the guide are independent given the data and those of the model independent
-    before it; this is checked on first use. One instance serves one pair of model and guide.
+    Assumes that the latent sites of the guide are independent given the data; this is checked on first use. Those of
+    the model may depend on one another: A, i and the divergence of each variable are then set against the prior's own
+    joint and marginals, so that a structured prior pulls q(z) towards its structure. One instance serves one pair of
+    model and guide.
 
     Args:
         data_size: N, the number of data that batches are drawn from.
@@ -76,10 +79,12 @@ class HierarchicalELBO(ELBO):
         num_particles: S, samples for each datum, averaged.
         vectorize_particles: draw the samples in one run, with S as leading dimension.
         max_plate_nesting: as in Pyro.
+        prior_samples: P, ancestral samples of the model for the marginals of priors that depend on other continuous
+            sites; no others pay for them.
 
     Raises:
-        ValueError: data_size or num_particles below 1, or a weight that is not finite; on first use, weights whose
-            names or levels are not those of the blocks.
+        ValueError: data_size, num_particles or prior_samples below 1, or a weight that is not finite; on first use,
+            weights whose names or levels are not those of the blocks.
     """
 
     step: int
@@ -98,6 +103,7 @@ class HierarchicalELBO(ELBO):
         num_particles: int = 1,
         vectorize_particles: bool = False,
         max_plate_nesting: float = float("inf"),
+        prior_samples: int = 1000,
     ) -> None:
         super().__init__(
             num_particles=num_particles, vectorize_particles=vectorize_particles, max_plate_nesting=max_plate_nesting
@@ -106,7 +112,10 @@ class HierarchicalELBO(ELBO):
             raise ValueError(f"data_size must be 1 or more, got {data_size}")
         if num_particles < 1:
             raise ValueError(f"num_particles must be 1 or more, got {num_particles}")
+        if prior_samples < 1:
+            raise ValueError(f"prior_samples must be 1 or more, got {prior_samples}")
         self.data_size = data_size
+        self.prior_samples = prior_samples
         self.mutual_information = mutual_information
         self.between = between
         self.within = within
@@ -117,7 +126,7 @@ class HierarchicalELBO(ELBO):
         self.penalties = dict(penalties or {})
         self.marginal = Stratified() if marginal is None else marginal
         self.step = 0
-        self._checked = False
+        self._parents: Mapping[str, frozenset[str]] | None = None
 
     def terms(self, model: Program, guide: Program, *args: Any, **kwargs: Any) -> Terms:
         """The terms of one batch, in nats per datum, differentiable.
@@ -146,9 +155,9 @@ class HierarchicalELBO(ELBO):
         """
         parts = [self._drawn(model, guide, batch) for batch in batches]
         latents = concatenate([latents for latents, _, _ in parts])
-        log_priors = {name: torch.cat([priors[name] for _, priors, _ in parts], 1) for name in latents}
+        priors = concatenate_priors([priors for _, priors, _ in parts])
         log_likelihood = torch.cat([part for _, _, part in parts], 1)
-        return self._split(latents, log_priors, log_likelihood, log_likelihood.shape[1], Full(), None)
+        return self._split(latents, priors, log_likelihood, log_likelihood.shape[1], Full(), None)
 
     def objective(self, terms: Terms) -> Tensor:
         """The weighted ELBO that is maximised, a scalar in nats per datum."""
@@ -218,7 +227,7 @@ class HierarchicalELBO(ELBO):
         terms = []
         keys = self.marginal.keys(args[0]) if args else None
         for run in self._runs(model, guide, args, kwargs):
-            split = self._split(run.latents, run.log_priors, run.log_likelihood, self.data_size, self.marginal, keys)
+            split = self._split(run.latents, run.priors, run.log_likelihood, self.data_size, self.marginal, keys)
             measured = {name: penalty(run, split) for name, penalty in self.penalties.items()}
             terms.append(replace(split, penalties=measured))
             refuse_non_finite(terms[-1].scalars(), run.model_trace, run.guide_trace)
@@ -228,26 +237,24 @@ class HierarchicalELBO(ELBO):
         return mean_terms(terms), size
 
     def _runs(self, model: Program, guide: Program, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[Run]:
-        if not self._checked:
-            refuse_dependent_sites(model, guide, args, kwargs)
-            self._checked = True
+        if self._parents is None:
+            self._parents = read_dependence(model, guide, args, kwargs)
         for model_trace, guide_trace in self._get_traces(model, guide, args, kwargs):
             latents = read_posteriors(guide_trace)
+            call, tree = Call(model, args, kwargs, model_trace), tree_of(latents, self.blocks)
             yield Run(
                 latents=latents,
-                log_priors=read_log_priors(model_trace, guide_trace, latents),
+                priors=read_priors(call, guide_trace, latents, tree, self._parents, self.prior_samples),
                 log_likelihood=read_log_likelihood(model_trace, latent_shape(latents)),
                 scale=common_scale(model_trace, guide_trace),
                 model_trace=model_trace,
                 guide_trace=guide_trace,
             )
 
-    def _drawn(
-        self, model: Program, guide: Program, batch: tuple[Any, ...]
-    ) -> tuple[Latents, Mapping[str, Tensor], Tensor]:
+    def _drawn(self, model: Program, guide: Program, batch: tuple[Any, ...]) -> tuple[Latents, Priors, Tensor]:
         """What the terms need of one run; the traces, with their images, are let go."""
         run = next(self._runs(model, guide, batch, {}))
-        return run.latents, run.log_priors, run.log_likelihood
+        return run.latents, run.priors, run.log_likelihood
 
     def _get_trace(
         self, model: Program, guide: Program, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -259,11 +266,11 @@ class HierarchicalELBO(ELBO):
     def _split(
         self,
         latents: Latents,
-        log_priors: Mapping[str, Tensor],
+        priors: Priors,
         log_likelihood: Tensor,
         data_size: int,
         marginal: Marginal,
         keys: Tensor | None,
     ) -> Terms:
         tree = tree_of(latents, self.blocks)
-        return split_elbo(latents, log_priors, log_likelihood, tree, data_size, marginal, keys)
+        return split_elbo(latents, priors, log_likelihood, tree, data_size, marginal, keys)

@@ -19,13 +19,19 @@ __all__ = [
     "Discrete",
     "Gaussian",
     "Latents",
+    "broadcasts",
+    "by_variable",
     "common_scale",
     "concatenate",
+    "describe",
     "latent_shape",
+    "latent_sites",
+    "log_masses",
+    "name_list",
     "read_log_likelihood",
-    "read_log_priors",
     "read_posteriors",
     "tree_of",
+    "unwrap",
 ]
 
 Site = dict[str, Any]
@@ -82,38 +88,13 @@ def read_posteriors(guide_trace: Trace) -> Latents:
         ValueError: no latent site, or batch shapes that are not [B] ([S, B] with vectorised particles).
         NotImplementedError: an observed site, or a distribution whose marginals are not known here.
     """
-    sites = _latent_sites(guide_trace)
+    sites = latent_sites(guide_trace)
     for name, _ in _observed_sites(guide_trace):
         raise NotImplementedError(f"the guide observes site '{name}'; observed guide sites are not supported")
     if not sites:
         raise ValueError("the guide samples no latent site")
     shape = _batch_shape(sites)
     return {name: _read_posterior(name, site, shape) for name, site in sites.items()}
-
-
-def read_log_priors(model_trace: Trace, guide_trace: Trace, latents: Latents) -> Mapping[str, Tensor]:
-    """log p of every latent site: at the sample, [S, B, V]; of a discrete site, of each category, [S, B, V, K].
-
-    Args:
-        model_trace: the model replayed against the guide.
-        guide_trace: the guide's trace.
-        latents: what :func:`read_posteriors` read of it.
-
-    Raises:
-        ValueError: sites that model and guide do not share, or whose event shapes differ; names the site.
-        NotImplementedError: a prior that is not independent in its variables; names the site.
-    """
-    sites = _latent_sites(model_trace)
-    for name in latents:
-        if name not in sites:
-            raise ValueError(f"the guide samples site '{name}', which the model lacks; its latents: {_list(sites)}")
-    for name in sites:
-        if name not in latents:
-            raise ValueError(f"the guide lacks the model's latent site '{name}'; it samples: {_list(latents)}")
-    return {
-        name: _read_log_prior(name, dict(guide_trace.nodes[name]), sites[name]["fn"], site)
-        for name, site in latents.items()
-    }
 
 
 def read_log_likelihood(model_trace: Trace, shape: torch.Size) -> Tensor:
@@ -132,7 +113,7 @@ def read_log_likelihood(model_trace: Trace, shape: torch.Size) -> Tensor:
     total = torch.zeros(shape, device=sites[0][1]["value"].device)
     for name, site in sites:
         log_prob = scale_and_mask(site["fn"].log_prob(site["value"]), mask=site["mask"])
-        if not _broadcasts(log_prob.shape, shape):
+        if not broadcasts(log_prob.shape, shape):
             raise ValueError(
                 f"the observed site '{name}' has log-probabilities of shape {tuple(log_prob.shape)}, which is not one "
                 f"for each of the {shape[-1]} data; declare its other dimensions with .to_event(n)"
@@ -147,7 +128,7 @@ def common_scale(model_trace: Trace, guide_trace: Trace) -> float | Tensor:
     Raises:
         NotImplementedError: sites are scaled differently, or latents masked; names the site.
     """
-    latents = [*_latent_sites(guide_trace).items(), *_latent_sites(model_trace).items()]
+    latents = [*latent_sites(guide_trace).items(), *latent_sites(model_trace).items()]
     for name, site in latents:
         if site["mask"] is not None:
             raise NotImplementedError(
@@ -164,7 +145,8 @@ def common_scale(model_trace: Trace, guide_trace: Trace) -> float | Tensor:
     return scale  # type: ignore[no-any-return]
 
 
-def _latent_sites(trace: Trace) -> dict[str, Site]:
+def latent_sites(trace: Trace) -> dict[str, Site]:
+    """The sample sites that are not observed, by name."""
     return {name: site for name, site in _sample_sites(trace) if not site["is_observed"]}
 
 
@@ -208,68 +190,50 @@ def _batch_shape(sites: Mapping[str, Site]) -> torch.Size:
 
 def _read_posterior(name: str, site: Site, shape: torch.Size) -> Gaussian | Discrete:
     fn, event = site["fn"], site["fn"].event_shape
-    base = _unwrap(fn)
+    base = unwrap(fn)
     if isinstance(base, RelaxedOneHotCategorical):
-        return Discrete(_log_masses(base, shape, event))
+        return Discrete(log_masses(base, shape, event))
     if isinstance(base, Normal):
-        return Gaussian(*(_variables(tensor, shape, event) for tensor in (site["value"], base.loc, base.scale)))
+        return Gaussian(*(by_variable(tensor, shape, event) for tensor in (site["value"], base.loc, base.scale)))
     raise NotImplementedError(
-        f"site '{name}' is {_describe(fn)} in the guide; its inference marginal is not known: "
+        f"site '{name}' is {describe(fn)} in the guide; its inference marginal is not known: "
         "use Normal or Concrete (RelaxedOneHotCategorical), with .to_event(n) for more than one variable"
     )
 
 
-def _read_log_prior(name: str, guide_site: Site, prior: Distribution, site: Gaussian | Discrete) -> Tensor:
-    event = guide_site["fn"].event_shape
-    if prior.event_shape != event:
-        raise ValueError(
-            f"site '{name}' has the event shape {tuple(event)} in the guide but {tuple(prior.event_shape)} in the model"
-        )
-    base, shape = _unwrap(prior), latent_shape({name: site})
-    if isinstance(site, Discrete):
-        if not isinstance(base, RelaxedOneHotCategorical | OneHotCategorical):
-            raise NotImplementedError(
-                f"site '{name}' is discrete in the guide but {_describe(prior)} in the model; "
-                "its prior must be Concrete, RelaxedOneHotCategorical or OneHotCategorical"
-            )
-        return _log_masses(base, shape, event)
-    if base.event_shape or isinstance(base, dist.MaskedDistribution):
-        raise NotImplementedError(
-            f"site '{name}' is {_describe(prior)} in the model; its prior must be independent in its variables: "
-            "a univariate distribution with .to_event(n)"
-        )
-    return _variables(base.log_prob(guide_site["value"]), shape, event)
-
-
-def _unwrap(fn: Distribution) -> Distribution:
+def unwrap(fn: Distribution) -> Distribution:
+    """The distribution under ``.to_event``."""
     while isinstance(fn, torch.distributions.Independent):
         fn = fn.base_dist
     return fn
 
 
-def _describe(fn: Distribution) -> str:
-    base = _unwrap(fn)
+def describe(fn: Distribution) -> str:
+    """What a distribution is called in a message."""
+    base = unwrap(fn)
     if isinstance(base, dist.MaskedDistribution):
-        return f"a masked {type(_unwrap(base.base_dist)).__name__}"
+        return f"a masked {type(unwrap(base.base_dist)).__name__}"
     return type(base).__name__
 
 
-def _variables(tensor: Tensor, shape: torch.Size, event: torch.Size) -> Tensor:
+def by_variable(tensor: Tensor, shape: torch.Size, event: torch.Size) -> Tensor:
     """A tensor of any broadcastable shape as [S, B, V], in float32 at least: densities in bf16 are off by nats."""
     wide = tensor.to(torch.promote_types(tensor.dtype, torch.float32))
     return wide.expand(*shape, *event).reshape(*shape, -1)
 
 
-def _log_masses(base: RelaxedOneHotCategorical | OneHotCategorical, shape: torch.Size, event: torch.Size) -> Tensor:
+def log_masses(base: RelaxedOneHotCategorical | OneHotCategorical, shape: torch.Size, event: torch.Size) -> Tensor:
     """Log-mass of the categories of every categorical, [S, B, V, K]."""
     return log_mass(base).expand(*shape, *event).reshape(*shape, -1, event[-1])
 
 
-def _list(names: Iterable[str]) -> str:
+def name_list(names: Iterable[str]) -> str:
+    """Names as a message lists them."""
     return ", ".join(f"'{name}'" for name in names) or "none"
 
 
-def _broadcasts(shape: torch.Size, to: torch.Size) -> bool:
+def broadcasts(shape: torch.Size, to: torch.Size) -> bool:
+    """Whether a shape expands to another."""
     try:
         return bool(torch.broadcast_shapes(shape, to) == to)
     except RuntimeError:

@@ -1,12 +1,12 @@
 """One run of guide and model on a batch, as the objective and its penalties see it."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pyro.poutine import Trace
 from torch import Tensor
 
 from pyro_hfvae.infer.latents import Latents
+from pyro_hfvae.infer.priors import Priors
 
 __all__ = ["Run"]
 
@@ -17,8 +17,8 @@ class Run:
 
     latents: Latents
     """Site name to its posterior."""
-    log_priors: Mapping[str, Tensor]
-    """log p of each site, [S, B, V] at the sample or [S, B, V, K] of the categories."""
+    priors: Priors
+    """log p of the latents and of the groups of them that the terms need."""
     log_likelihood: Tensor
     """Σ log p(x|z), [S, B]."""
     scale: float | Tensor

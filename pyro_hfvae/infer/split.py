@@ -11,6 +11,7 @@ from pyro_hfvae.blocks import Node, Variable
 from pyro_hfvae.infer.estimators import Marginal
 from pyro_hfvae.infer.latents import Discrete, Gaussian, Latents
 from pyro_hfvae.infer.marginals import Group, Posteriors, expected_log_marginals
+from pyro_hfvae.infer.priors import Priors
 from pyro_hfvae.infer.terms import BlockTerms, GroupTerms, Terms, VariableTerms
 
 __all__ = ["gather", "split_elbo"]
@@ -20,7 +21,7 @@ Variables = tuple[Variable, ...]
 
 def split_elbo(
     latents: Latents,
-    log_priors: Mapping[str, Tensor],
+    priors: Priors,
     log_likelihood: Tensor,
     tree: Node,
     data_size: int,
@@ -43,7 +44,7 @@ def split_elbo(
 
     Args:
         latents: of S particles and B data.
-        log_priors: log p of each site, [S, B, V] at the sample or [S, B, V, K] of the categories.
+        priors: log p of the latents and of their groups.
         log_likelihood: Σ log p(x|z), [S, B].
         tree: every variable in one block.
         data_size: N.
@@ -53,7 +54,7 @@ def split_elbo(
     with torch.autocast(log_likelihood.device.type, enabled=False):
         posteriors, places = gather(latents)
         position = {variable: places[variable.site, variable.index] for variable in tree.variables}
-        log_conditional, log_prior = _expected_log_densities(latents, log_priors, tree.variables)
+        log_conditional, log_prior = _expected_log_densities(latents, priors, tree.variables)
         discrete = {name: all(position[v][0] is Discrete for v in variables) for name, variables in tree.blocks.items()}
         chain = sorted(tree.blocks, key=lambda name: not discrete[name])  # stable: each kind stays in its order
         prefixes = dict(zip(chain, accumulate(tree.blocks[name] for name in chain), strict=True))
@@ -71,9 +72,9 @@ def split_elbo(
         return torch.stack([log_conditional[variable] for variable in variables]).sum() - log_marginal(variables)
 
     def between(node: Node) -> Tensor:
-        return (
-            log_marginal(node.variables) - torch.stack([log_marginal(child.variables) for child in node.children]).sum()
-        )
+        parts = [child.variables for child in node.children]
+        product = torch.stack([log_marginal(variables) for variables in parts]).sum()
+        return log_marginal(node.variables) - product - priors.dependence(parts)
 
     def block_terms(name: str, conditional_information: Tensor) -> BlockTerms:
         variables = tree.blocks[name]
@@ -86,7 +87,9 @@ def split_elbo(
         return BlockTerms(
             mutual_information=information(variables),
             conditional_information=conditional_information,
-            within=log_marginal(variables) - torch.stack([log_marginal((variable,)) for variable in variables]).sum(),
+            within=log_marginal(variables)
+            - torch.stack([log_marginal((variable,)) for variable in variables]).sum()
+            - priors.dependence((variable,) for variable in variables),
             dimension=torch.stack([part.dimension for part in parts.values()]).sum(),
             variables=parts,
             discrete=discrete[name],
@@ -138,19 +141,21 @@ def gather(latents: Latents) -> tuple[Posteriors, dict[tuple[str, int], tuple[ty
 
 
 def _expected_log_densities(
-    latents: Latents, log_priors: Mapping[str, Tensor], variables: Sequence[Variable]
+    latents: Latents, priors: Priors, variables: Sequence[Variable]
 ) -> tuple[dict[Variable, Tensor], dict[Variable, Tensor]]:
     """E[log q(z_e|x)] and E[log p(z_e)] of each variable, means over particles and batch."""
     log_conditional, log_prior = {}, {}
     for name, site in latents.items():
         if isinstance(site, Gaussian):
             conditional = Normal(site.loc, site.scale, validate_args=False).log_prob(site.value)  # [S, B, V]
-            prior = log_priors[name]
         else:
             mass = site.log_mass.exp()
-            conditional, prior = (mass * site.log_mass).sum(-1), (mass * log_priors[name]).sum(-1)
-        log_conditional[name], log_prior[name] = conditional.mean((0, 1)), prior.mean((0, 1))  # [V]
+            conditional = (mass * site.log_mass).sum(-1)
+        log_conditional[name] = conditional.mean((0, 1))  # [V]
+        if name in priors.independent:
+            prior = priors.independent[name]
+            log_prior[name] = (prior if isinstance(site, Gaussian) else (mass * prior).sum(-1)).mean((0, 1))  # [V]
     return (
         {variable: log_conditional[variable.site][variable.index] for variable in variables},
-        {variable: log_prior[variable.site][variable.index] for variable in variables},
+        {v: log_prior[v.site][v.index] for v in variables if v.site in log_prior} | priors.of_variables(),
     )

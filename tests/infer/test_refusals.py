@@ -83,10 +83,17 @@ LIKELIHOOD = dist.Normal(torch.zeros(6, 3), 1.0).to_event(1)
             "site 'z' is MultivariateNormal in the guide",
         ),
         (
-            program(z=dist.MultivariateNormal(torch.zeros(6, 2), torch.eye(2)), x=LIKELIHOOD),
+            program(z=dist.MultivariateStudentT(5.0, torch.zeros(6, 2), torch.eye(2)), x=LIKELIHOOD),
             program(z=normal()),
             NotImplementedError,
-            "site 'z' is MultivariateNormal in the model; its prior must be independent in its variables",
+            "site 'z' is MultivariateStudentT in the model; its prior must be independent in its variables",
+        ),
+        (
+            program(z=dist.MultivariateNormal(torch.zeros(6, 2, 2), torch.eye(2)).to_event(1), x=LIKELIHOOD),
+            program(z=dist.Normal(torch.zeros(6, 2, 2), 1.0).to_event(2)),
+            NotImplementedError,
+            "site 'z' is MultivariateNormal in the model; its prior must be independent in its variables (a univariate "
+            "distribution with .to_event(n)), or one MultivariateNormal or LowRankMultivariateNormal",
         ),
         (
             program(z=normal(), x=LIKELIHOOD),
@@ -137,15 +144,86 @@ def test_guide_whose_block_depends_on_another_block():
         HierarchicalELBO(100).terms(model, guide, X)
 
 
-def test_prior_whose_block_depends_on_another_block():
-    def model(x):
-        y = pyro.sample("y", Concrete(logits=torch.zeros(3)))
-        pyro.sample("z", dist.Normal(y[:, :2], 1.0).to_event(1))
-        pyro.sample("x", LIKELIHOOD, obs=x)
+def dependent(conditional, parent=None, child=None):
+    """A model with a site z whose prior is made of y's sample."""
 
-    guide = program(y=Concrete(logits=torch.zeros(6, 3)), z=normal())
-    with pytest.raises(NotImplementedError, match="the prior of site 'z' depends on site 'y'"):
+    def model(x):
+        with pyro.plate("data", 6):
+            y = pyro.sample("y", Concrete(logits=torch.zeros(3)) if parent is None else parent)
+            pyro.sample("z", conditional(y))
+            pyro.sample("x", child or dist.Normal(torch.zeros(3), 1.0).to_event(1), obs=x)
+
+    return model
+
+
+OF_Y = program(y=Concrete(logits=torch.zeros(6, 3)), z=normal(3))
+LEADING = "(write y[..., 0] for y[:, 0], flatten nothing)"
+
+
+@pytest.mark.parametrize(
+    ("conditional", "start", "end"),
+    [
+        # It fits by chance, and means something else.
+        (
+            lambda y: dist.Normal(y[:, 0, None] * torch.ones(3), 1.0).to_event(1),
+            "the prior of site 'z' changes where the latents get leading dimensions: for its marginals, a prior",
+            LEADING,
+        ),
+        (
+            lambda y: dist.Normal(y.reshape(6, 3) if y.dim() == 2 else y.reshape(-1, 3), 1.0).to_event(1),
+            "",
+            "",
+        ),
+    ],
+)
+def test_a_dependent_prior_must_keep_leading_dimensions(conditional, start, end):
+    with pytest.raises((ValueError, RuntimeError), match=f"^{re.escape(start)}.*{re.escape(end)}"):
+        HierarchicalELBO(100).terms(dependent(conditional), OF_Y, X)
+
+
+def test_what_fails_in_a_run_for_the_marginals_says_so():
+    def conditional(y):
+        return dist.Normal(torch.nn.functional.conv1d(y[:, None], torch.ones(3, 1, 3))[..., 0], 1.0).to_event(1)
+
+    with pytest.raises(RuntimeError) as caught:
+        HierarchicalELBO(100).terms(dependent(conditional), OF_Y, X)
+    assert caught.value.__notes__[0].startswith("The model was run for the marginals of y, z: for its marginals")
+
+
+def test_a_dependent_prior_that_is_neither_univariate_nor_multivariate_normal():
+    model = dependent(lambda y: dist.MultivariateStudentT(5.0, y, torch.eye(3)))
+    with pytest.raises(NotImplementedError, match="^site 'z' is MultivariateStudentT in the model"):
+        HierarchicalELBO(100).terms(model, OF_Y, X)
+
+
+def test_an_ancestor_without_reparameterised_samples():
+    model = dependent(lambda y: dist.Normal(y, 1.0).to_event(1), parent=dist.VonMises(torch.zeros(3), 1.0).to_event(1))
+    guide = program(y=normal(3), z=normal(3))
+    with pytest.raises(NotImplementedError, match="^the prior of site 'y' has no reparameterised samples"):
         HierarchicalELBO(100).terms(model, guide, X)
+
+
+def test_too_many_combinations_of_the_categories_that_a_prior_depends_on():
+    model = dependent(
+        lambda y: dist.Normal(y.sum((-1, -2))[..., None] * torch.ones(3), 1.0).to_event(1),
+        parent=Concrete(logits=torch.zeros(13, 2)).to_event(1),
+    )
+    guide = program(y=Concrete(logits=torch.zeros(6, 13, 2)).to_event(1), z=normal(3))
+    message = "the prior depends on 8,192 combinations of categories of the discrete sites 'y', which are enumerated"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}; at most 4,096 can be$"):
+        HierarchicalELBO(100).terms(model, guide, X)
+
+
+def test_more_prior_samples_than_memory_holds():
+    model = dependent(lambda y: dist.Normal(y, 1.0).to_event(1), parent=normal(3))
+    message = "the marginals of the prior below site 'y' would take 1,800,000,000 numbers at once; lower prior_samples"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
+        HierarchicalELBO(100, prior_samples=10**8).terms(model, program(y=normal(3), z=normal(3)), X)
+
+
+def test_no_prior_samples():
+    with pytest.raises(ValueError, match="^prior_samples must be 1 or more, got 0$"):
+        HierarchicalELBO(100, prior_samples=0)
 
 
 def test_the_check_draws_nothing_from_the_random_stream():

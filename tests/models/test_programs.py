@@ -10,13 +10,33 @@ from pyro.infer import SVI, Trace_ELBO
 
 from pyro_hfvae import HierarchicalELBO
 from pyro_hfvae.guides import ConvEncoder, ImageGuide, MLPEncoder, SubpixelEncoder
-from pyro_hfvae.models import ConvDecoder, ImageModel, MLPDecoder, SubpixelDecoder
+from pyro_hfvae.models import (
+    ConvDecoder,
+    CorrelatedModel,
+    HierarchicalModel,
+    ImageModel,
+    MixtureModel,
+    MLPDecoder,
+    SubpixelDecoder,
+)
 
 LAYOUTS = {
     "one block": ({"z": 5}, {}),
     "several blocks": ({"pose": 3, "style": 2}, {"shape": 3, "colour": 4}),
     "discrete only": ({}, {"shape": 3, "colour": 4}),
     "normal only": ({"pose": 3, "style": 1}, {}),
+}
+
+
+def mixture(gaussian, discrete, decoder):
+    return MixtureModel(gaussian, discrete, {"pose": "shape", "style": "colour"}, decoder)
+
+
+MODELS = {
+    "image": (ImageModel, LAYOUTS),
+    "mixture": (mixture, ["several blocks"]),
+    "hierarchy": (HierarchicalModel, ["one block", "several blocks", "normal only"]),
+    "correlated": (CorrelatedModel, ["one block", "several blocks", "normal only"]),
 }
 
 
@@ -53,17 +73,26 @@ def _fresh(local_params):
         yield
 
 
-@pytest.fixture(params=[(layout, network) for layout in LAYOUTS for network in NETWORKS], ids=" ".join)
+CASES = [
+    (model, layout, network)
+    for model, (_, layouts) in MODELS.items()
+    for layout in layouts
+    for network in NETWORKS
+    if model == "image" or network == "mlp"
+]
+
+
+@pytest.fixture(params=CASES, ids=" ".join)
 def pair(request, _fresh):
     """Model, guide and images."""
     return make(*request.param)
 
 
-def make(layout, network, size=6):
+def make(program, layout, network, size=6):
     side, decoder, encoder = NETWORKS[network]
     gaussian, discrete = LAYOUTS[layout]
     images = (torch.rand(size, 1, side, side) > 0.7).float()
-    return ImageModel(gaussian, discrete, decoder), ImageGuide(gaussian, discrete, encoder), images
+    return MODELS[program][0](gaussian, discrete, decoder), ImageGuide(gaussian, discrete, encoder), images
 
 
 def weighted():
@@ -167,11 +196,10 @@ def test_grey_images(pair):
             assert weighted().terms(model, guide, grey).elbo.isfinite()
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("network", NETWORKS)
-def test_vectorised_particles(layout, network):
+@pytest.mark.parametrize("case", CASES, ids=" ".join)
+def test_vectorised_particles(case):
     """As particles one by one, up to the samples; where no site is discrete, the ordinary ELBO to rounding."""
-    model, guide, x = (part.double() for part in make(layout, network))
+    model, guide, x = (part.double() for part in make(*case))
     particles = {"num_particles": 3, "max_plate_nesting": 1}
     one_by_one = HierarchicalELBO(100, **particles).loss(model, guide, x)
     torch.manual_seed(1)
@@ -206,7 +234,7 @@ def test_networks_of_other_sizes():
 
 
 def test_temperature_is_set_in_place_and_saved():
-    model, guide, x = make("discrete only", "mlp")
+    model, guide, x = make("image", "discrete only", "mlp")
     sharpness = []
     for temperature in (2.0, 0.3):
         for program in (model, guide):
@@ -218,7 +246,7 @@ def test_temperature_is_set_in_place_and_saved():
         assert poutine.trace(model).get_trace(x).nodes["shape"]["fn"].temperature == temperature
         sharpness.append(node["value"].max(-1).values.mean())
     assert sharpness[0] < sharpness[1]
-    other = make("discrete only", "mlp")[1]
+    other = make("image", "discrete only", "mlp")[1]
     other.load_state_dict(guide.state_dict())
     assert other.temperature == torch.tensor(0.3)
 
@@ -231,7 +259,7 @@ def test_temperature_must_be_above_0(program, network, temperature):
 
 
 def test_prior_is_standard_and_uniform():
-    model, _, x = make("several blocks", "mlp")
+    model, _, x = make("image", "several blocks", "mlp")
     trace = poutine.trace(model).get_trace(x)
     pose, shape = trace.nodes["pose"]["fn"].base_dist, trace.nodes["shape"]["fn"]
     assert pose.loc.eq(0).all()
@@ -240,7 +268,7 @@ def test_prior_is_standard_and_uniform():
 
 
 def test_posterior_scale_never_underflows():
-    _, guide, x = make("one block", "mlp")
+    _, guide, x = make("image", "one block", "mlp")
     with torch.no_grad():
         guide.gaussian["z"].bias.fill_(-1e4)
     assert poutine.trace(guide).get_trace(x).nodes["z"]["fn"].base_dist.scale.min() >= 1e-4

@@ -1,0 +1,178 @@
+"""Generative programs of images whose blocks depend on one another: a mixture, a hierarchy, a correlation."""
+
+from collections.abc import Callable, Mapping
+from typing import cast
+
+import pyro
+import pyro.distributions as dist
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import softplus
+
+from pyro_hfvae.distributions import DEFAULT_TEMPERATURE
+from pyro_hfvae.models.image import ImageModel
+from pyro_hfvae.models.networks import ConvDecoder
+
+__all__ = ["CorrelatedModel", "HierarchicalModel", "MixtureModel"]
+
+Decoder = Callable[[int], nn.Module]
+SMALLEST_SCALE = 1e-4
+"""A conditional scale that underflows to 0 would make its densities infinite."""
+
+
+class MixtureModel(ImageModel):
+    r"""Images from Gaussian blocks that have a component for each category of a discrete block.
+
+    .. math:: y \sim \mathrm{Concrete}(1/K), \qquad z_d | y \sim N(\mu_d^\top y, \sigma_d^\top y)
+
+    with means and scales to be learned: a mixture of Gaussians once y is summed out.
+
+    Args:
+        gaussian: name and number of variables of each Gaussian site.
+        discrete: name and number of categories of each Concrete site.
+        given: Gaussian site to the discrete site that chooses its component; the other sites are standard normal.
+        decoder: called with the size of the latent vector, makes the network that gives the logits of the pixels.
+        temperature: of the Concrete sites; set ``model.temperature`` to anneal it.
+
+    Raises:
+        ValueError: ``given`` names a site that is not there, or the temperature is not above 0.
+    """
+
+    def __init__(
+        self,
+        gaussian: Mapping[str, int],
+        discrete: Mapping[str, int],
+        given: Mapping[str, str],
+        decoder: Decoder = ConvDecoder,
+        temperature: float = DEFAULT_TEMPERATURE,
+    ) -> None:
+        super().__init__(gaussian, discrete, decoder, temperature)
+        for kind, known, names in (("Gaussian", gaussian, given), ("discrete", discrete, given.values())):
+            for name in names:
+                if name not in known:
+                    raise ValueError(f"'given' names '{name}', which is no {kind} site; those are: {', '.join(known)}")
+        self.given = dict(given)
+        shapes = {name: (discrete[site], gaussian[name]) for name, site in given.items()}
+        # Components that start alike would stay alike.
+        self.means = nn.ParameterDict({name: nn.Parameter(torch.randn(shape)) for name, shape in shapes.items()})
+        one = torch.tensor(1.0).expm1().log()  # softplus makes 1 of it
+        self.scales = nn.ParameterDict(
+            {name: nn.Parameter(one.expand(shape).clone()) for name, shape in shapes.items()}
+        )
+
+    def latents(self, x: Tensor) -> dict[str, Tensor]:
+        """Samples the discrete sites, then the Gaussian ones given theirs."""
+        values = self.discrete_latents(x)
+        for name, size in self.gaussian.items():
+            fn = self.component(name, values[self.given[name]]) if name in self.given else self.normal(size, x)
+            values[name] = pyro.sample(name, fn)
+        return values
+
+    def component(self, name: str, y: Tensor) -> dist.TorchDistribution:
+        """The Gaussian of a site given weights of its components, [..., K]."""
+        scale = softplus(self.scales[name]) + SMALLEST_SCALE
+        return cast(dist.TorchDistribution, dist.Normal(y @ self.means[name], y @ scale).to_event(1))
+
+
+class HierarchicalModel(ImageModel):
+    r"""Images from a chain of Gaussian blocks, each the cause of the next.
+
+    .. math:: z_1 \sim N(0, I), \qquad z_d | z_{d-1} \sim N(\mu_d(z_{d-1}), \sigma_d(z_{d-1})), \qquad
+        x \sim \mathrm{Bernoulli}(f(z_D, y))
+
+    The image is made from the last of them, and from the discrete blocks, which stand apart.
+
+    Args:
+        gaussian: name and number of variables of each Gaussian site, from the top.
+        discrete: name and number of categories of each Concrete site.
+        decoder: called with the size of the latent vector, makes the network that gives the logits of the pixels.
+        temperature: of the Concrete sites; set ``model.temperature`` to anneal it.
+        hidden: units of the hidden layer between two Gaussian sites.
+
+    Raises:
+        ValueError: no Gaussian site, or the temperature is not above 0.
+    """
+
+    def __init__(
+        self,
+        gaussian: Mapping[str, int],
+        discrete: Mapping[str, int],
+        decoder: Decoder = ConvDecoder,
+        temperature: float = DEFAULT_TEMPERATURE,
+        hidden: int = 64,
+    ) -> None:
+        if not gaussian:
+            raise ValueError("a hierarchy needs one Gaussian site or more")
+        super().__init__(gaussian, discrete, decoder, temperature)
+        pairs = zip(gaussian.values(), list(gaussian.items())[1:], strict=False)
+        self.conditionals = nn.ModuleDict(
+            {
+                name: nn.Sequential(nn.Linear(above, hidden), nn.Tanh(), nn.Linear(hidden, 2 * size))
+                for above, (name, size) in pairs
+            }
+        )
+
+    @property
+    def decoded(self) -> list[str]:
+        """The last Gaussian site and the discrete ones."""
+        return [list(self.gaussian)[-1], *self.discrete]
+
+    def latents(self, x: Tensor) -> dict[str, Tensor]:
+        """Samples the Gaussian sites from the top, and the discrete ones."""
+        values: dict[str, Tensor] = {}
+        above = x
+        for name, size in self.gaussian.items():
+            fn = self.conditional(name, above) if values else self.normal(size, x)
+            above = values[name] = pyro.sample(name, fn)
+        return values | self.discrete_latents(x)
+
+    def conditional(self, name: str, above: Tensor) -> dist.TorchDistribution:
+        """The Gaussian of a site given the one above it, [..., V above]."""
+        loc, scale = self.conditionals[name](above).chunk(2, -1)
+        return cast(dist.TorchDistribution, dist.Normal(loc, softplus(scale) + SMALLEST_SCALE).to_event(1))
+
+
+class CorrelatedModel(ImageModel):
+    r"""Images from Gaussian blocks of unit variance whose variables have a correlation to be learned.
+
+    .. math:: z_d \sim N(0, L_d L_d^\top), \qquad \sum_j L_{d,ij}^2 = 1
+
+    Lay the variables of one site out into several blocks, and the blocks correlate. It starts from independence.
+
+    Args:
+        gaussian: name and number of variables of each Gaussian site.
+        discrete: name and number of categories of each Concrete site.
+        decoder: called with the size of the latent vector, makes the network that gives the logits of the pixels.
+        temperature: of the Concrete sites; set ``model.temperature`` to anneal it.
+
+    Raises:
+        ValueError: the temperature is not above 0.
+    """
+
+    def __init__(
+        self,
+        gaussian: Mapping[str, int],
+        discrete: Mapping[str, int],
+        decoder: Decoder = ConvDecoder,
+        temperature: float = DEFAULT_TEMPERATURE,
+    ) -> None:
+        super().__init__(gaussian, discrete, decoder, temperature)
+        self.below_diagonal = nn.ParameterDict(
+            {name: nn.Parameter(torch.zeros(size * (size - 1) // 2)) for name, size in gaussian.items() if size > 1}
+        )
+
+    def latents(self, x: Tensor) -> dict[str, Tensor]:
+        """Samples every site; those of one variable are standard normal."""
+        values = {}
+        for name, size in self.gaussian.items():
+            correlated = dist.MultivariateNormal(x.new_zeros(size), scale_tril=self.scale_tril(name))
+            values[name] = pyro.sample(name, correlated)
+        return values | self.discrete_latents(x)
+
+    def scale_tril(self, name: str) -> Tensor:
+        """The Cholesky factor L of a site's correlation, [V, V]."""
+        size = self.gaussian[name]
+        below = self.below_diagonal[name] if size > 1 else self.temperature.new_zeros(0)
+        row, column = torch.tril_indices(size, size, -1)
+        factor = torch.eye(size).to(below).index_put((row, column), below)
+        return cast(Tensor, factor / factor.norm(dim=-1, keepdim=True))

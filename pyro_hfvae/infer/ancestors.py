@@ -1,0 +1,259 @@
+"""Marginals of a prior whose sites depend on one another, from runs of the model program."""
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution
+
+from pyro_hfvae.blocks import Variable
+from pyro_hfvae.distributions import log_mass
+from pyro_hfvae.infer import densities
+from pyro_hfvae.infer.latents import Discrete, Gaussian, Latents, broadcasts, latent_shape, latent_sites, unwrap
+from pyro_hfvae.infer.marginals import MAXIMUM_COMBINATIONS
+from pyro_hfvae.infer.rerun import MUST_KEEP, Call, conditionals
+
+__all__ = ["Component", "components", "expected_log_marginals"]
+
+MAXIMUM_NUMBERS = 2**28
+"""Numbers that the density of one site may take: 1 GiB in float32."""
+
+Group = frozenset[Variable]
+
+
+@dataclass(frozen=True)
+class Component:
+    """Latent sites that depend on one another in the model, and on no other latent."""
+
+    descendants: Mapping[str, frozenset[str]]
+    """Of every site, those that depend on it, directly or not; in the model's order."""
+
+
+def components(parents: Mapping[str, frozenset[str]]) -> list[Component]:
+    """The sites that depend on others or have others depend on them, in as many separate parts as there are.
+
+    Args:
+        parents: of every site, in the order in which the model samples them, those that it depends on directly.
+    """
+    parts: list[list[str]] = []
+    for name in parents:
+        touched = [part for part in parts if parents[name] & set(part)]
+        parts = [part for part in parts if part not in touched]
+        parts.append([other for part in touched for other in part] + [name])
+    order = {name: place for place, name in enumerate(parents)}
+    found = []
+    for part in parts:
+        descendants: dict[str, frozenset[str]] = {}
+        for name in sorted(part, key=order.__getitem__, reverse=True):
+            children = [child for child in part if name in parents[child]]
+            descendants[name] = frozenset(children).union(*(descendants[child] for child in children))
+        if len(part) > 1:
+            found.append(Component(dict(reversed(descendants.items()))))
+    return found
+
+
+def expected_log_marginals(
+    component: Component, call: Call, latents: Latents, groups: Sequence[Group], prior_samples: int
+) -> dict[Group, Tensor]:
+    r"""E[log p(z_G)] under the guide for groups G of variables of dependent sites, each [S, B], in nats.
+
+    .. math::
+        \log p(z_G, y_G) = \log \sum_{y \notin G} \frac{1}{P} \sum_p \prod_s p(y_s | a_s)
+        \prod_{s \in G} p(z_{s,G} | a_s), \qquad E = \sum_{y_G} q(y_G | x^b) \log p(z^b_G, y_G)
+
+    where z are continuous and y discrete sites, and a_s is what site s depends on: the guide's sample for what is in G,
+    one-hot vectors of every category for discrete sites, and P ancestral samples of the model for the rest, drawn
+    given what of G stands above it. The density is unbiased (likelihood weighting), its logarithm biased downwards by
+    about Var(p̂) / 2p², which falls as 1/P. It is exact where no continuous site outside G stands above a site of G.
+
+    The cost is a run of the model, up to the last of these sites, for each set of G's variables that stand above
+    others of G: a network in it sees K · P inputs for the groups of one site, and K · P · S · B where sites of G stand
+    above others and something between them is drawn.
+
+    Args:
+        component: the sites.
+        call: the model.
+        latents: q(z|x) and the samples, of S particles and B data.
+        groups: what is asked for.
+        prior_samples: P.
+
+    Raises:
+        ValueError: more than 4,096 combinations of categories, or more numbers than a GiB holds; names a site.
+        NotImplementedError: an ancestor that has no reparameterised samples; names the site.
+    """
+    categories = _Categories.of(component, latents)
+    runs: dict[tuple[Group, int], list[Group]] = defaultdict(list)
+    for group in groups:
+        above, drawn = _above(component, latents, group)
+        runs[above, prior_samples if drawn else 1].append(group)
+    found = {}
+    for (above, samples), wanted in runs.items():
+        sites = _conditionals(component, call, latents, categories, above, samples)
+        with torch.autocast(_device(latents), enabled=False):
+            masses = {name: categories.log_mass(name, fn) for name, fn in sites.items() if name in categories.sizes}
+            for group in wanted:
+                found[group] = _expected(component, group, sites, masses, latents, categories)
+    return found
+
+
+def _device(latents: Latents) -> str:
+    site = next(iter(latents.values()))
+    return (site.log_mass if isinstance(site, Discrete) else site.value).device.type
+
+
+def _numbers(site: Discrete | Gaussian) -> int:
+    """Numbers that one value of a site has."""
+    return (site.log_mass if isinstance(site, Discrete) else site.value).shape[2:].numel()
+
+
+def _above(component: Component, latents: Latents, group: Group) -> tuple[Group, bool]:
+    """The continuous variables of a group that others of it depend on, and whether such are missing in the group."""
+    sites = {variable.site for variable in group}
+    names = [
+        name
+        for name, below in component.descendants.items()
+        if below & sites and not isinstance(latents[name], Discrete)
+    ]
+    above = frozenset(variable for variable in group if variable.site in names)
+    return above, len(above) < sum(_numbers(latents[name]) for name in names)
+
+
+@dataclass(frozen=True)
+class _Categories:
+    """Every combination of the categories of a component's discrete sites, Ktot of them."""
+
+    sizes: Mapping[str, tuple[int, int]]
+    """Number of categoricals V and of categories K of each site."""
+    one_hot: Mapping[str, Tensor]
+    """Of each site, [Ktot, V, K]."""
+
+    @staticmethod
+    def of(component: Component, latents: Latents) -> "_Categories":
+        sites = {name: site for name in component.descendants if isinstance(site := latents[name], Discrete)}
+        sizes = {name: (site.log_mass.shape[2], site.log_mass.shape[3]) for name, site in sites.items()}
+        each = [categories for count, categories in sizes.values() for _ in range(count)]
+        total = 1
+        for categories in each:
+            total *= categories
+        if total > MAXIMUM_COMBINATIONS:
+            names = ", ".join(f"'{name}'" for name in sites)
+            raise ValueError(
+                f"the prior depends on {total:,} combinations of categories of the discrete sites {names}, which are "
+                f"enumerated; at most {MAXIMUM_COMBINATIONS:,} can be"
+            )
+        one_hot = {}
+        which = iter(torch.unravel_index(torch.arange(total), each) if each else ())
+        for name, site in sites.items():
+            count, categories = sizes[name]
+            index = torch.stack([next(which) for _ in range(count)], -1).to(site.log_mass.device)
+            one_hot[name] = torch.nn.functional.one_hot(index, categories).to(site.log_mass.dtype)
+        return _Categories(sizes, one_hot)
+
+    @property
+    def total(self) -> int:
+        return next((len(value) for value in self.one_hot.values()), 1)
+
+    def log_mass(self, name: str, fn: Distribution) -> Tensor:
+        """log p(y_s | a_s) of each combination, [Ktot, P, S or 1, B or 1]."""
+        mass = log_mass(unwrap(fn))  # type: ignore[arg-type]  # [..., *event]
+        mass = mass.reshape(*mass.shape[: mass.dim() - len(fn.event_shape)], *self.sizes[name])
+        mass = mass.expand(*(1,) * (6 - mass.dim()), *mass.shape[-6:])  # [Ktot or 1, P or 1, S or 1, B or 1, V, K]
+        return (mass * self.one_hot[name][:, None, None, None]).sum((-1, -2))
+
+
+def _expected(
+    component: Component,
+    group: Group,
+    sites: Mapping[str, Distribution],
+    masses: Mapping[str, Tensor],
+    latents: Latents,
+    categories: _Categories,
+) -> Tensor:
+    """E[log p(z_G)], [S, B]."""
+    names = {variable.site for variable in group}
+    log_joint: Tensor | float = 0.0
+    for name, fn in sites.items():
+        site = latents[name]
+        if name in names and isinstance(site, Gaussian):
+            indices = sorted(variable.index for variable in group if variable.site == name)
+            log_joint = log_joint + densities.log_density(fn, indices, site.value)
+        elif name in names or (name in masses and component.descendants[name] & names):
+            log_joint = log_joint + masses[name]
+        elif name in masses:
+            # The group knows nothing of these categories, each of which is one more sample of what it does know.
+            count, size = categories.sizes[name]
+            log_joint = log_joint - count * math.log(size)
+    assert isinstance(log_joint, Tensor)
+    log_joint = log_joint.expand(*(1,) * (4 - log_joint.dim()), *log_joint.shape)  # [Ktot or 1, P, S or 1, B or 1]
+    log_joint = log_joint.expand(categories.total, *log_joint.shape[1:])
+    log_marginal = log_joint.logsumexp(1) - math.log(log_joint.shape[1])  # [Ktot, S, B]
+    shape = latent_shape(latents)
+    each = [(name, index) for name, (count, _) in categories.sizes.items() for index in range(count)]
+    log_marginal = log_marginal.unflatten(0, [categories.sizes[name][1] for name, _ in each] or [1])
+    inside = {(variable.site, variable.index) for variable in group}
+    for place, key in reversed(list(enumerate(each))):  # from the last: the places before it stay
+        if key not in inside:
+            log_marginal = log_marginal.logsumexp(place)
+    expected: Tensor = log_marginal if each else log_marginal[0]
+    for name, index in reversed([key for key in each if key in inside]):
+        site = latents[name]
+        assert isinstance(site, Discrete)
+        mass = site.log_mass[:, :, index].exp().movedim(-1, 0)  # [K, S, B]
+        expected = (mass * expected).sum(-3)
+    return expected.expand(shape)
+
+
+def _conditionals(
+    component: Component, call: Call, latents: Latents, categories: _Categories, above: Group, samples: int
+) -> dict[str, Distribution]:
+    """The distributions of a component's sites given what they depend on, of batch shape [Ktot, P, S or 1, B]."""
+    particles, batch = latent_shape(latents)
+    largest = max(_numbers(latents[name]) for name in component.descendants)
+    if (numbers := categories.total * samples * particles * batch * largest) > MAXIMUM_NUMBERS:
+        first = next(iter(component.descendants))
+        raise ValueError(
+            f"the marginals of the prior below site '{first}' would take {numbers:,} numbers at once; "
+            "lower prior_samples, the batch, or the number of categories"
+        )
+    sites: dict[str, Distribution] = {}
+    # One ancestor serves all data where the prior is the same for all; a prior that depends on the datum shows.
+    for rows in (batch,) if above else (1, batch):
+        shape = torch.Size([categories.total, samples, particles if above else 1, rows])
+        sites = _run(component, call, latents, categories, above, shape)
+        if rows == batch or not any(densities.varies(fn) for fn in sites.values()):
+            break
+    return sites
+
+
+def _run(
+    component: Component, call: Call, latents: Latents, categories: _Categories, above: Group, shape: torch.Size
+) -> dict[str, Distribution]:
+    """The distributions of a component's sites, with the model run on latents of shape [*shape, *event]."""
+
+    def value(name: str, fn: Distribution) -> Tensor:
+        site = latents[name]
+        if fn.event_shape != known[name]["fn"].event_shape or not broadcasts(fn.batch_shape, whole):
+            raise ValueError(
+                f"the prior of site '{name}' has the batch shape {tuple(fn.batch_shape)} and the event shape "
+                f"{tuple(fn.event_shape)} where the latents that it may depend on have the batch shape {tuple(shape)}: "
+                + MUST_KEEP
+            )
+        if name in categories.one_hot:
+            one_hot = categories.one_hot[name][:, None, None, None]
+            return one_hot.expand(*shape, *one_hot.shape[-2:]).reshape(*shape, *fn.event_shape)
+        given = sorted(variable.index for variable in above if variable.site == name)
+        if isinstance(site, Discrete) or not given:
+            if not fn.has_rsample and component.descendants.get(name):
+                raise NotImplementedError(
+                    f"the prior of site '{name}' has no reparameterised samples, and other sites depend on it: their "
+                    "marginals could not be differentiated"
+                )
+            return densities.draw(fn, shape)
+        return densities.draw_given(fn, given, site.value, shape)
+
+    known = latent_sites(call.trace)
+    whole = shape[:-1] + latent_shape(latents)[1:]
+    return conditionals(call, value, latents, component.descendants)
