@@ -1,32 +1,32 @@
 """The Lightning module around the objective."""
 
 import math
-from collections.abc import Iterable
 from typing import Any, cast
 
 import torch
 from pyro.infer.elbo import ELBOModule
 from pytorch_lightning import LightningModule
 from pytorch_lightning.cli import OptimizerCallable
+from pytorch_lightning.core.optimizer import LightningOptimizer
 from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
 from pyro_hfvae.infer import HierarchicalELBO, NonFiniteError, Terms
+from pyro_hfvae.infer.penalties import LearnedPenalty
 from pyro_hfvae.schedules import Schedule
 
 __all__ = ["Training"]
-
-
-def default_optimizer(parameters: Iterable[Tensor]) -> Optimizer:
-    """Adam with learning rate 1e-3."""
-    return Adam(parameters, lr=1e-3)
 
 
 class Training(LightningModule):
     """Maximises the objective over a model and a guide.
 
     The loss is minus the weighted ELBO per datum, so that a learning rate means the same at every batch size.
+
+    A penalty that learns (:class:`~pyro_hfvae.infer.penalties.LearnedPenalty`) has an optimiser of its own and takes
+    its step after the programs have taken theirs, on the samples that were drawn before. Training is then manual
+    optimisation in Lightning's sense: gradients are neither accumulated nor clipped. A batch is one step all the same.
 
     Args:
         model: the generative program.
@@ -44,7 +44,7 @@ class Training(LightningModule):
         model: nn.Module,
         guide: nn.Module,
         objective: HierarchicalELBO,
-        optimizer: OptimizerCallable = default_optimizer,
+        optimizer: OptimizerCallable = lambda parameters: Adam(parameters, lr=1e-3),
         temperature: Schedule | None = None,
     ) -> None:
         super().__init__()
@@ -52,6 +52,10 @@ class Training(LightningModule):
         self.objective = objective
         self.optimizer = optimizer
         self.temperature = temperature
+        self.learned = {name: p for name, p in objective.penalties.items() if isinstance(p, LearnedPenalty)}
+        # Parameters like those of the programs: moved, checkpointed and loaded with them.
+        self.networks = nn.ModuleDict({_key(name): penalty.network for name, penalty in self.learned.items()})
+        self.automatic_optimization = not self.learned
         self._random_state: dict[str, Tensor] | None = None
         self._validation_state: Tensor | None = None
         if temperature is not None:
@@ -78,19 +82,24 @@ class Training(LightningModule):
         if data is not None:  # the loader has no end, so Lightning counts no epochs
             self.log("epoch", float(self.trainer.fit_loop.total_batch_idx // data.batches_per_epoch))
         self._warn_at_ceiling(terms)
-        return -self.objective.objective(terms)
+        loss = -self.objective.objective(terms)
+        if self.learned:
+            self._step_by_hand(loss)
+        return loss
 
     def validation_step(self, batch: tuple[Any, ...], batch_idx: int) -> None:
         """Logs the terms of held-out data."""
         self._log_terms("val", self.terms(*batch), len(batch[0]))
 
-    def configure_optimizers(self) -> Optimizer:
-        """The optimiser of all parameters of model and guide."""
-        return self.optimizer(self.programs.parameters())
+    def configure_optimizers(self) -> list[Optimizer]:
+        """The optimiser of all parameters of model and guide, and that of each penalty that learns."""
+        learned = [penalty.optimizer(penalty.network.parameters()) for penalty in self.learned.values()]
+        return [self.optimizer(self.programs.parameters()), *learned]
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Stops before a gradient that is not finite reaches the parameters, and so the next checkpoint."""
-        gradients = [(name, p.grad) for name, p in self.programs.named_parameters() if p.grad is not None]
+        parameters = [*self.programs.named_parameters(), *self.networks.named_parameters()]
+        gradients = [(name, p.grad) for name, p in parameters if p.grad is not None]
         if torch.nn.utils.get_total_norm([gradient for _, gradient in gradients]).isfinite():
             return
         name = next(name for name, gradient in gradients if not gradient.isfinite().all())
@@ -124,6 +133,21 @@ class Training(LightningModule):
         if self._validation_state is not None:
             torch.set_rng_state(self._validation_state)
 
+    def _step_by_hand(self, loss: Tensor) -> None:
+        """Steps of all optimisers, of which Lightning counts only that of the programs."""
+        programs, *learned = cast(list[LightningOptimizer], self.optimizers())
+        programs.zero_grad()
+        self.manual_backward(loss)
+        programs.step()
+        programs.zero_grad()
+        for optimizer, (name, penalty) in zip(learned, self.learned.items(), strict=True):
+            loss = penalty.network_loss()
+            self.log(f"train/loss/{name}", loss.detach())
+            self.manual_backward(loss)
+            # The strategy's step instead of the optimiser's own, with which global_step would count a batch twice.
+            self.trainer.strategy.optimizer_step(optimizer.optimizer, lambda: None)
+            optimizer.zero_grad()
+
     def _follow_schedules(self) -> None:
         """Sets the objective's step and the temperature, and logs what is scheduled."""
         self.objective.step = self.global_step
@@ -149,6 +173,11 @@ class Training(LightningModule):
                 f"I(x; z) is estimated at its ceiling log N = {math.log(self.objective.data_size):.2f} nats: there its "
                 "weight has no effect, and that of the total correlation between blocks acts on I(x; z) of each block"
             )
+
+
+def _key(name: str) -> str:
+    """A name that modules can have."""
+    return name.replace(".", "_")
 
 
 def _temperature_at(schedule: Schedule, step: int) -> float:
