@@ -114,7 +114,6 @@ def _samples(run: Run) -> list[Tensor]:
             variables += site.value.flatten(0, 1).split(1, -1)
         else:
             guide_site: dict[str, Any] = dict(run.guide_trace.nodes[name])
-            variables += (
-                guide_site["value"].to(site.log_mass.dtype).reshape(site.log_mass.shape).flatten(0, 1).unbind(1)
-            )
+            relaxed: Tensor = guide_site["value"].to(site.log_mass.dtype).reshape(site.log_mass.shape)
+            variables += relaxed.flatten(0, 1).unbind(1)
     return variables
