@@ -30,7 +30,8 @@ _WORDING = (
     (r"(?<=[ ,])fit\.(?=\w)", "--"),
     (r"(?<= )(evaluate|traverse|report)\.run", "RUN"),
     (r"((?:unrecognized|not accept).*)", r"\1; the options are listed by --help"),
-    (r"^(model|guide|data): ([\w.]+): (Option .*)--help", r"\1: \2: \3fit --\1.help \2"),
+    (r"^(model|guide|data|objective): ([\w.]+): (Option .*)--help", r"\1: \2: \3fit --\1.help \2"),
+    (r"^objective: [\w.]+: (\w+): ", r"objective.\1: "),
 )
 
 
@@ -39,7 +40,49 @@ def one_line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines()]
     if not isinstance(error, ArgumentError):
         return re.sub(r"^\[Errno \d+\] ", "", " ".join(line for line in lines if line))
+    lines = [line.strip() for line in _told_of_weights(str(error).splitlines())]
     text = " ".join(line.removeprefix("- ") for line in lines if line and not _NOISE.fullmatch(line))
     for pattern, replacement in _WORDING:
         text = re.sub(pattern, replacement, text)
     return text
+
+
+_KINDS = {"float": "a number", "Schedule": "a schedule (class_path)", "Capacity": "a capacity", "dict": "these by name"}
+
+
+def _told_of_weights(lines: list[str]) -> list[str]:
+    """The account of why a value is no weight, in one line: jsonargparse tells it for each kind of weight.
+
+    What is wrong with the schedule or the capacity that was meant stands; else the kinds are named.
+    """
+    for place, line in enumerate(lines):
+        if not re.match(r"\s*Subtypes: .*schedules\.Schedule", line):
+            continue
+        depth = _depth(line)
+        end = next((n for n, after in enumerate(lines[place:], place) if after.strip() and _depth(after) < depth), None)
+        account, rest = lines[place + 1 : end], lines[end:] if end is not None else []
+        value = next(
+            (part.partition("Given value: ")[2] for part in account if f"{' ' * depth}Given value: " in part), ""
+        )
+        values = " ".join(part for part in account if re.search("(Given|Got) value: ", part))
+        for number, part in enumerate(account):
+            problem = re.search(r"Problem with given class_path '(.*)':", part)
+            if problem is None:
+                continue
+            inner = [part]
+            for after in account[number + 1 :]:
+                if after.strip() and _depth(after) <= _depth(part):
+                    break
+                inner.append(after)
+            # A mapping is tried as the arguments of a capacity, which it need not be.
+            meant = problem[1] in values or not re.search("Option '.*' is not accepted", "".join(inner))
+            if meant:
+                return [*lines[:place], *_told_of_weights(inner), *rest]
+        kinds = [said for kind, said in _KINDS.items() if re.search(rf"\b{kind}\b", line)]
+        expected = f"expected {', '.join(kinds[:-1])} or {kinds[-1]}, got {value}"
+        return [*lines[:place], expected, *rest]
+    return lines
+
+
+def _depth(line: str) -> int:
+    return len(line) - len(line.lstrip(" "))

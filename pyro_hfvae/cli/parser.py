@@ -69,7 +69,7 @@ def build_fit_parser() -> ArgumentParser:
     parser.add_subclass_arguments(nn.Module, "guide", required=True, help="import path of the inference program")
     parser.add_subclass_arguments(Images, "data", required=True, help="import path of the data")
     parser.add_class_arguments(ImageDataModule, "batches", skip={"images", "seed"}, instantiate=False)
-    parser.add_class_arguments(HierarchicalELBO, "objective", skip={"data_size"}, instantiate=False)
+    add_objective(parser)
     parser.add_class_arguments(
         Training, "training", skip={"model", "guide", "objective"}, instantiate=False, sub_configs=True
     )
@@ -78,6 +78,20 @@ def build_fit_parser() -> ArgumentParser:
     )
     parser.set_defaults(TRAINER_DEFAULTS)
     return parser
+
+
+def add_objective(parser: ArgumentParser) -> None:
+    """The objective: a class or a function by import path, of which N is not asked for; its options follow."""
+    parser.add_subclass_arguments(
+        HierarchicalELBO,
+        "objective",
+        skip={"data_size"},
+        instantiate=False,  # N comes from the data
+        default={"class_path": "pyro_hfvae.infer.HierarchicalELBO"},
+        help="import path of the objective, HierarchicalELBO by default, whose weights are "
+        "--objective.mutual_information, --objective.between, --objective.within and --objective.dimension, and whose "
+        "blocks are --objective.blocks; all options by --objective.help",
+    )
 
 
 def _evaluate_parser() -> ArgumentParser:

@@ -1,6 +1,7 @@
 """From a configuration to programs, data and objective; and from a run folder to the trained programs."""
 
 from dataclasses import dataclass
+from pkgutil import resolve_name
 from typing import Any
 
 import torch
@@ -29,7 +30,7 @@ def build_training(parser: ArgumentParser, config: Namespace) -> tuple[Training,
             raise error.__cause__ from None  # what the constructor of a class raised, which jsonargparse wraps
         raise
     data = ImageDataModule(images=built.data, seed=config.seed, **_arguments(built.batches))
-    objective = HierarchicalELBO(data_size=data.data_size, **_arguments(built.objective))
+    objective = _objective(built.objective, data.data_size)
     training = Training(built.model, built.guide, objective, **_arguments(built.training))
     return training, data, built
 
@@ -60,6 +61,13 @@ def load_run(folder: RunFolder) -> Trained:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     programs = training.programs.eval().to(device)
     return Trained(folder, programs.model, programs.guide, training.objective, data, checkpoint["global_step"])
+
+
+def _objective(chosen: Namespace, data_size: int) -> HierarchicalELBO:
+    """The objective that the configuration names by import path, for N data."""
+    make = resolve_name(chosen.class_path)
+    arguments = _arguments(chosen.get("init_args", Namespace())) | chosen.get("dict_kwargs", {})
+    return make(data_size=data_size, **arguments)  # type: ignore[no-any-return]
 
 
 def _arguments(group: Namespace) -> dict[str, Any]:

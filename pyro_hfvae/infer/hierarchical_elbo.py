@@ -23,6 +23,7 @@ from pyro_hfvae.infer.latents import (
     read_posteriors,
     tree_of,
 )
+from pyro_hfvae.infer.penalties.learned import LearnedPenalty
 from pyro_hfvae.infer.penalty import Penalty
 from pyro_hfvae.infer.priors import Priors, concatenate_priors, read_priors
 from pyro_hfvae.infer.rerun import Call
@@ -210,9 +211,15 @@ class HierarchicalELBO(ELBO):
         return torch_item(self.differentiable_loss(model, guide, *args, **kwargs))  # type: ignore[no-any-return]
 
     def loss_and_grads(self, model: Program, guide: Program, *args: Any, **kwargs: Any) -> float:
-        """The value of :meth:`differentiable_loss`, after a backward pass (``pyro.infer.SVI`` calls this)."""
+        """The value of :meth:`differentiable_loss`, after a backward pass (``pyro.infer.SVI`` calls this).
+
+        Penalties that learn take their step here, for no one else would.
+        """
         loss = self.differentiable_loss(model, guide, *args, **kwargs)
         loss.backward()
+        for penalty in self.penalties.values():
+            if isinstance(penalty, LearnedPenalty):
+                penalty.learn()
         return torch_item(loss)  # type: ignore[no-any-return]
 
     def _terms_and_size(

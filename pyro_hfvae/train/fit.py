@@ -1,7 +1,7 @@
 """Trains and leaves a run folder."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyro
@@ -53,14 +53,18 @@ def fit(
         ValueError, NotImplementedError: the objective is not defined for the programs; names the site. Or the
             trainer's arguments are wrong, or the checkpoint does not fit.
         NonFiniteError: a site or a gradient became NaN or infinite.
+        RuntimeError: something else failed after the first batch; what, is its cause.
     """
     if not resume and run.path.exists():
         raise FileExistsError(f"run folder '{run.path}' exists: name another with --run, or continue it with --resume")
-    optimizer = training.configure_optimizers()
-    if resume:
-        _refuse_other_optimizer(run, run.load_into(training), optimizer)
+    checkpoint = run.load_into(training) if resume else None
     training.check_schedules(_steps(trainer, data))
+    _refuse_unless_automatic(training, trainer)
     _try_one_batch(training, data)
+    optimizers = training.make_optimizers()
+    if checkpoint is not None:
+        _refuse_other_optimizers(run, checkpoint, optimizers)
+        _refuse_fewer_steps(run, checkpoint, _steps(trainer, data))
     loop = _trainer(trainer, data, run, checkpoint_every)
     if not resume:
         run.path.mkdir(parents=True)
@@ -68,7 +72,10 @@ def fit(
     started = time.monotonic()
     try:
         with pyro.validation_enabled(False):
-            loop.fit(training, data, ckpt_path=run.checkpoint if resume else None, weights_only=True)
+            try:
+                loop.fit(training, data, ckpt_path=run.checkpoint if resume else None, weights_only=True)
+            except (ValueError, NotImplementedError, OSError) as error:  # a first batch went through: no bad input
+                raise RuntimeError(f"training stopped at step {loop.global_step}") from error
         if loop.global_step % checkpoint_every:
             loop.save_checkpoint(run.checkpoint, weights_only=False)
     finally:
@@ -102,14 +109,48 @@ def _trainer(trainer: Mapping[str, Any], data: ImageDataModule, run: RunFolder, 
     return loop
 
 
-def _refuse_other_optimizer(run: RunFolder, checkpoint: Mapping[str, Any], optimizer: Optimizer) -> None:
-    """The state of one kind of optimiser is nothing that another could go on with."""
-    before, now = checkpoint["optimizer_states"][0]["param_groups"][0], optimizer.param_groups[0]
-    if before.keys() != now.keys():
+_OF_SCHEDULERS = {"initial_lr", "max_lr", "min_lr", "base_momentum", "max_momentum"}
+"""What torch's learning-rate schedulers write beside an optimiser's own settings, of which they move the learning rate
+and the momentum."""
+
+
+def _refuse_other_optimizers(run: RunFolder, checkpoint: Mapping[str, Any], optimizers: Sequence[Optimizer]) -> None:
+    """The state of one kind of optimiser is nothing that another could go on with, and it brings its settings along."""
+    states = checkpoint["optimizer_states"]
+    if len(states) != len(optimizers):
         raise ValueError(
-            f"checkpoint '{run.checkpoint}' was made with another optimiser than {type(optimizer).__name__}: "
-            "resume with the one that the run was started with"
+            f"checkpoint '{run.checkpoint}' was made with {len(states)} optimisers, not {len(optimizers)}: "
+            "resume with the objective that the run was started with"
         )
+    for state, optimizer in zip(states, optimizers, strict=True):
+        before, now = state["param_groups"][0], optimizer.param_groups[0]
+        if before.keys() - _OF_SCHEDULERS != now.keys():
+            raise ValueError(
+                f"checkpoint '{run.checkpoint}' was made with another optimiser than {type(optimizer).__name__}: "
+                "resume with the one that the run was started with"
+            )
+        moved = {"lr", "betas", "momentum"} if "initial_lr" in before else set()
+        for name in now.keys() - {"params"} - moved:
+            if before[name] != now[name]:
+                raise ValueError(
+                    f"checkpoint '{run.checkpoint}' was made with {name}={before[name]} of the optimiser, not "
+                    f"{now[name]}: resume with the one that the run was started with"
+                )
+
+
+def _refuse_fewer_steps(run: RunFolder, checkpoint: Mapping[str, Any], steps: int) -> None:
+    done = checkpoint["global_step"]
+    if steps < done:
+        raise ValueError(f"run '{run.path}' has done {done:,} steps already, more than the {steps:,} asked for")
+
+
+def _refuse_unless_automatic(training: Training, trainer: Mapping[str, Any]) -> None:
+    """Lightning's own loop has one optimiser only; with more it leaves to the module what these settings are for."""
+    if not training.automatic_optimization:
+        for name, neutral in (("accumulate_grad_batches", 1), ("gradient_clip_val", None)):
+            if trainer.get(name, neutral) not in (neutral, 0):
+                learned = ", ".join(f"'{penalty}'" for penalty in training.learned)
+                raise ValueError(f"trainer.{name} is not supported with a penalty that learns: {learned}")
 
 
 def _steps(trainer: Mapping[str, Any], data: ImageDataModule) -> int:

@@ -1,26 +1,23 @@
 """The Lightning module around the objective."""
 
 import math
-from collections.abc import Iterable
 from typing import Any, cast
 
 import torch
 from pyro.infer.elbo import ELBOModule
 from pytorch_lightning import LightningModule
-from pytorch_lightning.cli import OptimizerCallable
-from pytorch_lightning.utilities import rank_zero_warn
+from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
+from pytorch_lightning.core.optimizer import LightningOptimizer
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from pyro_hfvae.infer import HierarchicalELBO, NonFiniteError, Terms
+from pyro_hfvae.infer.penalties import LearnedPenalty
 from pyro_hfvae.schedules import Schedule
 
 __all__ = ["Training"]
-
-
-def default_optimizer(parameters: Iterable[Tensor]) -> Optimizer:
-    """Adam with learning rate 1e-3."""
-    return Adam(parameters, lr=1e-3)
 
 
 class Training(LightningModule):
@@ -28,11 +25,16 @@ class Training(LightningModule):
 
     The loss is minus the weighted ELBO per datum, so that a learning rate means the same at every batch size.
 
+    A penalty that learns (:class:`~pyro_hfvae.infer.penalties.LearnedPenalty`) has an optimiser of its own and takes
+    its step after the programs have taken theirs, on the samples that were drawn before. Training is then manual
+    optimisation in Lightning's sense: gradients are neither accumulated nor clipped. A batch is one step all the same.
+
     Args:
         model: the generative program.
         guide: the inference program.
         objective: one instance for this pair.
         optimizer: called with the parameters, makes the optimiser; Adam at 1e-3 by default.
+        lr_scheduler: called with the optimiser, makes a learning-rate scheduler, which is stepped after every batch.
         temperature: schedule of the attribute ``temperature`` of model and guide.
 
     Raises:
@@ -44,14 +46,21 @@ class Training(LightningModule):
         model: nn.Module,
         guide: nn.Module,
         objective: HierarchicalELBO,
-        optimizer: OptimizerCallable = default_optimizer,
+        optimizer: OptimizerCallable = lambda parameters: Adam(parameters, lr=1e-3),
+        lr_scheduler: LRSchedulerCallable | None = None,
         temperature: Schedule | None = None,
     ) -> None:
         super().__init__()
         self.programs: ELBOModule = objective(model, guide)
         self.objective = objective
+        self.marginal = objective.marginal  # with its state, if it has one
         self.optimizer = optimizer
+        self.lr_scheduler = lr_scheduler
         self.temperature = temperature
+        self.learned = {name: p for name, p in objective.penalties.items() if isinstance(p, LearnedPenalty)}
+        # Parameters like those of the programs: moved, checkpointed and loaded with them.
+        self.networks = nn.ModuleDict({_key(name): penalty.network for name, penalty in self.learned.items()})
+        self.automatic_optimization = not self.learned
         self._random_state: dict[str, Tensor] | None = None
         self._validation_state: Tensor | None = None
         if temperature is not None:
@@ -72,25 +81,37 @@ class Training(LightningModule):
     def training_step(self, batch: tuple[Any, ...], batch_idx: int) -> Tensor:
         """Minus the weighted ELBO, in nats per datum."""
         self._follow_schedules()
-        terms = self.terms(*batch)
+        terms = self.objective.training_terms(self.programs.model, self.programs.guide, *batch)
         self._log_terms("train", terms, len(batch[0]))
         data = getattr(self.trainer, "datamodule", None)
         if data is not None:  # the loader has no end, so Lightning counts no epochs
             self.log("epoch", float(self.trainer.fit_loop.total_batch_idx // data.batches_per_epoch))
-        self._warn_at_ceiling(terms)
-        return -self.objective.objective(terms)
+        loss = -self.objective.objective(terms)
+        if self.learned:
+            self._step_by_hand(loss)
+        return loss
 
     def validation_step(self, batch: tuple[Any, ...], batch_idx: int) -> None:
         """Logs the terms of held-out data."""
         self._log_terms("val", self.terms(*batch), len(batch[0]))
 
-    def configure_optimizers(self) -> Optimizer:
-        """The optimiser of all parameters of model and guide."""
-        return self.optimizer(self.programs.parameters())
+    def make_optimizers(self) -> list[Optimizer]:
+        """The optimiser of all parameters of model and guide, and that of each penalty that learns."""
+        learned = [penalty.optimizer(penalty.network.parameters()) for penalty in self.learned.values()]
+        return [self.optimizer(self.programs.parameters()), *learned]
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """The optimisers, and the learning-rate scheduler of the first, as Lightning asks for them."""
+        programs, *learned = self.make_optimizers()
+        if self.lr_scheduler is None:
+            return [programs, *learned]
+        first = {"optimizer": programs, "lr_scheduler": {"scheduler": self.lr_scheduler(programs), "interval": "step"}}
+        return cast(OptimizerLRScheduler, [first, *({"optimizer": optimizer} for optimizer in learned)])
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Stops before a gradient that is not finite reaches the parameters, and so the next checkpoint."""
-        gradients = [(name, p.grad) for name, p in self.programs.named_parameters() if p.grad is not None]
+        parameters = [*self.programs.named_parameters(), *self.networks.named_parameters()]
+        gradients = [(name, p.grad) for name, p in parameters if p.grad is not None]
         if torch.nn.utils.get_total_norm([gradient for _, gradient in gradients]).isfinite():
             return
         name = next(name for name, gradient in gradients if not gradient.isfinite().all())
@@ -124,6 +145,23 @@ class Training(LightningModule):
         if self._validation_state is not None:
             torch.set_rng_state(self._validation_state)
 
+    def _step_by_hand(self, loss: Tensor) -> None:
+        """Steps of all optimisers, of which Lightning counts only that of the programs."""
+        programs, *learned = cast(list[LightningOptimizer], self.optimizers())
+        programs.zero_grad()
+        self.manual_backward(loss)
+        programs.step()
+        programs.zero_grad()
+        if self.lr_scheduler is not None:  # Lightning leaves it to manual optimisation
+            cast(LRScheduler, self.lr_schedulers()).step()
+        for optimizer, (name, penalty) in zip(learned, self.learned.items(), strict=True):
+            loss = penalty.network_loss()
+            self.log(f"train/loss/{name}", loss.detach())
+            self.manual_backward(loss)
+            # The strategy's step instead of the optimiser's own, with which global_step would count a batch twice.
+            self.trainer.strategy.optimizer_step(optimizer.optimizer, lambda: None)
+            optimizer.zero_grad()
+
     def _follow_schedules(self) -> None:
         """Sets the objective's step and the temperature, and logs what is scheduled."""
         self.objective.step = self.global_step
@@ -142,13 +180,10 @@ class Training(LightningModule):
         values[f"{stage}/active_units/all"] = torch.tensor(float(terms.active_units))
         self.log_dict(values, batch_size=batch_size, prog_bar=stage == "train")
 
-    def _warn_at_ceiling(self, terms: Terms) -> None:
-        """No estimate of I(x; z) exceeds log N; at that ceiling log q(z) is log q(z|x) - log N and tells nothing."""
-        if self.global_step % 100 == 99 and terms.mutual_information > math.log(self.objective.data_size) - 0.05:
-            rank_zero_warn(
-                f"I(x; z) is estimated at its ceiling log N = {math.log(self.objective.data_size):.2f} nats: there its "
-                "weight has no effect, and that of the total correlation between blocks acts on I(x; z) of each block"
-            )
+
+def _key(name: str) -> str:
+    """A name that modules can have."""
+    return name.replace(".", "_")
 
 
 def _temperature_at(schedule: Schedule, step: int) -> float:

@@ -105,6 +105,36 @@ def test_nan_stops_the_run_with_the_name_of_the_site(tmp_path, capsys):
     assert all(parameter.isfinite().all() for parameter in parameters)
 
 
+def test_learning_rate_follows_its_scheduler(tmp_path):
+    """Stepped after every batch, and where it stood after a resume."""
+    one_cycle = ["--training.lr_scheduler", "OneCycleLR", "--training.lr_scheduler.max_lr", "0.01"]
+    one_cycle += ["--training.lr_scheduler.total_steps", "40"]
+    whole, parts = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "parts")
+    fit(whole.path, *one_cycle)
+    rate = whole.load_checkpoint()["optimizer_states"][0]["param_groups"][0]["lr"]
+    assert rate < 1e-4  # at its end; the peak is .01
+    fit(parts.path, *one_cycle, "--trainer.max_steps", "25")
+    assert 1e-4 < parts.load_checkpoint()["optimizer_states"][0]["param_groups"][0]["lr"] < 0.01
+    assert main(["fit", f"--resume={parts.path}", "--trainer.max_steps", "40"]) == 0
+    assert same(whole.load_checkpoint()["state_dict"], parts.load_checkpoint()["state_dict"])
+
+
+def test_a_memory_is_resumed_with_the_run(tmp_path):
+    memory = ["--objective.marginal", "pyro_hfvae.infer.Memory", "--objective.marginal.size", "50"]
+    whole, parts = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "parts")
+    fit(whole.path, *memory)
+    slots = whole.load_checkpoint()["state_dict"]["marginal._extra_state"]["slots"]
+    assert len(slots["loc"]) == 50
+    fit(parts.path, *memory, "--trainer.max_steps", "25")
+    assert main(["fit", f"--resume={parts.path}", "--trainer.max_steps", "40"]) == 0
+    one, other = whole.load_checkpoint()["state_dict"], parts.load_checkpoint()["state_dict"]
+    states = one.pop("marginal._extra_state"), other.pop("marginal._extra_state")
+    assert same(one, other)
+    assert states[0]["clock"] == states[1]["clock"] == 40
+    for name, slot in states[0]["slots"].items():
+        torch.testing.assert_close(slot, states[1]["slots"][name], rtol=0, atol=0, equal_nan=True)
+
+
 def test_temperature_follows_its_schedule(tmp_path):
     schedule = Linear(1.0, 0.5, 30)
     assert [schedule(step) for step in (0, 15, 30, 99)] == [1.0, 0.75, 0.5, 0.5]

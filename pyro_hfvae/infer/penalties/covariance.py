@@ -1,0 +1,87 @@
+r"""The covariance of the inference marginal, to be that of independent variables of variance 1 (DIP-VAE).
+
+.. math::
+    C^{I} = \mathrm{Cov}_x[\mu(x)], \qquad
+    C^{II} = \mathrm{Cov}_x[\mu(x)] + E_x[\mathrm{diag}\, \sigma^2(x)] = \mathrm{Cov}_{q(z)}[z]
+
+Kumar, Sattigeri, Balakrishnan, Variational Inference of Disentangled Latent Concepts from Unlabeled Observations (ICLR
+2018), section 3. The expectations over x are means over the batch, both divided by B.
+
+Only the normal variables have a covariance that could be the identity: the elements of a one-hot sum to 1 and can be
+neither uncorrelated nor of variance 1. Categoricals are left to the other terms.
+"""
+
+import torch
+from torch import Tensor
+
+from pyro_hfvae.infer.latents import Gaussian
+from pyro_hfvae.infer.penalty import Penalty
+from pyro_hfvae.infer.run import Run
+from pyro_hfvae.infer.terms import Terms
+from pyro_hfvae.infer.weights import Weight
+
+__all__ = ["DiagonalCovariance", "OffDiagonalCovariance"]
+
+
+class OffDiagonalCovariance(Penalty):
+    r"""Squared covariances of the normal variables, of which C^I and C^II have the same; no nats.
+
+    .. math:: \sum_{i \ne j} C_{ij}^2
+
+    With S particles the mean over them. A batch of one datum, or one variable, has none: 0.
+
+    Raises:
+        ValueError: the weight is not finite; on first use, a guide without normal variables.
+    """
+
+    def __call__(self, run: Run, terms: Terms) -> Tensor:
+        """The squared covariances."""
+        covariance = _covariance(_join(run, "loc"))
+        return (covariance.square().sum((1, 2)) - _diagonal(covariance).square().sum(1)).mean()
+
+
+class DiagonalCovariance(Penalty):
+    r"""Squared distances of the variances of the normal variables from 1; no nats.
+
+    .. math:: \sum_i (C_{ii} - 1)^2
+
+    Args:
+        weight: a number, a schedule, or a capacity to be held at.
+        of_samples: C is C^II, of the samples (DIP-VAE-II), not C^I, of the posterior means (DIP-VAE-I).
+
+    Raises:
+        ValueError: the weight is not finite; on first use, a guide without normal variables.
+    """
+
+    def __init__(self, weight: Weight = 1.0, of_samples: bool = False) -> None:
+        super().__init__(weight)
+        self.of_samples = of_samples
+
+    def __call__(self, run: Run, terms: Terms) -> Tensor:
+        """The squared distances."""
+        variance = _diagonal(_covariance(_join(run, "loc")))  # [S, D]
+        if self.of_samples:
+            variance = variance + _join(run, "scale").square().mean(1)
+        return (variance - 1).square().sum(1).mean()
+
+
+def _covariance(loc: Tensor) -> Tensor:
+    """Over the batch, [S, B, D] to [S, D, D]."""
+    centred = loc - loc.mean(1, keepdim=True)
+    with torch.autocast(loc.device.type, enabled=False):
+        return centred.mT @ centred / loc.shape[1]
+
+
+def _diagonal(covariance: Tensor) -> Tensor:
+    return covariance.diagonal(dim1=1, dim2=2)  # [S, D]
+
+
+def _join(run: Run, field: str) -> Tensor:
+    """``loc`` or ``scale`` of all normal variables, [S, B, D]."""
+    parts = [getattr(site, field) for site in run.latents.values() if isinstance(site, Gaussian)]
+    if not parts:
+        raise ValueError(
+            "DIP-VAE needs normal variables, whose covariance it charges; the guide samples only discrete sites: "
+            + ", ".join(f"'{name}'" for name in run.latents)
+        )
+    return torch.cat(parts, -1)
