@@ -4,7 +4,6 @@ import math
 from collections.abc import Sequence
 from functools import reduce
 
-import pyro.distributions as dist
 import torch
 from torch import Tensor
 from torch.distributions import (
@@ -53,18 +52,20 @@ class SiteDensity:
             return self._fn.log_prob(self._value)
         loc, covariance = _moments(self._fn)
         some = list(indices)
-        part: Distribution
         if len(some) == 1:
-            part = Normal(loc[..., some[0]], covariance[..., some[0], some[0]].sqrt(), validate_args=False)
-            return part.log_prob(self._value[..., some[0]])
-        part = MultivariateNormal(loc[..., some], covariance[..., some, :][..., some], validate_args=False)
+            scale = covariance[..., some[0], some[0]].sqrt()
+            one: Distribution = Normal(loc[..., some[0]], scale, validate_args=False)
+            return one.log_prob(self._value[..., some[0]])
+        part: Distribution = MultivariateNormal(
+            loc[..., some], covariance[..., some, :][..., some], validate_args=False
+        )
         return part.log_prob(self._value[..., some])
 
 
 def _log_prob_of_variables(fn: Distribution, value: Tensor) -> tuple[Tensor, ...]:
     """log p of every independent variable, each [..., S, B]."""
     base, batch = unwrap(fn), len(fn.batch_shape)
-    if type(base) in (Normal, dist.Normal):
+    if isinstance(base, Normal):
         # The usual case, where memory counts: variables first, and what plates repeat taken once.
         loc, scale = (_variables_first(_once(part, batch), batch) for part in (base.loc, base.scale))
         variables = _variables_first(value, 2, loc.dim() - 1)
