@@ -110,13 +110,11 @@ def draw_given(fn: Distribution, indices: Indices, value: Tensor, shape: torch.S
     if len(some) < size:
         free = draw(fn, shape).reshape(*shape, size)
         if correlated(fn):
-            _, covariance = _moments(fn)
-            # A product in bfloat16 would move the sample.
+            # Products in bfloat16 would move the sample.
             with torch.autocast(value.device.type, enabled=False):
-                gain = torch.linalg.solve(
-                    covariance[..., some, :][..., some], covariance[..., some, :]
-                ).mT  # [..., V, |G|]
-                free = free + (gain @ (given - free)[..., some, None])[..., 0]
+                _, covariance = _moments(fn)
+                gain = torch.linalg.solve(covariance[..., some, :][..., some], covariance[..., some, :]).mT
+                free = free + (gain @ (given - free)[..., some, None])[..., 0]  # gain: [..., V, |G|]
         fixed = torch.zeros(size, dtype=torch.bool, device=value.device)
         fixed[some] = True
         given = torch.where(fixed, given, free)
