@@ -94,8 +94,13 @@ def expected_log_marginals(
         sites = _conditionals(component, call, latents, categories, above, samples)
         with torch.autocast(_device(latents), enabled=False):
             masses = {name: categories.log_mass(name, fn) for name, fn in sites.items() if name in categories.sizes}
+            log_density = {
+                name: densities.SiteDensity(sites[name], site.value)
+                for name, site in latents.items()
+                if name in sites and isinstance(site, Gaussian)
+            }
             for group in wanted:
-                found[group] = _expected(component, group, sites, masses, latents, categories)
+                found[group] = _expected(component, group, log_density, masses, latents, categories)
     return found
 
 
@@ -167,7 +172,7 @@ class _Categories:
 def _expected(
     component: Component,
     group: Group,
-    sites: Mapping[str, Distribution],
+    log_density: Mapping[str, densities.SiteDensity],
     masses: Mapping[str, Tensor],
     latents: Latents,
     categories: _Categories,
@@ -175,11 +180,10 @@ def _expected(
     """E[log p(z_G)], [S, B]."""
     names = {variable.site for variable in group}
     log_joint: Tensor | float = 0.0
-    for name, fn in sites.items():
-        site = latents[name]
-        if name in names and isinstance(site, Gaussian):
+    for name in component.descendants:
+        if name in names and name in log_density:
             indices = sorted(variable.index for variable in group if variable.site == name)
-            log_joint = log_joint + densities.log_density(fn, indices, site.value)
+            log_joint = log_joint + log_density[name](indices)
         elif name in names or (name in masses and component.descendants[name] & names):
             log_joint = log_joint + masses[name]
         elif name in masses:

@@ -1,4 +1,4 @@
-"""What is looked at before and after a step: whether the programs factorise, and which site is not finite."""
+"""What is looked at before and after a step: which sites depend on which, and which site is not finite."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager

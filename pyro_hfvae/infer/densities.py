@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from functools import reduce
 
 import torch
 from torch import Tensor
@@ -17,7 +18,7 @@ from torch.distributions import (
 from pyro_hfvae.distributions import log_mass
 from pyro_hfvae.infer.latents import unwrap
 
-__all__ = ["correlated", "draw", "draw_given", "log_density", "varies"]
+__all__ = ["SiteDensity", "correlated", "draw", "draw_given", "varies"]
 
 Indices = Sequence[int]
 
@@ -27,31 +28,51 @@ def correlated(fn: Distribution) -> bool:
     return isinstance(fn, MultivariateNormal | LowRankMultivariateNormal)
 
 
-def log_density(fn: Distribution, indices: Indices, value: Tensor) -> Tensor:
-    r"""log p(z_G) of some variables G of a site, in nats, [..., S, B].
+class SiteDensity:
+    r"""log p(z_G) of variables G of a site, in nats, [..., S, B].
 
     .. math:: \sum_{e \in G} \log p(z_e) \qquad\text{or}\qquad \log N(z_G; \mu_G, \Sigma_{GG})
 
     Args:
         fn: independent univariate distributions or one multivariate normal, of batch shape [..., S or 1, B or 1].
-        indices: of the variables of G, in C order.
         value: all V variables, [S, B, V].
     """
-    if not correlated(fn):
-        # One density for each variable, whatever G is: cheap beside the trace that it was read from.
-        log_prob = unwrap(fn).log_prob(value.reshape(*value.shape[:2], *fn.event_shape))
-        log_prob = log_prob.reshape(*log_prob.shape[: log_prob.dim() - len(fn.event_shape)], -1)  # [..., S, B, V]
-        return log_prob[..., list(indices)].sum(-1)
-    if len(indices) == value.shape[-1]:
-        return fn.log_prob(value)
-    loc, covariance = _moments(fn)
-    some = list(indices)
-    if len(some) == 1:
-        scale = covariance[..., some[0], some[0]].sqrt()
-        one: Distribution = Normal(loc[..., some[0]], scale, validate_args=False)
-        return one.log_prob(value[..., some[0]])
-    part: Distribution = MultivariateNormal(loc[..., some], covariance[..., some, :][..., some], validate_args=False)
-    return part.log_prob(value[..., some])
+
+    def __init__(self, fn: Distribution, value: Tensor) -> None:
+        self._fn = fn
+        self._value = value
+        # One density for each variable serves every group.
+        self._parts = None if correlated(fn) else _log_prob_of_variables(fn, value)
+
+    def __call__(self, indices: Indices) -> Tensor:
+        """Log-density of the variables at some indices, in C order."""
+        if self._parts is not None:
+            return reduce(torch.add, (self._parts[index] for index in indices))
+        if len(indices) == self._value.shape[-1]:
+            return self._fn.log_prob(self._value)
+        loc, covariance = _moments(self._fn)
+        some = list(indices)
+        if len(some) == 1:
+            scale = covariance[..., some[0], some[0]].sqrt()
+            one: Distribution = Normal(loc[..., some[0]], scale, validate_args=False)
+            return one.log_prob(self._value[..., some[0]])
+        part: Distribution = MultivariateNormal(
+            loc[..., some], covariance[..., some, :][..., some], validate_args=False
+        )
+        return part.log_prob(self._value[..., some])
+
+
+def _log_prob_of_variables(fn: Distribution, value: Tensor) -> tuple[Tensor, ...]:
+    """log p of every independent variable, each [..., S, B]."""
+    base, batch = unwrap(fn), len(fn.batch_shape)
+    if isinstance(base, Normal):
+        # The usual case, where memory counts: variables first, and what plates repeat taken once.
+        loc, scale = (_variables_first(_once(part, batch), batch) for part in (base.loc, base.scale))
+        variables = _variables_first(value, 2, loc.dim() - 1)
+        of_all: Distribution = Normal(loc, scale, validate_args=False)
+        return of_all.log_prob(variables).unbind()
+    log_prob = base.log_prob(value.reshape(*value.shape[:2], *fn.event_shape))
+    return log_prob.reshape(*log_prob.shape[: log_prob.dim() - len(fn.event_shape)], -1).unbind(-1)
 
 
 def draw(fn: Distribution, shape: torch.Size) -> Tensor:
@@ -89,13 +110,11 @@ def draw_given(fn: Distribution, indices: Indices, value: Tensor, shape: torch.S
     if len(some) < size:
         free = draw(fn, shape).reshape(*shape, size)
         if correlated(fn):
-            _, covariance = _moments(fn)
-            # A product in bfloat16 would move the sample.
+            # Products in bfloat16 would move the sample.
             with torch.autocast(value.device.type, enabled=False):
-                gain = torch.linalg.solve(
-                    covariance[..., some, :][..., some], covariance[..., some, :]
-                ).mT  # [..., V, |G|]
-                free = free + (gain @ (given - free)[..., some, None])[..., 0]
+                _, covariance = _moments(fn)
+                gain = torch.linalg.solve(covariance[..., some, :][..., some], covariance[..., some, :]).mT
+                free = free + (gain @ (given - free)[..., some, None])[..., 0]  # gain: [..., V, |G|]
         fixed = torch.zeros(size, dtype=torch.bool, device=value.device)
         fixed[some] = True
         given = torch.where(fixed, given, free)
@@ -123,11 +142,21 @@ def _differs(tensor: Tensor, dim: int) -> bool:
     return not bool((tensor == tensor.narrow(dim, 0, 1)).all())
 
 
+def _variables_first(tensor: Tensor, batch: int, lead: int = 2) -> Tensor:
+    """[*batch, *event] as [V, *batch], with 1s in front of the batch to make ``lead`` dimensions of it at least."""
+    shape = tensor.shape[:batch]
+    return tensor.reshape(*(1,) * (lead - batch), *shape, -1).movedim(-1, 0)
+
+
 def _moments(fn: Distribution) -> tuple[Tensor, Tensor]:
     """Mean [..., V] and covariance [..., V, V], the latter once where plates repeat it."""
     assert isinstance(fn, MultivariateNormal | LowRankMultivariateNormal)
-    covariance = fn.covariance_matrix
-    for dim in range(covariance.dim() - 2):
-        if covariance.stride(dim) == 0:
-            covariance = covariance.narrow(dim, 0, 1)
-    return fn.loc, covariance
+    return fn.loc, _once(fn.covariance_matrix, fn.covariance_matrix.dim() - 2)
+
+
+def _once(tensor: Tensor, batch: int) -> Tensor:
+    """The tensor with 1 for each of its first dimensions along which it only repeats itself."""
+    for dim in range(batch):
+        if tensor.stride(dim) == 0:
+            tensor = tensor.narrow(dim, 0, 1)
+    return tensor

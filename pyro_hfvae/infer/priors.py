@@ -120,7 +120,7 @@ def read_priors(
         fn = sites[name]["fn"]
         if isinstance(site, Gaussian) and densities.correlated(fn):
             variables, groups = _within(wanted, [name])
-            parts.append(DependentPrior(variables, {group: _of_group(fn, group, site) for group in groups}))
+            parts.append(DependentPrior(variables, _of_groups(fn, groups, site)))
         else:
             independent[name] = _of_site(fn, posteriors[name]["value"], site)
     return Priors(independent, parts)
@@ -187,7 +187,9 @@ def _of_site(prior: Distribution, value: Any, site: Gaussian | Discrete) -> Tens
     return by_variable(base.log_prob(value), shape, prior.event_shape)
 
 
-def _of_group(prior: Distribution, group: Group, site: Gaussian) -> Tensor:
+def _of_groups(prior: Distribution, groups: Iterable[Group], site: Gaussian) -> dict[Group, Tensor]:
+    """log p of groups of variables of one multivariate normal, each [S, B]."""
     with torch.autocast(site.value.device.type, enabled=False):
-        indices = sorted(variable.index for variable in group)
-        return densities.log_density(prior, indices, site.value).expand(site.value.shape[:2])
+        log_density = densities.SiteDensity(prior, site.value)
+        indices = {group: sorted(variable.index for variable in group) for group in groups}
+        return {group: log_density(some).expand(site.value.shape[:2]) for group, some in indices.items()}

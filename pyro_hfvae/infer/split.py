@@ -31,16 +31,18 @@ def split_elbo(
     r"""Terms of the ELBO of a batch, from its latents.
 
     With E over q(z|x^b) (one sample of each normal variable, all categories of each discrete one), q̂ the estimated
-    inference marginal and a prior that is independent in its variables, the means over the batch of
+    inference marginal and p the prior and its marginals, the means over the batch of
 
     .. math::
         I(x; z) &= E[\log q(z|x) - \log \hat q(z)] \\
-        A_g &= E[\log \hat q(z_g) - \textstyle\sum_d \log \hat q(z_d)] \\
-        i_d &= E[\log \hat q(z_d) - \textstyle\sum_e \log \hat q(z_{d,e})] \\
+        A_g &= E[\log \hat q(z_g) - \textstyle\sum_d \log \hat q(z_d)]
+            - E[\log p(z_g) - \textstyle\sum_d \log p(z_d)] \\
+        i_d &= E[\log \hat q(z_d) - \textstyle\sum_e \log \hat q(z_{d,e})]
+            - E[\log p(z_d) - \textstyle\sum_e \log p(z_{d,e})] \\
         ii_{d,e} &= E[\log \hat q(z_{d,e}) - \log p(z_{d,e})]
 
-    which telescope to E[log q(z|x) - log p(z)] whatever q̂ is. Esmaeili et al. (AISTATS 2019), eq. 5-8, with A of every
-    group of the tree over the groups or blocks d that it is made of.
+    which telescope to E[log q(z|x) - log p(z)] whatever q̂ and the marginals of p are. Esmaeili et al. (AISTATS 2019),
+    eq. 5-8, with A of every group of the tree over the groups or blocks d that it is made of.
 
     Args:
         latents: of S particles and B data.

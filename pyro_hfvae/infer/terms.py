@@ -65,8 +65,9 @@ class Terms:
 
     The sum over g is there where blocks form groups.
 
-    All but ``reconstruction`` are costs: in expectation 0 or more where the inference marginal is exact, and possibly
-    below where it is estimated from a batch.
+    All but ``reconstruction`` are costs: in expectation 0 or more where the inference marginal is exact and the prior
+    independent in its variables, and possibly below where the marginal is estimated from a batch. A prior's own
+    dependence is taken off A and i, which may then be negative too.
     """
 
     reconstruction: Tensor

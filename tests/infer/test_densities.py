@@ -1,5 +1,7 @@
 """Densities of parts of a site, and draws given parts of it, against torch on sub-matrices."""
 
+import math
+
 import pyro.distributions as dist
 import pytest
 import torch
@@ -30,17 +32,29 @@ def test_slices_of_a_multivariate_normal(particles, batch, size, shared, low_ran
     some = sorted(data.draw(st.sets(st.integers(0, size - 1), min_size=1)))
     matrix = fn.covariance_matrix[..., some, :][..., some]
     expected = MultivariateNormal(fn.loc[..., some], matrix).log_prob(value[..., some])
-    found = densities.log_density(fn, some, value)
+    found = densities.SiteDensity(fn, value)(some)
     assert found.shape == (particles, batch)
     torch.testing.assert_close(found, expected)
 
 
-def test_variables_of_an_event_of_two_dimensions_in_c_order():
-    fn = dist.Laplace(torch.arange(6.0).reshape(2, 3), 1.0).expand([4, 2, 3]).to_event(2)
+@pytest.mark.parametrize("family", [dist.Laplace, dist.Normal])
+def test_variables_of_an_event_of_two_dimensions_in_c_order(family):
+    fn = family(torch.arange(6.0).reshape(2, 3), 1.0).expand([4, 2, 3]).to_event(2)
     value = torch.randn(1, 4, 6)
-    found = densities.log_density(fn, [1, 5], value)
-    expected = dist.Laplace(torch.tensor([1.0, 5.0]), 1.0).log_prob(value[..., [1, 5]]).sum(-1)
+    found = densities.SiteDensity(fn, value)([1, 5])
+    expected = family(torch.tensor([1.0, 5.0]), 1.0).log_prob(value[..., [1, 5]]).sum(-1)
     torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (2, 3), (5, 4, 2, 3), (5, 4, 1, 3), (5, 1, 1, 1)])
+@pytest.mark.parametrize("event", [(), (2,), (2, 2)])
+def test_normal_variables_of_any_batch_shape(shape, event):
+    loc = torch.randn(torch.Size([*shape, *event]))
+    fn = dist.Normal(loc, torch.rand(torch.Size(event)) + 0.5).to_event(len(event))
+    value = torch.randn(2, 3, math.prod(event))
+    expected = fn.log_prob(value.reshape(2, 3, *event)).expand(torch.broadcast_shapes(shape, (2, 3)))
+    found = densities.SiteDensity(fn, value)(range(value.shape[-1]))
+    torch.testing.assert_close(found.expand(expected.shape), expected)
 
 
 def test_draws_given_some_variables_of_a_multivariate_normal():

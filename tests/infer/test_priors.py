@@ -326,6 +326,48 @@ def test_dependence_through_an_affine_transform_is_seen():
         assert change.item() == pytest.approx(expected.item(), abs=0.03)
 
 
+def test_the_plate_of_a_subsample_scales_the_loss_once_and_keeps_its_indices():
+    """The runs for the marginals see the data that the model's own run drew."""
+    shift = torch.arange(60.0)[:, None]
+    seen = []
+
+    def latents(x, model):
+        with pyro.plate("data", 60, subsample_size=3) as indices:
+            if model:
+                seen.append(indices.tolist())
+                u = pyro.sample("u", dist.Normal(shift[indices], 50.0).to_event(1))
+                z = pyro.sample("z", dist.Normal(u, 20.0).to_event(1))
+                pyro.sample("x", dist.Normal(z, 1.0).to_event(1), obs=x[indices])
+            else:
+                pyro.sample("u", dist.Normal(torch.zeros(3, 1), 1.0).to_event(1))
+                pyro.sample("z", dist.Normal(torch.ones(3, 1), 1.0).to_event(1))
+
+    x = torch.zeros(60, 1)
+    elbo = HierarchicalELBO(60, prior_samples=5000)
+    torch.manual_seed(1)
+    ours = elbo.differentiable_loss(lambda x: latents(x, True), lambda x: latents(x, False), x)
+    assert all(indices == seen[-1] for indices in seen[-4:])
+    torch.manual_seed(1)
+    theirs = Trace_ELBO().differentiable_loss(lambda x: latents(x, True), lambda x: latents(x, False), x)
+    torch.testing.assert_close(ours, theirs, rtol=1e-11, atol=0)
+
+
+def test_autocast_leaves_the_marginals_of_the_prior_in_float32():
+    torch.set_default_dtype(torch.float32)
+    for program in (Hierarchy, CorrelatedHierarchy):
+        torch.manual_seed(0)
+        model, guide, x = program().float(), Guide().float(), batch().float()
+        terms = []
+        for enabled in (False, True):
+            torch.manual_seed(1)
+            elbo = HierarchicalELBO(100, blocks={"a": ["u[0]", "z"], "b": ["u[1]"]})
+            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
+                terms.append(elbo.terms(model, guide, x))
+        assert terms[1].between.dtype == torch.float32
+        assert terms[1].between.isfinite()
+        assert abs(terms[1].between - terms[0].between) < 0.2
+
+
 def _standard(x):
     with pyro.plate("data", len(x)):
         pyro.sample("u", dist.Normal(torch.zeros(2), 1.0).to_event(1))
