@@ -193,14 +193,15 @@ def _mean_divergence(new: Mapping[str, Tensor], old: Mapping[str, Tensor], partn
     return torch.where(known, divergence, 0.0).sum() / known.sum()
 
 
+_MIXER = -7046029254386353131  # 2^64 over the golden ratio, odd, as a signed integer
 _multipliers: dict[int, Tensor] = {}
 
 
 def _hash_rows(data: Tensor) -> Tensor:
     """An int64 for each row, the same for the same bytes, whatever else is in the batch and on every device.
 
-    A sum of the row's words times fixed odd numbers, modulo 2^64: integers, because the last bits of a floating-point
-    sum depend on the order in which it is made.
+    A sum of the row's mixed words times fixed odd numbers, modulo 2^64: integers, because the last bits of a
+    floating-point sum depend on the order in which it is made.
     """
     if data.dtype.is_complex:
         data = torch.view_as_real(data)
@@ -210,4 +211,7 @@ def _hash_rows(data: Tensor) -> Tensor:
     if length not in _multipliers:
         generator = torch.Generator().manual_seed(length)
         _multipliers[length] = torch.randint(-(2**62), 2**62, (length,), generator=generator) * 2 + 1
-    return (bits * _multipliers[length].to(bits.device)).sum(1)
+    # Round floating-point numbers end in zeros, which a product keeps: their high bits must reach the low ones first.
+    mixed = bits * _MIXER
+    mixed = mixed ^ (mixed >> 32)
+    return (mixed * _multipliers[length].to(bits.device)).sum(1)

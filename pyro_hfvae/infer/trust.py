@@ -65,16 +65,14 @@ class Watch:
             terms: an estimate.
             references: R; None to say nothing.
         """
-        if self._ceiling and self._bias:
+        if references is None or (self._ceiling and self._bias):
             return
-        parts = [terms, *terms.blocks.values()]
-        parts += [
-            variable
-            for block in terms.blocks.values()
-            if len(block.variables) > 1
-            for variable in block.variables.values()
-        ]
-        total, *informations = torch.stack([part.mutual_information.detach() for part in parts]).tolist()
+        informations = [terms.mutual_information]
+        for block in terms.blocks.values():
+            informations.append(block.mutual_information)
+            if len(block.variables) > 1:
+                informations += [variable.mutual_information for variable in block.variables.values()]
+        total, *of_groups = torch.stack(informations).detach().tolist()
         if not self._ceiling and total > math.log(self.data_size) - CEILING_MARGIN:
             self._ceiling = True
             warnings.warn(
@@ -83,9 +81,7 @@ class Watch:
                 EstimateWarning,
                 stacklevel=2,
             )
-        if references is None:
-            return
-        bias = sum(predicted_bias(value, references, self.data_size) for value in informations)
+        bias = sum(predicted_bias(value, references, self.data_size) for value in of_groups)
         if not self._bias and bias > TOLERATED_BIAS:
             self._bias = True
             warnings.warn(
