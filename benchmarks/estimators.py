@@ -133,7 +133,7 @@ def draw_plot(rows: list[dict[str, object]]) -> None:
         axis.set_xlabel("batch size B")
     for axis in axes[:, 0]:
         axis.set_ylabel("nats")
-    axes[0, 0].legend()
+    axes[0, 1].legend(loc="upper right")
     figure.savefig(DOCS / "images" / "estimators.png", dpi=100, metadata={"Software": None})
 
 
