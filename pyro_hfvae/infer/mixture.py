@@ -92,7 +92,7 @@ class _LogSumOfOthers(torch.autograd.Function):
         for lead, rows in _pieces(features, parameters):
             pairs = _log_densities(features[lead, rows], parameters[lead], rows.start, buffer)
             largest = pairs.amax(-1, keepdim=True)  # [L, R, 1]
-            relative = pairs.sub_(largest).exp_()
+            relative = _exp(pairs.sub_(largest))
             sums = relative.sum(-1, keepdim=True)
             outputs[lead, rows] = sums.log() + largest
             if means is not None:
@@ -111,7 +111,7 @@ class _LogSumOfOthers(torch.autograd.Function):
             buffer = _buffer(features, batch)
             for lead, rows in _pieces(features, batch):
                 pairs = _log_densities(features[lead, rows], batch[lead], rows.start, buffer)
-                of_pairs = pairs.sub_(outputs[lead, rows]).exp_().mul_(gradient[lead, rows])  # [L, R, B]
+                of_pairs = _exp(pairs.sub_(outputs[lead, rows])).mul_(gradient[lead, rows])  # [L, R, B]
                 of_batch[lead] += of_pairs.mT @ features[lead, rows]
         return of_features, of_batch, None, None, None
 
@@ -131,7 +131,7 @@ class _LogWeightedSumsOfOthers(torch.autograd.Function):
         for lead, rows in _pieces(features, parameters):
             pairs = _log_densities(features[lead, rows], parameters[lead], rows.start, buffer)
             largest[lead, rows] = pairs.amax(-1, keepdim=True)
-            sums = pairs.sub_(largest[lead, rows]).exp_() @ weights[lead]  # [L, R, K]
+            sums = _exp(pairs.sub_(largest[lead, rows])) @ weights[lead]  # [L, R, K]
             outputs[lead, rows] = sums.clamp_min(_SMALLEST).log() + largest[lead, rows]
         ctx.save_for_backward(features, parameters, weights, outputs, largest)
         return outputs
@@ -147,7 +147,7 @@ class _LogWeightedSumsOfOthers(torch.autograd.Function):
         buffer = _buffer(features, parameters)
         for lead, rows in _pieces(features, parameters):
             pairs = _log_densities(features[lead, rows], parameters[lead], rows.start, buffer)
-            relative = pairs.sub_(largest[lead, rows]).exp_()  # [L, R, M]
+            relative = _exp(pairs.sub_(largest[lead, rows]))  # [L, R, M]
             # What a summand counts for in l_rk, in units of exp(largest).
             scaled = gradient[lead, rows] * (largest[lead, rows] - outputs[lead, rows]).exp()  # [L, R, K]
             of_masses[lead] += relative[..., :batch].mT @ scaled
@@ -155,6 +155,11 @@ class _LogWeightedSumsOfOthers(torch.autograd.Function):
             of_features[lead, rows] = of_pairs @ parameters[lead]
             of_batch[lead] += of_pairs[..., :batch].mT @ features[lead, rows]
         return of_features, of_batch, of_masses, None, None
+
+
+def _exp(exponents: Tensor) -> Tensor:
+    """exp in place; what underflows is 1e-304, because the way that leads to 0 takes many times as long."""
+    return exponents.clamp_min_(-700.0).exp_()
 
 
 def _buffer(features: Tensor, parameters: Tensor) -> Tensor:
