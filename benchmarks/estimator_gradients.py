@@ -64,7 +64,7 @@ def main() -> None:
                     squares[which] += found**2
                     count[which] += 1
             mean = total / count
-            variance = (squares / count - mean**2).mean()
+            variance = ((squares / count - mean**2) * count / (count - 1)).mean()
             # What is left of the noise in the two means is not bias.
             bias = ((mean - exact) ** 2).mean() - variance / count.mean() - spread**2 / len(full)
             cosine = torch.cosine_similarity(mean.flatten(), exact.flatten(), 0)

@@ -206,6 +206,9 @@ def test_the_state_is_kept_and_read_without_pickle():
     resumed.load_state_dict(torch.load(file, weights_only=True))
     for either in (memory, resumed):
         filled(either, posteriors, keys, batches, 12)
+    assert memory.get_extra_state()["clock"] == resumed.get_extra_state()["clock"] == 6
+    for name, slot in memory.get_extra_state()["slots"].items():
+        torch.testing.assert_close(slot, resumed.get_extra_state()["slots"][name], rtol=0, atol=0, equal_nan=True)
     some = part(posteriors, [0, 7, 3])
     groups = [Group((0, 1), (0,)), Group((0,))]
     ours, theirs = (
