@@ -7,11 +7,7 @@ from torch import Tensor, nn
 
 from pyro_hfvae.infer.marginals import Posteriors, References
 
-__all__ = ["EstimateWarning", "Full", "Marginal", "Stratified", "Weighted"]
-
-
-class EstimateWarning(UserWarning):
-    """An estimate of a term is far from what it estimates, as far as can be told from the estimate itself."""
+__all__ = ["Full", "Marginal", "Stratified", "Weighted"]
 
 
 class Marginal(nn.Module):
@@ -29,6 +25,10 @@ class Marginal(nn.Module):
         Raises:
             ValueError: the batch cannot estimate the marginal of N data.
         """
+
+    def reference_count(self, batch: int, data_size: int) -> int | None:
+        """R, the references of a sample, its own among them; None where the terms are not in true nats."""
+        return batch
 
     def keys(self, data: object) -> Tensor | None:
         """A number for each datum of the batch by which to know it again, [B]; None if nothing is remembered.
@@ -86,6 +86,10 @@ class Weighted(Marginal):
             refuse_batch(batch, data_size)
         weight = -math.log(data_size * batch)
         return References(own=weight, other=weight)
+
+    def reference_count(self, batch: int, data_size: int) -> int | None:
+        """None."""
+        return None
 
 
 class Full(Marginal):

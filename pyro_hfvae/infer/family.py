@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from pyro_hfvae.blocks import Layout
+from pyro_hfvae.infer.estimators import Marginal
 from pyro_hfvae.infer.hierarchical_elbo import HierarchicalELBO
 from pyro_hfvae.infer.penalties import (
     BlockDivergence,
@@ -50,6 +51,8 @@ class Options(TypedDict, total=False):
     """What every objective takes beside its weights, as :class:`HierarchicalELBO` does."""
 
     blocks: Layout | None
+    marginal: Marginal | None
+    prior_samples: int
     num_particles: int
     vectorize_particles: bool
     max_plate_nesting: float
@@ -64,7 +67,7 @@ class VAE(HierarchicalELBO):
 
     Args:
         data_size: N, the number of data that batches are drawn from.
-        **options: ``blocks`` and particles, as of :class:`HierarchicalELBO`.
+        **options: blocks, estimator and particles, as of :class:`HierarchicalELBO`.
     """
 
     def __init__(self, data_size: int, **options: Unpack[Options]) -> None:
@@ -81,7 +84,7 @@ class BetaVAE(HierarchicalELBO):
     Args:
         data_size: N, the number of data that batches are drawn from.
         beta: weight β.
-        **options: ``blocks`` and particles, as of :class:`HierarchicalELBO`.
+        **options: blocks, estimator and particles, as of :class:`HierarchicalELBO`.
 
     Raises:
         ValueError: the weight is not finite.
@@ -102,7 +105,7 @@ class AnnealedVAE(HierarchicalELBO):
         data_size: N, the number of data that batches are drawn from.
         gamma: weight γ.
         capacity: C in nats, usually a :class:`~pyro_hfvae.schedules.Linear` that starts at 0.
-        **options: ``blocks`` and particles, as of :class:`HierarchicalELBO`.
+        **options: blocks, estimator and particles, as of :class:`HierarchicalELBO`.
 
     Raises:
         ValueError: a number that is not finite.
@@ -134,7 +137,7 @@ class BetaTCVAE(HierarchicalELBO):
     Args:
         data_size: N, the number of data that batches are drawn from.
         beta: weight β.
-        **options: ``blocks`` and particles, as of :class:`HierarchicalELBO`.
+        **options: blocks, estimator and particles, as of :class:`HierarchicalELBO`.
 
     Raises:
         ValueError: the weight is not finite.
@@ -157,7 +160,7 @@ class FactorVAE(HierarchicalELBO):
         gamma: weight γ.
         hidden: sizes of D's hidden layers.
         optimizer: called with D's parameters, makes its optimiser; Adam at 1e-4 with betas (.5, .9) by default.
-        **options: ``blocks`` and particles, as of :class:`HierarchicalELBO`.
+        **options: blocks, estimator and particles, as of :class:`HierarchicalELBO`.
 
     Raises:
         ValueError: the weight is not finite, or sizes of layers that make no network.
@@ -197,7 +200,7 @@ class InfoVAE(HierarchicalELBO):
         alpha: α, the information that is preferred; 1 charges none, above 1 rewards it.
         kernel: of the MMD; a Gaussian one with a bandwidth that suits any number of variables by default, Zhao's own as
             :class:`~pyro_hfvae.infer.penalties.ZhaoKernel`.
-        **options: ``blocks`` and particles, as of :class:`HierarchicalELBO`.
+        **options: blocks, estimator and particles, as of :class:`HierarchicalELBO`.
 
     Raises:
         ValueError: a number that is not finite.
@@ -232,7 +235,7 @@ class DIPVAEI(HierarchicalELBO):
         data_size: N, the number of data that batches are drawn from.
         off_diagonal: weight λ_od.
         diagonal: weight λ_d.
-        **options: ``blocks`` and particles, as of :class:`HierarchicalELBO`.
+        **options: blocks, estimator and particles, as of :class:`HierarchicalELBO`.
 
     Raises:
         ValueError: a weight is not finite; on first use, a guide without normal variables.
@@ -255,7 +258,7 @@ class DIPVAEII(HierarchicalELBO):
         data_size: N, the number of data that batches are drawn from.
         off_diagonal: weight λ_od.
         diagonal: weight λ_d.
-        **options: ``blocks`` and particles, as of :class:`HierarchicalELBO`.
+        **options: blocks, estimator and particles, as of :class:`HierarchicalELBO`.
 
     Raises:
         ValueError: a weight is not finite; on first use, a guide without normal variables.
@@ -282,7 +285,7 @@ class JointVAE(HierarchicalELBO):
         data_size: N, the number of data that batches are drawn from.
         gamma: weight γ.
         capacity: block name to C_d in nats, usually a :class:`~pyro_hfvae.schedules.Linear` that starts at 0.
-        **options: ``blocks`` and particles, as of :class:`HierarchicalELBO`.
+        **options: blocks, estimator and particles, as of :class:`HierarchicalELBO`.
 
     Raises:
         ValueError: a number that is not finite; on first use, names that are not those of the blocks.
@@ -312,7 +315,7 @@ class HFVAE(HierarchicalELBO):
         mutual_information: weight α; as in :class:`HierarchicalELBO` 0 for discrete blocks beside others by default.
         between: weight β.
         within: weight γ.
-        **options: ``blocks`` and particles, as of :class:`HierarchicalELBO`.
+        **options: blocks, estimator and particles, as of :class:`HierarchicalELBO`.
 
     Raises:
         ValueError: a weight is not finite.

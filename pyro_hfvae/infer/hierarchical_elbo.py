@@ -30,6 +30,7 @@ from pyro_hfvae.infer.rerun import Call
 from pyro_hfvae.infer.run import Run
 from pyro_hfvae.infer.split import gather, split_elbo
 from pyro_hfvae.infer.terms import Terms, mean_terms
+from pyro_hfvae.infer.trust import Watch
 from pyro_hfvae.infer.weights import Weight, check_finite, cost, resolve_weights, scheduled
 
 __all__ = ["HierarchicalELBO"]
@@ -128,6 +129,7 @@ class HierarchicalELBO(ELBO):
         self.marginal = Stratified() if marginal is None else marginal
         self.step = 0
         self._parents: Mapping[str, frozenset[str]] | None = None
+        self._watch = Watch(data_size)
 
     def terms(self, model: Program, guide: Program, *args: Any, **kwargs: Any) -> Terms:
         """The terms of one batch, in nats per datum, differentiable.
@@ -241,7 +243,10 @@ class HierarchicalELBO(ELBO):
             size = run.log_likelihood.shape[1] * run.scale
         if record:
             self.marginal.record(gather(run.latents)[0], self.data_size, keys)
-        return mean_terms(terms), size
+        mean = mean_terms(terms)
+        if self._watch.due():
+            self._watch.look(mean, self.marginal.reference_count(run.log_likelihood.shape[1], self.data_size))
+        return mean, size
 
     def _runs(self, model: Program, guide: Program, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[Run]:
         if self._parents is None:

@@ -57,9 +57,6 @@ class References:
     other: float | Tensor
     """log w_other; a scalar."""
     bank: Bank | None = None
-    gradient: float | Tensor = 1.0
-    """What the gradient with respect to the batch's own parameters as references of *other* samples is multiplied by,
-    where the batch stands for a bank that has none."""
     single: "References | None" = None
     """The references for single variables, which need fewer; the same if None."""
 
@@ -106,10 +103,8 @@ class _Sums:
         self.features = gaussian_features(value)  # [S, B, D, 3]
         deviation = (value - loc) / scale
         self.log_own = -0.5 * deviation.square() - scale.log() - 0.5 * math.log(2 * math.pi)  # [S, B, D]
-        self.log_own_mass = posteriors.log_mass  # each [S, B, K]
-        c = references.gradient
-        self.parameters = gaussian_parameters(_scale_gradient(loc, c), _scale_gradient(scale, c))  # [S, B, D, 3]
-        self.log_mass = [_scale_gradient(mass, c) for mass in posteriors.log_mass]
+        self.log_mass = posteriors.log_mass  # each [S, B, K]
+        self.parameters = gaussian_parameters(loc, scale)  # [S, B, D, 3]
         self.more: Tensor | None = None
         self.more_log_mass: list[Tensor] = []
         bank = references.bank
@@ -143,13 +138,12 @@ class _Sums:
         own = _take(self.log_own, group.normal).sum(-1, keepdim=True)  # [S, B, 1]
         if not group.discrete:
             return self._with_own(own, log_sum_of_others(features, parameters, more=more))[..., 0]
-        log_own_mass = _combinations([self.log_own_mass[index] for index in group.discrete])  # [S, B, K]
-        masses = _combinations([self.log_mass[index] for index in group.discrete]).exp()  # [S, B, K]
+        log_mass = _combinations([self.log_mass[index] for index in group.discrete])  # [S, B, K]
         more_masses = None
         if more is not None:
             more_masses = _combinations([self.more_log_mass[index] for index in group.discrete]).exp()  # [S, M, K]
-        others = log_sum_of_others(features, parameters, masses, more, more_masses)
-        return (log_own_mass.exp() * self._with_own(own + log_own_mass, others)).sum(-1)
+        others = log_sum_of_others(features, parameters, log_mass.exp(), more, more_masses)
+        return (log_mass.exp() * self._with_own(own + log_mass, others)).sum(-1)
 
     def _with_own(self, own: Tensor, others: Tensor) -> Tensor:
         return torch.logaddexp(self.references.own + own, self.references.other + others)
@@ -170,13 +164,6 @@ def _widened(posteriors: Posteriors) -> Posteriors:
     return Posteriors(
         wide(posteriors.value), wide(posteriors.loc), wide(posteriors.scale), tuple(map(wide, posteriors.log_mass))
     )
-
-
-def _scale_gradient(tensor: Tensor, factor: float | Tensor) -> Tensor:
-    """The same value; its gradient times the factor."""
-    if isinstance(factor, float) and factor == 1.0:
-        return tensor
-    return tensor.detach() + factor * (tensor - tensor.detach())
 
 
 def _take(tensor: Tensor, which: Sequence[int]) -> Tensor:

@@ -32,9 +32,8 @@ class Memory(Marginal):
     marginal, but for the age of the posteriors. Data that never come back the same (augmented anew each time) are
     remembered as so many different ones, up to M.
 
-    Old posteriors carry no gradient; that of the batch's as references of other samples is multiplied by
-    (R - 1)/(B - 1), so that its expectation is that of the whole sum. Single variables are set against 1,024
-    references, another part of the memory at every step.
+    Old posteriors carry no gradient, those of the batch do; see the page on estimators for what that leaves out. Single
+    variables are set against about 1,024 references, another part of the memory at every step.
 
     The memory is filled by training steps (:meth:`~pyro_hfvae.infer.HierarchicalELBO.training_terms` and the losses,
     where gradients are enabled), never by ``terms``; it is part of the ``state_dict``, and starts empty, as
@@ -68,6 +67,10 @@ class Memory(Marginal):
         the age of the references moves E[log q̂] of that group up from what fresh ones give, to first order.
         """
         return self._slots["staleness"] if self._slots else torch.tensor(math.nan)
+
+    def reference_count(self, batch: int, data_size: int) -> int:
+        """R: batch and memory together, N at most."""
+        return min(batch + len(self), data_size)
 
     def keys(self, data: object) -> Tensor | None:
         """A hash of the bytes of each datum, [B]; None where data is no tensor with a batch dimension."""
@@ -104,7 +107,6 @@ class Memory(Marginal):
             own=-math.log(data_size),
             other=math.log(max(1, data_size - 1) / data_size) - others.log(),
             bank=Bank(self._bank_products()[which], masses, present[which]),
-            gradient=others / max(1, batch - 1),
             single=single,
         )
 
@@ -191,14 +193,15 @@ def _mean_divergence(new: Mapping[str, Tensor], old: Mapping[str, Tensor], partn
     return torch.where(known, divergence, 0.0).sum() / known.sum()
 
 
+_MIXER = -7046029254386353131  # 2^64 over the golden ratio, odd, as a signed integer
 _multipliers: dict[int, Tensor] = {}
 
 
 def _hash_rows(data: Tensor) -> Tensor:
     """An int64 for each row, the same for the same bytes, whatever else is in the batch and on every device.
 
-    A sum of the row's words times fixed odd numbers, modulo 2^64: integers, because the last bits of a floating-point
-    sum depend on the order in which it is made.
+    A sum of the row's mixed words times fixed odd numbers, modulo 2^64: integers, because the last bits of a
+    floating-point sum depend on the order in which it is made.
     """
     if data.dtype.is_complex:
         data = torch.view_as_real(data)
@@ -208,4 +211,7 @@ def _hash_rows(data: Tensor) -> Tensor:
     if length not in _multipliers:
         generator = torch.Generator().manual_seed(length)
         _multipliers[length] = torch.randint(-(2**62), 2**62, (length,), generator=generator) * 2 + 1
-    return (bits * _multipliers[length].to(bits.device)).sum(1)
+    # Round floating-point numbers end in zeros, which a product keeps: their high bits must reach the low ones first.
+    mixed = bits * _MIXER
+    mixed = mixed ^ (mixed >> 32)
+    return (mixed * _multipliers[length].to(bits.device)).sum(1)

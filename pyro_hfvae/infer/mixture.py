@@ -10,8 +10,8 @@ from torch.autograd.function import once_differentiable
 
 __all__ = ["NOTHING", "gaussian_features", "gaussian_parameters", "log_sum_of_others"]
 
-CHUNK_ELEMENTS = 2**20
-"""Pairwise numbers held at once, in each of two or three tensors of 8 MB."""
+CHUNK_ELEMENTS = 2**17
+"""Pairwise numbers held at once, in a tensor of 1 MB, which fits into a processor's cache."""
 
 NOTHING = -1e30
 """The log-weight of a reference that is to be left out; finite, because 0 · infinity would be NaN on the way back."""
@@ -88,10 +88,11 @@ class _LogSumOfOthers(torch.autograd.Function):
         parameters = batch if more is None else torch.cat([batch, more], 1)
         outputs = features.new_empty(*features.shape[:2], 1)
         means = torch.empty_like(features) if ctx.needs_input_grad[0] else None
+        buffer = _buffer(features, parameters)
         for lead, rows in _pieces(features, parameters):
-            pairs = _log_densities(features[lead, rows], parameters[lead], rows.start)
+            pairs = _log_densities(features[lead, rows], parameters[lead], rows.start, buffer)
             largest = pairs.amax(-1, keepdim=True)  # [L, R, 1]
-            relative = pairs.sub_(largest).exp_()
+            relative = _exp(pairs.sub_(largest))
             sums = relative.sum(-1, keepdim=True)
             outputs[lead, rows] = sums.log() + largest
             if means is not None:
@@ -107,9 +108,10 @@ class _LogSumOfOthers(torch.autograd.Function):
         of_features = None if means is None else gradient * means
         of_batch = torch.zeros_like(batch) if ctx.needs_input_grad[1] else None
         if of_batch is not None:
+            buffer = _buffer(features, batch)
             for lead, rows in _pieces(features, batch):
-                pairs = _log_densities(features[lead, rows], batch[lead], rows.start)
-                of_pairs = pairs.sub_(outputs[lead, rows]).exp_().mul_(gradient[lead, rows])  # [L, R, B]
+                pairs = _log_densities(features[lead, rows], batch[lead], rows.start, buffer)
+                of_pairs = _exp(pairs.sub_(outputs[lead, rows])).mul_(gradient[lead, rows])  # [L, R, B]
                 of_batch[lead] += of_pairs.mT @ features[lead, rows]
         return of_features, of_batch, None, None, None
 
@@ -125,10 +127,11 @@ class _LogWeightedSumsOfOthers(torch.autograd.Function):
         weights = masses if masses_of_more is None else torch.cat([masses, masses_of_more], 1)
         outputs = features.new_empty(*features.shape[:2], masses.shape[-1])
         largest = features.new_empty(*features.shape[:2], 1)
+        buffer = _buffer(features, parameters)
         for lead, rows in _pieces(features, parameters):
-            pairs = _log_densities(features[lead, rows], parameters[lead], rows.start)
+            pairs = _log_densities(features[lead, rows], parameters[lead], rows.start, buffer)
             largest[lead, rows] = pairs.amax(-1, keepdim=True)
-            sums = pairs.sub_(largest[lead, rows]).exp_() @ weights[lead]  # [L, R, K]
+            sums = _exp(pairs.sub_(largest[lead, rows])) @ weights[lead]  # [L, R, K]
             outputs[lead, rows] = sums.clamp_min(_SMALLEST).log() + largest[lead, rows]
         ctx.save_for_backward(features, parameters, weights, outputs, largest)
         return outputs
@@ -141,9 +144,10 @@ class _LogWeightedSumsOfOthers(torch.autograd.Function):
         batch = features.shape[1]
         of_features = torch.zeros_like(features)
         of_batch, of_masses = torch.zeros_like(parameters[:, :batch]), torch.zeros_like(weights[:, :batch])
+        buffer = _buffer(features, parameters)
         for lead, rows in _pieces(features, parameters):
-            pairs = _log_densities(features[lead, rows], parameters[lead], rows.start)
-            relative = pairs.sub_(largest[lead, rows]).exp_()  # [L, R, M]
+            pairs = _log_densities(features[lead, rows], parameters[lead], rows.start, buffer)
+            relative = _exp(pairs.sub_(largest[lead, rows]))  # [L, R, M]
             # What a summand counts for in l_rk, in units of exp(largest).
             scaled = gradient[lead, rows] * (largest[lead, rows] - outputs[lead, rows]).exp()  # [L, R, K]
             of_masses[lead] += relative[..., :batch].mT @ scaled
@@ -153,9 +157,21 @@ class _LogWeightedSumsOfOthers(torch.autograd.Function):
         return of_features, of_batch, of_masses, None, None
 
 
-def _log_densities(features: Tensor, parameters: Tensor, start: int) -> Tensor:
+def _exp(exponents: Tensor) -> Tensor:
+    """exp in place; what underflows is 1e-304, because the way that leads to 0 takes many times as long."""
+    return exponents.clamp_min_(-700.0).exp_()
+
+
+def _buffer(features: Tensor, parameters: Tensor) -> Tensor:
+    """Room for the pairwise numbers of any piece."""
+    lead, rows = next(_pieces(features, parameters))
+    return features.new_empty(lead.stop * rows.stop * parameters.shape[1])
+
+
+def _log_densities(features: Tensor, parameters: Tensor, start: int, buffer: Tensor) -> Tensor:
     """f · g of some samples, from the ``start``-th, with all references, [L, R, M]; :data:`NOTHING` for their own."""
-    pairs = features @ parameters.mT
+    shape = (*features.shape[:2], parameters.shape[1])
+    pairs = torch.bmm(features, parameters.mT, out=buffer[: math.prod(shape)].view(shape))
     pairs[..., start : start + pairs.shape[1]].diagonal(dim1=-2, dim2=-1).fill_(NOTHING)
     return pairs
 
