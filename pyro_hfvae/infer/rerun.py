@@ -52,8 +52,9 @@ def conditionals(
         pass
     except NotImplementedError:
         raise
-    except (RuntimeError, IndexError) as error:
-        error.add_note(f"The model was run for the marginals of {', '.join(wanted)}: {MUST_KEEP}.")
+    except (RuntimeError, IndexError, ValueError) as error:
+        if MUST_KEEP not in str(error):
+            error.add_note(f"The model was run for the marginals of {', '.join(wanted)}: {MUST_KEEP}.")
         raise
     return given.met
 
