@@ -13,7 +13,7 @@ from pyro_hfvae.cli.parser import build_fit_parser
 from pyro_hfvae.infer import HierarchicalELBO
 from pyro_hfvae.train import ImageDataModule, RunFolder, Training
 
-__all__ = ["Trained", "build_training", "load_run"]
+__all__ = ["Trained", "build_objective", "build_training", "load_run"]
 
 
 def build_training(parser: ArgumentParser, config: Namespace) -> tuple[Training, ImageDataModule, Namespace]:
@@ -30,7 +30,7 @@ def build_training(parser: ArgumentParser, config: Namespace) -> tuple[Training,
             raise error.__cause__ from None  # what the constructor of a class raised, which jsonargparse wraps
         raise
     data = ImageDataModule(images=built.data, seed=config.seed, **_arguments(built.batches))
-    objective = _objective(built.objective, data.data_size)
+    objective = build_objective(built.objective, data.data_size)
     training = Training(built.model, built.guide, objective, **_arguments(built.training))
     return training, data, built
 
@@ -63,7 +63,7 @@ def load_run(folder: RunFolder) -> Trained:
     return Trained(folder, programs.model, programs.guide, training.objective, data, checkpoint["global_step"])
 
 
-def _objective(chosen: Namespace, data_size: int) -> HierarchicalELBO:
+def build_objective(chosen: Namespace, data_size: int) -> HierarchicalELBO:
     """The objective that the configuration names by import path, for N data."""
     make = resolve_name(chosen.class_path)
     arguments = _arguments(chosen.get("init_args", Namespace())) | chosen.get("dict_kwargs", {})

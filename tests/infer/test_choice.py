@@ -1,7 +1,8 @@
 """The estimator is chosen by import path, in a configuration or on the command line."""
 
 from pyro_hfvae.cli.parser import build_fit_parser
-from pyro_hfvae.infer import HierarchicalELBO, Memory, Stratified
+from pyro_hfvae.cli.programs import build_objective
+from pyro_hfvae.infer import Memory, Stratified
 
 ARGUMENTS = ["--run", "r", "--model", "support.NaNGuide", "--guide", "support.NaNGuide", "--data", "support.TinyImages"]
 
@@ -9,7 +10,7 @@ ARGUMENTS = ["--run", "r", "--model", "support.NaNGuide", "--guide", "support.Na
 def built(*options):
     parser = build_fit_parser()
     built = parser.instantiate(parser.parse_args([*ARGUMENTS, *options]))
-    return HierarchicalELBO(data_size=10, **vars(built.objective)).marginal
+    return build_objective(built.objective, data_size=10).marginal
 
 
 def test_the_papers_estimator_is_the_default():
