@@ -95,7 +95,7 @@ def refused_fit(refused):
         ),
         (
             ["--objective.between", "{weight: 1, nats: many}"],
-            "objective.between: pyro_hfvae.infer.Capacity: nats: expected a number or a schedule (class_path), got many",
+            "objective.between: pyro_hfvae.infer.Capacity: nats: expected a number or a schedule (class_path), got ma",
         ),
         (
             [
@@ -103,6 +103,26 @@ def refused_fit(refused):
                 "{class_path: pyro_hfvae.schedules.Linear, init_args: {start: 0, end: 1, steps: 0}}",
             ],
             "a schedule takes 1 step or more, got Linear(start=0.0, end=1.0, steps=0)",
+        ),
+        (
+            [
+                "--objective.within",
+                "{level: 1, z: {class_path: pyro_hfvae.schedules.Linear, init_args: {start: 0, end: .inf, steps: 3}}}",
+            ],
+            "the values of a schedule must be finite, got Linear(start=0.0, end=inf, steps=3)",
+        ),
+        (
+            [
+                "--objective",
+                "InfoVAE",
+                "--objective.mmd",
+                "1",
+                "--objective.kernel",
+                "RadialKernel",
+                "--objective.kernel.bandwidth",
+                "0",
+            ],
+            "the bandwidth must be above 0 and finite, got 0.0",
         ),
         (["--objective", "nowhere.Loss"], "objective: nowhere.Loss: No module named 'nowhere'"),
         (
@@ -121,7 +141,7 @@ def refused_fit(refused):
         (["--objective", "BetaVAE", "--objective.beta", ".nan"], "weight 'mutual_information' must be a finite number"),
         (
             ["--objective", "BetaVAE", "--objective.beta", "2", "--objective.between", "3"],
-            "objective: pyro_hfvae.infer.BetaVAE: Option 'between' is not accepted; the options are listed by fit --obj",
+            "objective: pyro_hfvae.infer.BetaVAE: Option 'between' is not accepted; the options are listed by fit --o",
         ),
         (
             ["--objective", "JointVAE", "--objective.gamma", "2", "--objective.capacity", "{z: 3}"],
@@ -152,7 +172,7 @@ def refused_fit(refused):
                 "--guide.gaussian",
                 "{}",
             ],
-            "DIP-VAE needs normal variables, whose covariance it charges; the guide samples only discrete sites: 'level'",
+            "DIP-VAE needs normal variables, whose covariance it charges; the guide samples only discrete sites: 'lev",
         ),
         (["--batches.batch_size", "2.5"], "batches.batch_size: expected int, got 2.5"),
         (
@@ -259,7 +279,7 @@ def test_commands(refused, arguments, message):
         (b"modle: 1", "Subcommand 'fit' does not accept option 'modle'; the options are listed by --help"),
         (
             b"objective: {betwen: 1}",
-            "configuration 'bad.yaml': objective: pyro_hfvae.HierarchicalELBO: Option 'betwen' is not accepted; the opt",
+            "configuration 'bad.yaml': objective: pyro_hfvae.HierarchicalELBO: Option 'betwen' is not accepted; the o",
         ),
     ],
 )

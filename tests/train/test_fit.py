@@ -14,6 +14,7 @@ import pyro
 import pytest
 import torch
 from pytorch_lightning import Trainer
+from torch.utils.data import DataLoader
 
 from pyro_hfvae.cli import main
 from pyro_hfvae.guides import ImageGuide, MLPEncoder
@@ -116,8 +117,7 @@ def test_objectives_are_swapped_in_one_line(tmp_path, name):
     assert all((first["state_dict"][key] != later["state_dict"][key]).any() for key in first["state_dict"])
     learned = [key for key in first["state_dict"] if not key.startswith("programs.")]
     assert len(learned) == (6 if name == "FactorVAE" else 0)
-    assert f"class_path: pyro_hfvae.infer.{name}
-" in runs[1].config.read_text()
+    assert f"class_path: pyro_hfvae.infer.{name}\n" in runs[1].config.read_text()
     assert main(["evaluate", str(runs[1].path)]) == 0
 
 
@@ -142,16 +142,16 @@ def test_steps_by_hand_are_the_steps_of_the_automatic_loop():
     x = torch.rand(8, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     after = []
     for objective in (VAE(50), FactorVAE(50, 0.0, hidden=[4])):
-        torch.manual_seed(1)
-        model = ImageModel({"z": 2}, {"y": 3}, lambda size: MLPDecoder(size, (1, 8, 8), [6]))
-        guide = ImageGuide({"z": 2}, {"y": 3}, lambda: MLPEncoder((1, 8, 8), [6]))
         with pyro.settings.context(module_local_params=True):
+            torch.manual_seed(1)
+            model = ImageModel({"z": 2}, {"y": 3}, lambda size: MLPDecoder(size, (1, 8, 8), [6]))
+            guide = ImageGuide({"z": 2}, {"y": 3}, lambda: MLPEncoder((1, 8, 8), [6]))
             training = Training(model, guide, objective)
             training.terms(x)  # the discriminator is made
             torch.manual_seed(2)
             options = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
             trainer = Trainer(max_steps=1, accelerator="cpu", enable_model_summary=False, **options)
-            trainer.fit(training, [(x,)])
+            trainer.fit(training, DataLoader([(x,)], batch_size=None))
         assert trainer.global_step == 1
         after.append(training.programs.state_dict())
     assert same(*after)
@@ -175,7 +175,7 @@ def test_a_fault_of_a_program_in_training_is_no_bad_input(tmp_path):
     options = ["--model.discrete", "{}", "--guide", "support.FaultyGuide", "--training.temperature", "null"]
     with pytest.raises(RuntimeError, match="^training stopped at step 2$") as raised:
         fit(tmp_path / "run", *options)
-    assert str(raised.value.__cause__) == "a fault of the program"
+    assert str(raised.value.__cause__).startswith("a fault of the program")
 
 
 def test_clipping_and_accumulation_work_without_a_discriminator(tmp_path):
