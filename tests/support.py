@@ -11,6 +11,7 @@ from pytorch_lightning import Callback
 from torch import nn
 
 from pyro_hfvae.data import Images
+from pyro_hfvae.infer import HierarchicalELBO
 
 
 class TinyImages(Images):
@@ -63,3 +64,24 @@ class NaNGuide(PyroModule):
             self.after -= 1
         with pyro.plate("data", len(x)):
             pyro.sample("z", dist.Normal(loc / (self.after > 0), scale.exp()).to_event(1))
+
+
+class FaultyGuide(NaNGuide):
+    """A guide that raises after some steps."""
+
+    def forward(self, x):
+        if self.after == 1:
+            raise ValueError("a fault of the program")
+        super().forward(x)
+
+
+class Halved(HierarchicalELBO):
+    """An objective of the user's own."""
+
+    def __init__(self, data_size: int, half: float = 0.5):
+        super().__init__(data_size, half, half, half, half)
+
+
+def halved(data_size: int, half: float = 0.5) -> HierarchicalELBO:
+    """The same as a function."""
+    return Halved(data_size, half)

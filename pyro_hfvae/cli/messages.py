@@ -4,7 +4,7 @@ import re
 
 from jsonargparse import ArgumentError
 
-__all__ = ["one_line"]
+__all__ = ["constructors_reason", "one_line"]
 
 _NOISE = re.compile(
     r"(- )?(Expected a path but .* either not accessible or invalid"
@@ -45,6 +45,19 @@ def one_line(error: Exception) -> str:
     for pattern, replacement in _WORDING:
         text = re.sub(pattern, replacement, text)
     return text
+
+
+_OWN = re.compile(
+    r"Expected an? |Subclasses are disabled |Does not validate |Not a valid |Import path "
+    r"|\w+\.__init__\(\) got an unexpected"
+)
+"""What jsonargparse says itself of the kinds of a value that do not fit."""
+
+
+def constructors_reason(account: str) -> str | None:
+    """What the constructor of a class said, out of jsonargparse's account of the kinds that it tried; or None."""
+    said = [line.strip().removeprefix("- ") for line in account.splitlines() if line.strip().startswith("- ")]
+    return next((reason for reason in said if not _OWN.match(reason)), None)
 
 
 _KINDS = {"float": "a number", "Schedule": "a schedule (class_path)", "Capacity": "a capacity", "dict": "these by name"}

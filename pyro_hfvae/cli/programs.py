@@ -9,6 +9,7 @@ from jsonargparse import ArgumentParser, Namespace
 from pytorch_lightning import seed_everything
 from torch import nn
 
+from pyro_hfvae.cli.messages import constructors_reason
 from pyro_hfvae.cli.parser import build_fit_parser
 from pyro_hfvae.infer import HierarchicalELBO
 from pyro_hfvae.train import ImageDataModule, RunFolder, Training
@@ -26,9 +27,11 @@ def build_training(parser: ArgumentParser, config: Namespace) -> tuple[Training,
     try:
         built = parser.instantiate(config)
     except ValueError as error:
-        if error.__cause__ is not None and "Union subtypes" in str(error):
-            raise error.__cause__ from None  # what the constructor of a class raised, which jsonargparse wraps
-        raise
+        if error.__cause__ is None or "Union subtypes" not in str(error):
+            raise
+        # What the constructor of a class raised, which jsonargparse wraps; the cause is what the first kind said.
+        reason = constructors_reason(str(error))
+        raise error.__cause__ if reason in (None, str(error.__cause__)) else ValueError(reason) from None
     data = ImageDataModule(images=built.data, seed=config.seed, **_arguments(built.batches))
     objective = build_objective(built.objective, data.data_size)
     training = Training(built.model, built.guide, objective, **_arguments(built.training))

@@ -16,6 +16,7 @@ from pyro_hfvae.cli import main
 TESTS = Path(__file__).parents[1]
 TINY = TESTS / "tiny.yaml"
 BLOCKS = "--objective.blocks"
+WEIGHT = "expected a number, a schedule (class_path), a capacity or these by name"
 
 
 def files(folder):
@@ -70,9 +71,109 @@ def refused_fit(refused):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--objective.betwen", "3"], "unrecognized arguments: --objective.betwen 3; the options are listed by --help"),
+        (
+            ["--objective.betwen", "3"],
+            "objective: pyro_hfvae.HierarchicalELBO: Option 'betwen' is not accepted; the options are listed by "
+            "fit --objective.help pyro_hfvae.HierarchicalELBO",
+        ),
         (["stray"], "unrecognized arguments: stray; the options are listed by --help"),
-        (["--objective.between", "much"], "objective.between: expected float"),
+        (["--objective.between", "much"], f"objective.between: {WEIGHT}, got much"),
+        (["--objective.between", "[1, much]"], f"objective.between: {WEIGHT}, got much"),
+        (["--objective.within", "{z: much, level: 1}"], f"objective.within: {WEIGHT}, got much"),
+        (["--objective.between", "support.NaNGuide"], f"objective.between: {WEIGHT}, got support.NaNGuide"),
+        (
+            ["--objective.between", "pyro_hfvae.schedules.Linear"],
+            "objective.between: pyro_hfvae.schedules.Linear: the following arguments are required: start, end, steps",
+        ),
+        (
+            ["--objective.within", "{z: {class_path: pyro_hfvae.schedules.Linear, init_args: {start: 0, end: 1}}}"],
+            "objective.within: pyro_hfvae.schedules.Linear: the following arguments are required: steps",
+        ),
+        (
+            ["--objective.dimension", "{class_path: pyro_hfvae.schedules.Line, init_args: {start: 0}}"],
+            "objective.dimension: pyro_hfvae.schedules.Line: module 'pyro_hfvae.schedules' has no attribute 'Line'",
+        ),
+        (
+            ["--objective.between", "{weight: 1, nats: many}"],
+            "objective.between: pyro_hfvae.infer.Capacity: nats: expected a number or a schedule (class_path), got ma",
+        ),
+        (
+            [
+                "--objective.between",
+                "{class_path: pyro_hfvae.schedules.Linear, init_args: {start: 0, end: 1, steps: 0}}",
+            ],
+            "a schedule takes 1 step or more, got Linear(start=0.0, end=1.0, steps=0)",
+        ),
+        (
+            [
+                "--objective.within",
+                "{level: 1, z: {class_path: pyro_hfvae.schedules.Linear, init_args: {start: 0, end: .inf, steps: 3}}}",
+            ],
+            "the values of a schedule must be finite, got Linear(start=0.0, end=inf, steps=3)",
+        ),
+        (
+            [
+                "--objective",
+                "InfoVAE",
+                "--objective.mmd",
+                "1",
+                "--objective.kernel",
+                "RadialKernel",
+                "--objective.kernel.bandwidth",
+                "0",
+            ],
+            "the bandwidth must be above 0 and finite, got 0.0",
+        ),
+        (["--objective", "nowhere.Loss"], "objective: nowhere.Loss: No module named 'nowhere'"),
+        (
+            ["--objective", "pyro_hfvae.infer.BVAE"],
+            "objective: pyro_hfvae.infer.BVAE: module 'pyro_hfvae.infer' has no",
+        ),
+        (
+            ["--objective", "support.TinyImages"],
+            "objective: Import path support.TinyImages does not correspond to a sub",
+        ),
+        (["--objective", "BetaVAE"], "objective: pyro_hfvae.infer.BetaVAE: the following arguments are required: beta"),
+        (
+            ["--objective", "BetaVAE", "--objective.beta", "much"],
+            "objective.beta: expected a number or a schedule (class_path), got much",
+        ),
+        (["--objective", "BetaVAE", "--objective.beta", ".nan"], "weight 'mutual_information' must be a finite number"),
+        (
+            ["--objective", "BetaVAE", "--objective.beta", "2", "--objective.between", "3"],
+            "objective: pyro_hfvae.infer.BetaVAE: Option 'between' is not accepted; the options are listed by fit --o",
+        ),
+        (
+            ["--objective", "JointVAE", "--objective.gamma", "2", "--objective.capacity", "{z: 3}"],
+            "block 'level' has no capacity; give one for each of: 'z', 'level'",
+        ),
+        (
+            ["--objective", "FactorVAE", "--objective.gamma", "2", "--trainer.accumulate_grad_batches", "2"],
+            "trainer.accumulate_grad_batches is not supported with a penalty that learns: 'total_correlation'",
+        ),
+        (
+            ["--objective", "FactorVAE", "--objective.gamma", "2", "--trainer.gradient_clip_val", "2"],
+            "trainer.gradient_clip_val is not supported with a penalty that learns: 'total_correlation'",
+        ),
+        (
+            ["--objective", "FactorVAE", "--objective.gamma", "2", "--objective.hidden", "[]"],
+            "the discriminator needs on",
+        ),
+        (
+            [
+                "--objective",
+                "DIPVAEI",
+                "--objective.off_diagonal",
+                "2",
+                "--objective.diagonal",
+                "2",
+                "--model.gaussian",
+                "{}",
+                "--guide.gaussian",
+                "{}",
+            ],
+            "DIP-VAE needs normal variables, whose covariance it charges; the guide samples only discrete sites: 'lev",
+        ),
         (["--batches.batch_size", "2.5"], "batches.batch_size: expected int, got 2.5"),
         (
             ["--trainer.precision", "7"],
@@ -176,7 +277,10 @@ def test_commands(refused, arguments, message):
         (b"just words", "configuration 'bad.yaml': expected options and their values, got just words"),
         (b"\x80\x03\x00", "configuration 'bad.yaml': 'utf-8' codec can't decode byte 0x80"),
         (b"modle: 1", "Subcommand 'fit' does not accept option 'modle'; the options are listed by --help"),
-        (b"objective: {betwen: 1}", "Subcommand 'fit' does not accept option 'objective.betwen'; the options are li"),
+        (
+            b"objective: {betwen: 1}",
+            "configuration 'bad.yaml': objective: pyro_hfvae.HierarchicalELBO: Option 'betwen' is not accepted; the o",
+        ),
     ],
 )
 def test_configurations(refused, content, message):
@@ -257,6 +361,15 @@ def test_resume_with_options_that_do_not_fit_the_checkpoint(refused, run):
     assert "does not fit the configured programs" in refused("fit", "--resume", "run", *sizes)
     sgd = ["--training.optimizer", "torch.optim.SGD", "--training.optimizer.lr", "0.1"]
     assert "was made with another optimiser than SGD: resume with" in refused("fit", "--resume", "run", *sgd)
+    message = refused("fit", "--resume", "run", "--training.optimizer.lr", "0.5", "--trainer.max_steps", "9")
+    assert message == (
+        "checkpoint 'run/checkpoints/last.ckpt' was made with lr=0.001 of the optimiser, not 0.5: "
+        "resume with the one that the run was started with"
+    )
+    factor = ["--objective", "FactorVAE", "--objective.gamma", "2", "--objective.hidden", "[3]"]
+    assert "does not fit the configured programs: Missing key" in refused("fit", "--resume", "run", *factor)
+    message = refused("fit", "--resume", "run", "--trainer.max_steps", "2")
+    assert message == "run 'run' has done 3 steps already, more than the 2 asked for"
 
 
 @pytest.mark.parametrize("command", LOADING)

@@ -170,6 +170,34 @@ def test_the_seed_matters(run, tmp_path):
     assert not same(weights(run), weights(other))
 
 
+@pytest.mark.parametrize("path", ["support.Halved", "support.halved"])
+def test_an_objective_of_ones_own(tmp_path, path):
+    config = tmp_path / "own.yaml"
+    config.write_text(f"objective: {{class_path: {path}, init_args: {{half: 0.25}}}}")
+    run = RunFolder(tmp_path / "run")
+    assert fit(run.path, "--config", str(config), "--trainer.max_steps=2") == 0
+    assert f"class_path: {path}\n  init_args:\n    half: 0.25" in run.config.read_text()
+    assert main(["evaluate", str(run.path)]) == 0
+
+
+@pytest.mark.parametrize(
+    ("lines", "options"),
+    [
+        ("{between: 2, within: 3}", []),
+        ("{class_path: HierarchicalELBO, init_args: {between: 2, within: 3}}", []),
+        ("{within: 3}", ["--objective.between=2"]),
+        ("{class_path: pyro_hfvae.infer.HFVAE, init_args: {between: 9, within: 3}}", ["--objective.between=2"]),
+    ],
+)
+def test_weights_stand_with_and_without_a_class(tmp_path, lines, options):
+    config = tmp_path / "weights.yaml"
+    config.write_text(f"objective: {lines}")
+    assert fit(tmp_path / "run", "--config", str(config), *options, "--trainer.max_steps=2") == 0
+    other = RunFolder(tmp_path / "other")
+    assert fit(other.path, "--objective.between=2", "--objective.within=3", "--trainer.max_steps=2") == 0
+    assert same(weights(RunFolder(tmp_path / "run")), weights(other))
+
+
 def test_blocks_of_the_objective_are_those_of_the_measures(tmp_path):
     run = RunFolder(tmp_path / "run")
     layout = '{"first": ["z[0]"], "rest": ["z[1]", "level"]}'
@@ -198,7 +226,14 @@ def test_help_lists_the_weights():
     assert code == 0
     for option in ("--run", "--resume", "--model", "--objective.between", "--objective.blocks", "--trainer.max_steps"):
         assert option in text
-    assert "weight beta of the total correlation between blocks" in text
+    for member in ("BetaTCVAE", "DIPVAEII", "FactorVAE", "JointVAE"):
+        assert f"pyro_hfvae.infer.{member}" in text
+    code, text = shown("fit", "--objective.help")
+    assert code == 0
+    assert "weight beta of the total correlation between blocks" in " ".join(text.split())
+    code, text = shown("fit", "--objective.help", "FactorVAE")
+    assert code == 0
+    assert "--objective.gamma" in text
     code, text = shown("--help")
     assert code == 0
     for command in ("fit", "evaluate", "traverse", "report"):

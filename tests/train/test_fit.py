@@ -4,17 +4,24 @@ import csv
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import pyro
 import pytest
 import torch
+from pytorch_lightning import Trainer
+from torch.utils.data import DataLoader
 
 from pyro_hfvae.cli import main
+from pyro_hfvae.guides import ImageGuide, MLPEncoder
+from pyro_hfvae.infer import VAE, FactorVAE
+from pyro_hfvae.models import ImageModel, MLPDecoder
 from pyro_hfvae.schedules import Linear
-from pyro_hfvae.train import RunFolder
+from pyro_hfvae.train import RunFolder, Training
 
 TESTS = Path(__file__).parents[1]
 TINY = str(TESTS / "tiny.yaml")
@@ -58,13 +65,16 @@ def same(a, b):
     return a == b
 
 
-@pytest.mark.parametrize("killed_at", [20, 27, 35])
-def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(tmp_path, killed_at):
+FACTOR = ["--objective", "FactorVAE", "--objective.gamma", "3", "--objective.hidden", "[8, 8]"]
+
+
+@pytest.mark.parametrize(("killed_at", "objective"), [(20, []), (27, []), (35, []), (33, FACTOR)])
+def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(tmp_path, killed_at, objective):
     """40 steps in one go; and 20 steps, a kill -9 some steps later, resume. 5 batches an epoch, ragged."""
     whole, broken = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "broken")
-    assert fit(whole.path) == 0
+    assert fit(whole.path, *objective) == 0
     callback = json.dumps([{"class_path": "support.KillAt", "init_args": {"step": killed_at}}])
-    command = [sys.executable, "-m", "pyro_hfvae", "fit", "--config", TINY, "--run", str(broken.path)]
+    command = [sys.executable, "-m", "pyro_hfvae", "fit", "--config", TINY, "--run", str(broken.path), *objective]
     killed = subprocess.run(
         [*command, "--trainer.callbacks", callback], env=os.environ | {"PYTHONPATH": str(TESTS)}, capture_output=True
     )
@@ -78,6 +88,101 @@ def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(tmp_path, killed_at
     for part in ("global_step", "state_dict", "optimizer_states", "random_state"):
         assert same(one[part], two[part]), part
     assert whole.history.read_text() == broken.history.read_text()
+
+
+SCHEDULE = "{class_path: pyro_hfvae.schedules.Linear, init_args: {start: 0, end: 2, steps: 2}}"
+SWAPS = {
+    "VAE": [],
+    "BetaVAE": ["beta=4"],
+    "AnnealedVAE": ["gamma=10", f"capacity={SCHEDULE}"],
+    "BetaTCVAE": [f"beta={SCHEDULE}"],
+    "FactorVAE": ["gamma=3", "hidden=[8, 8]"],
+    "InfoVAE": ["mmd=100", "alpha=0.5", "kernel=ZhaoKernel"],
+    "DIPVAEI": ["off_diagonal=10", "diagonal=5"],
+    "DIPVAEII": ["off_diagonal=10", "diagonal=5"],
+    "JointVAE": ["gamma=10", f"capacity={{z: {SCHEDULE}, level: 1.1}}"],
+    "HFVAE": ["between=4", "within=2"],
+    "HierarchicalELBO": ["between=4"],
+}
+
+
+@pytest.mark.parametrize("name", SWAPS)
+def test_objectives_are_swapped_in_one_line(tmp_path, name):
+    runs = RunFolder(tmp_path / "a"), RunFolder(tmp_path / "b")
+    options = [f"--objective.{option}" for option in SWAPS[name]]
+    for run, steps in zip(runs, ("1", "3"), strict=True):
+        assert fit(run.path, f"--objective=pyro_hfvae.infer.{name}", *options, "--trainer.max_steps", steps) == 0
+    first, later = (run.load_checkpoint() for run in runs)
+    assert later["global_step"] == 3
+    assert all((first["state_dict"][key] != later["state_dict"][key]).any() for key in first["state_dict"])
+    learned = [key for key in first["state_dict"] if not key.startswith("programs.")]
+    assert len(learned) == (6 if name == "FactorVAE" else 0)
+    assert f"class_path: pyro_hfvae.infer.{name}\n" in runs[1].config.read_text()
+    assert main(["evaluate", str(runs[1].path)]) == 0
+
+
+def test_the_discriminator_has_an_optimiser_of_its_own_and_a_batch_is_one_step(tmp_path):
+    run = RunFolder(tmp_path / "run")
+    assert fit(run.path, *FACTOR, "--objective.optimizer.lr", "0.01", "--trainer.max_steps", "7") == 0
+    checkpoint = run.load_checkpoint()
+    programs, discriminator = (state["param_groups"][0] for state in checkpoint["optimizer_states"])
+    assert (programs["lr"], programs["betas"]) == (0.001, (0.9, 0.999))
+    assert (discriminator["lr"], discriminator["betas"]) == (0.01, (0.5, 0.9))
+    assert checkpoint["global_step"] == 7
+    for state in checkpoint["optimizer_states"]:
+        assert {int(of["step"]) for of in state["state"].values()} == {7}
+    (row,) = csv.DictReader(run.history.open())
+    assert row["step"] == "4"
+    assert 0.5 < float(row["train/loss/total_correlation"]) < 1
+    assert math.isfinite(float(row["train/penalty/total_correlation"]))
+
+
+def test_steps_by_hand_are_the_steps_of_the_automatic_loop():
+    """One step with a discriminator that does not count, and one without any."""
+    x = torch.rand(8, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    after = []
+    for objective in (VAE(50), FactorVAE(50, 0.0, hidden=[4])):
+        with pyro.settings.context(module_local_params=True):
+            torch.manual_seed(1)
+            model = ImageModel({"z": 2}, {"y": 3}, lambda size: MLPDecoder(size, (1, 8, 8), [6]))
+            guide = ImageGuide({"z": 2}, {"y": 3}, lambda: MLPEncoder((1, 8, 8), [6]))
+            training = Training(model, guide, objective)
+            training.terms(x)  # the discriminator is made
+            torch.manual_seed(2)
+            options = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+            trainer = Trainer(max_steps=1, accelerator="cpu", enable_model_summary=False, **options)
+            trainer.fit(training, DataLoader([(x,)], batch_size=None))
+        assert trainer.global_step == 1
+        after.append(training.programs.state_dict())
+    assert same(*after)
+
+
+def test_a_discriminator_that_becomes_nan_stops_the_run(tmp_path, capsys):
+    run = RunFolder(tmp_path / "run")
+    assert fit(run.path, *FACTOR, "--objective.optimizer.lr", "1e38", "--checkpoint_every", "1") == 1
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert re.match(r"pyro-hfvae: stopped: (the gradient of 'total_correlation|not finite: penalty/total_corr)", last)
+    assert all(part.isfinite().all() for part in run.load_checkpoint()["state_dict"].values())
+
+
+def test_the_learning_rate_is_an_option_by_itself(tmp_path):
+    run = RunFolder(tmp_path / "run")
+    assert fit(run.path, "--training.optimizer.lr", "0.002", "--trainer.max_steps", "1") == 0
+    assert run.load_checkpoint()["optimizer_states"][0]["param_groups"][0]["lr"] == 0.002
+
+
+def test_a_fault_of_a_program_in_training_is_no_bad_input(tmp_path):
+    options = ["--model.discrete", "{}", "--guide", "support.FaultyGuide", "--training.temperature", "null"]
+    with pytest.raises(RuntimeError, match="^training stopped at step 2$") as raised:
+        fit(tmp_path / "run", *options)
+    assert str(raised.value.__cause__).startswith("a fault of the program")
+
+
+def test_clipping_and_accumulation_work_without_a_discriminator(tmp_path):
+    run = RunFolder(tmp_path / "run")
+    options = ["--trainer.accumulate_grad_batches", "2", "--trainer.gradient_clip_val", "0.1"]
+    assert fit(run.path, *options, "--trainer.max_steps", "5") == 0
+    assert run.load_checkpoint()["global_step"] == 5
 
 
 def test_a_finished_run_goes_on(tmp_path):
