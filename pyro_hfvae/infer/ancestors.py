@@ -12,7 +12,7 @@ from torch.distributions import Distribution
 from pyro_hfvae.blocks import Variable
 from pyro_hfvae.distributions import log_mass
 from pyro_hfvae.infer import densities
-from pyro_hfvae.infer.latents import Discrete, Gaussian, Latents, broadcasts, latent_shape, latent_sites, unwrap
+from pyro_hfvae.infer.latents import Discrete, Latents, Posterior, broadcasts, latent_shape, latent_sites, unwrap
 from pyro_hfvae.infer.marginals import MAXIMUM_COMBINATIONS
 from pyro_hfvae.infer.rerun import MUST_KEEP, Call, conditionals
 
@@ -97,7 +97,7 @@ def expected_log_marginals(
             log_density = {
                 name: densities.SiteDensity(sites[name], site.value)
                 for name, site in latents.items()
-                if name in sites and isinstance(site, Gaussian)
+                if name in sites and not isinstance(site, Discrete)
             }
             for group in wanted:
                 found[group] = _expected(component, group, log_density, masses, latents, categories)
@@ -109,7 +109,7 @@ def _device(latents: Latents) -> str:
     return (site.log_mass if isinstance(site, Discrete) else site.value).device.type
 
 
-def _numbers(site: Discrete | Gaussian) -> int:
+def _numbers(site: Posterior) -> int:
     """Numbers that one value of a site has."""
     return (site.log_mass if isinstance(site, Discrete) else site.value).shape[2:].numel()
 

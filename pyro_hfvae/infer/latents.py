@@ -10,15 +10,25 @@ from pyro.distributions.util import scale_and_mask
 from pyro.poutine import Trace
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
-from torch.distributions import Distribution, Normal, OneHotCategorical, RelaxedOneHotCategorical
+from torch.distributions import (
+    Bernoulli,
+    Distribution,
+    Normal,
+    OneHotCategorical,
+    RelaxedBernoulli,
+    RelaxedOneHotCategorical,
+)
+from torch.nn.functional import logsigmoid
 
 from pyro_hfvae.blocks import Layout, Node, resolve_blocks
 from pyro_hfvae.distributions import log_mass
+from pyro_hfvae.infer.families import Continuous, read_family
 
 __all__ = [
     "Discrete",
     "Gaussian",
     "Latents",
+    "Posterior",
     "broadcasts",
     "by_variable",
     "common_scale",
@@ -32,6 +42,7 @@ __all__ = [
     "read_posteriors",
     "tree_of",
     "unwrap",
+    "variables_of",
 ]
 
 Site = dict[str, Any]
@@ -48,21 +59,31 @@ class Gaussian:
 
 @dataclass(frozen=True)
 class Discrete:
-    """q(y|x) of a site of V categoricals with K categories; what was sampled of it only matters to the decoder."""
+    """q(y|x) of a site of V categoricals with K categories; what was sampled of it only matters to the decoder.
+
+    A relaxed Bernoulli is a categorical with two.
+    """
 
     log_mass: Tensor  # [S, B, V, K]
 
 
-Latents = Mapping[str, Gaussian | Discrete]
+Posterior = Gaussian | Discrete | Continuous
+"""The variables of a site."""
+
+Latents = Mapping[str, Posterior]
 """Site name to its variables."""
 
 
 def tree_of(latents: Latents, layout: Layout | None) -> Node:
     """The tree of blocks that a layout makes of the latents; each site by default."""
-    sizes = {
-        name: (site.log_mass if isinstance(site, Discrete) else site.value).shape[2] for name, site in latents.items()
-    }
-    return resolve_blocks(layout, sizes)
+    return resolve_blocks(layout, {name: variables_of(site) for name, site in latents.items()})
+
+
+def variables_of(site: Posterior) -> int:
+    """V, the number of variables of a site."""
+    if isinstance(site, Continuous):
+        return site.variables
+    return (site.log_mass if isinstance(site, Discrete) else site.value).shape[2]
 
 
 def latent_shape(latents: Latents) -> torch.Size:
@@ -74,7 +95,7 @@ def latent_shape(latents: Latents) -> torch.Size:
 def concatenate(parts: Sequence[Latents]) -> Latents:
     """Joins the latents of several batches, in order, along B."""
 
-    def join(sites: Sequence[Gaussian | Discrete]) -> Gaussian | Discrete:
+    def join(sites: Sequence[Posterior]) -> Posterior:
         tensors = {name: torch.cat([vars(site)[name] for site in sites], 1) for name in vars(sites[0])}
         return type(sites[0])(**tensors)
 
@@ -188,17 +209,22 @@ def _batch_shape(sites: Mapping[str, Site]) -> torch.Size:
     return torch.Size([1, *expected]) if len(expected) == 1 else expected
 
 
-def _read_posterior(name: str, site: Site, shape: torch.Size) -> Gaussian | Discrete:
+def _read_posterior(name: str, site: Site, shape: torch.Size) -> Posterior:
     fn, event = site["fn"], site["fn"].event_shape
     base = unwrap(fn)
-    if isinstance(base, RelaxedOneHotCategorical):
+    if isinstance(base, RelaxedOneHotCategorical | RelaxedBernoulli):
         return Discrete(log_masses(base, shape, event))
     if isinstance(base, Normal):
         return Gaussian(*(by_variable(tensor, shape, event) for tensor in (site["value"], base.loc, base.scale)))
-    raise NotImplementedError(
-        f"site '{name}' is {describe(fn)} in the guide; its inference marginal is not known: "
-        "use Normal or Concrete (RelaxedOneHotCategorical), with .to_event(n) for more than one variable"
-    )
+    if isinstance(base, dist.MaskedDistribution) or (family := read_family(base, site["value"], shape, event)) is None:
+        raise NotImplementedError(
+            f"site '{name}' is {describe(fn)} in the guide; its inference marginal is not known: use Normal, "
+            "MultivariateNormal, LogNormal, Gamma, Beta, Dirichlet, Concrete (RelaxedOneHotCategorical) or "
+            "RelaxedBernoulli, with .to_event(n) for more than one variable"
+        )
+    if not base.has_rsample:
+        raise NotImplementedError(f"site '{name}' is {describe(fn)} in the guide, whose samples have no gradient")
+    return family
 
 
 def unwrap(fn: Distribution) -> Distribution:
@@ -222,8 +248,12 @@ def by_variable(tensor: Tensor, shape: torch.Size, event: torch.Size) -> Tensor:
     return wide.expand(*shape, *event).reshape(*shape, -1)
 
 
-def log_masses(base: RelaxedOneHotCategorical | OneHotCategorical, shape: torch.Size, event: torch.Size) -> Tensor:
-    """Log-mass of the categories of every categorical, [S, B, V, K]."""
+def log_masses(base: Distribution, shape: torch.Size, event: torch.Size) -> Tensor:
+    """Log-mass of the categories of every categorical, [S, B, V, K]; of a Bernoulli those of 0 and 1."""
+    if isinstance(base, RelaxedBernoulli | Bernoulli):
+        logits = by_variable(base.logits, shape, event)
+        return torch.stack([logsigmoid(-logits), logsigmoid(logits)], -1)
+    assert isinstance(base, RelaxedOneHotCategorical | OneHotCategorical)
     return log_mass(base).expand(*shape, *event).reshape(*shape, -1, event[-1])
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pyro_hfvae.infer.families import Continuous
 from pyro_hfvae.infer.mixture import NOTHING, gaussian_features, gaussian_parameters, log_sum_of_others
 
 __all__ = ["Bank", "Group", "Posteriors", "References", "expected_log_marginals"]
@@ -25,14 +26,23 @@ class Posteriors:
     loc: Tensor  # [S, B, D]
     scale: Tensor  # [S, B, D]
     log_mass: tuple[Tensor, ...]  # V tensors [S, B, K]
+    other: tuple[Continuous, ...] = ()  # sites of other families
 
 
 @dataclass(frozen=True)
 class Group:
-    """Variables whose joint marginal is asked for: positions among the normal ones and among the categoricals."""
+    """Variables whose joint marginal is asked for: positions among the normal ones and among the categoricals.
+
+    Those of other sites are given by the number of the site and their indices in it.
+    """
 
     normal: tuple[int, ...]
     discrete: tuple[int, ...] = ()
+    other: tuple[tuple[int, tuple[int, ...]], ...] = ()
+
+    def __len__(self) -> int:
+        """The number of variables."""
+        return len(self.normal) + len(self.discrete) + sum(len(indices) for _, indices in self.other)
 
 
 @dataclass(frozen=True)
@@ -85,7 +95,7 @@ def expected_log_marginals(posteriors: Posteriors, groups: Sequence[Group], refe
         wide = _widened(posteriors)
         for group in groups:
             _refuse_many_combinations(wide, group)
-        single = [group for group in groups if len(group.normal) + len(group.discrete) == 1]
+        single = [group for group in groups if len(group) == 1]
         several = [group for group in groups if group not in single]
         found: dict[Group, Tensor] = {}
         for some, chosen in ((several, references), (single, references.single or references)):
@@ -105,6 +115,7 @@ class _Sums:
         self.log_own = -0.5 * deviation.square() - scale.log() - 0.5 * math.log(2 * math.pi)  # [S, B, D]
         self.log_mass = posteriors.log_mass  # each [S, B, K]
         self.parameters = gaussian_parameters(loc, scale)  # [S, B, D, 3]
+        self.other = posteriors.other
         self.more: Tensor | None = None
         self.more_log_mass: list[Tensor] = []
         bank = references.bank
@@ -115,7 +126,7 @@ class _Sums:
 
     def expected(self, groups: Sequence[Group]) -> dict[Group, Tensor]:
         """E[log q̂(z_G)] of every group, each [S, B]."""
-        plain = [group for group in groups if len(group.normal) == 1 and not group.discrete]
+        plain = [group for group in groups if len(group.normal) == len(group) == 1]
         found = {group: self._expected(group) for group in groups if group not in plain}
         if plain:  # single normal variables are many and alike: all in one call
             which = [group.normal[0] for group in plain]
@@ -136,13 +147,22 @@ class _Sums:
         if more is not None:
             more[..., -1] += self.more_log_weight
         own = _take(self.log_own, group.normal).sum(-1, keepdim=True)  # [S, B, 1]
+        base: float | Tensor = 0.0
+        if group.other:
+            parts = [self.other[site].part(indices) for site, indices in group.other]
+            # The last parameter is the constant, whose feature is 1.
+            constant = parameters[..., -1:] + sum(part.constant[..., None].to(own) for part in parts)
+            features = torch.cat([part.features.to(own) for part in parts] + [features], -1)
+            parameters = torch.cat([part.parameters.to(own) for part in parts] + [parameters[..., :-1], constant], -1)
+            own = own + sum(part.log_density[..., None].to(own) for part in parts)
+            base = sum((part.base[..., None].to(own) for part in parts), start=torch.zeros_like(own))
         if not group.discrete:
-            return self._with_own(own, log_sum_of_others(features, parameters, more=more))[..., 0]
+            return self._with_own(own, base + log_sum_of_others(features, parameters, more=more))[..., 0]
         log_mass = _combinations([self.log_mass[index] for index in group.discrete])  # [S, B, K]
         more_masses = None
         if more is not None:
             more_masses = _combinations([self.more_log_mass[index] for index in group.discrete]).exp()  # [S, M, K]
-        others = log_sum_of_others(features, parameters, log_mass.exp(), more, more_masses)
+        others = base + log_sum_of_others(features, parameters, log_mass.exp(), more, more_masses)
         return (log_mass.exp() * self._with_own(own + log_mass, others)).sum(-1)
 
     def _with_own(self, own: Tensor, others: Tensor) -> Tensor:
@@ -162,7 +182,11 @@ def _widened(posteriors: Posteriors) -> Posteriors:
         return tensor.to(device, torch.float64)
 
     return Posteriors(
-        wide(posteriors.value), wide(posteriors.loc), wide(posteriors.scale), tuple(map(wide, posteriors.log_mass))
+        wide(posteriors.value),
+        wide(posteriors.loc),
+        wide(posteriors.scale),
+        tuple(map(wide, posteriors.log_mass)),
+        posteriors.other,
     )
 
 

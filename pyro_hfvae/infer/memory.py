@@ -81,7 +81,12 @@ class Memory(Marginal):
 
         Raises:
             ValueError: B > N; or B = 1 < N before anything is remembered.
+            NotImplementedError: variables that are neither normal nor discrete.
         """
+        if posteriors.other:
+            raise NotImplementedError(
+                "a memory remembers normal and discrete variables only; use marginal=Stratified() beside others"
+            )
         batch = posteriors.value.shape[1]
         if not self._slots or batch > data_size:
             refuse_batch(batch, data_size)

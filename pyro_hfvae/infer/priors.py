@@ -8,15 +8,24 @@ import pyro.distributions as dist
 import torch
 from pyro.poutine import Trace
 from torch import Tensor
-from torch.distributions import Distribution, OneHotCategorical, RelaxedOneHotCategorical
+from torch.distributions import (
+    Bernoulli,
+    Dirichlet,
+    Distribution,
+    OneHotCategorical,
+    RelaxedBernoulli,
+    RelaxedOneHotCategorical,
+)
 
 from pyro_hfvae.blocks import Node, Variable
 from pyro_hfvae.infer import densities
 from pyro_hfvae.infer.ancestors import components, expected_log_marginals
+from pyro_hfvae.infer.families import Continuous, Simplex
 from pyro_hfvae.infer.latents import (
     Discrete,
     Gaussian,
     Latents,
+    Posterior,
     by_variable,
     describe,
     latent_shape,
@@ -110,6 +119,12 @@ def read_priors(
     wanted = _wanted(tree)
     parts: list[DependentPrior] = []
     for component in components({name: parents.get(name, frozenset()) for name in sites}):
+        for name in component.descendants:
+            if isinstance(latents[name], Simplex) or isinstance(unwrap(posteriors[name]["fn"]), RelaxedBernoulli):
+                raise NotImplementedError(
+                    f"site '{name}' is {describe(posteriors[name]['fn'])} in the guide, and its prior depends on other "
+                    "sites or others on it: their marginals are not known here"
+                )
         variables, groups = _within(wanted, component.descendants)
         parts.append(DependentPrior(variables, expected_log_marginals(component, call, latents, groups, prior_samples)))
     done = {variable.site for part in parts for variable in part.variables}
@@ -118,7 +133,7 @@ def read_priors(
         if name in done:
             continue
         fn = sites[name]["fn"]
-        if isinstance(site, Gaussian) and densities.correlated(fn):
+        if not isinstance(site, Discrete) and densities.correlated(fn):
             variables, groups = _within(wanted, [name])
             parts.append(DependentPrior(variables, _of_groups(fn, groups, site)))
         else:
@@ -158,7 +173,7 @@ def _within(wanted: Iterable[Group], sites: Iterable[str]) -> tuple[Group, list[
     return frozenset[Variable]().union(*parts), [part for part in dict.fromkeys(parts) if part]
 
 
-def _check(name: str, posterior: Distribution, prior: Distribution, site: Gaussian | Discrete) -> None:
+def _check(name: str, posterior: Distribution, prior: Distribution, site: Posterior) -> None:
     if prior.event_shape != posterior.event_shape:
         raise ValueError(
             f"site '{name}' has the event shape {tuple(posterior.event_shape)} in the guide but "
@@ -166,10 +181,20 @@ def _check(name: str, posterior: Distribution, prior: Distribution, site: Gaussi
         )
     base = unwrap(prior)
     if isinstance(site, Discrete):
-        if not isinstance(base, RelaxedOneHotCategorical | OneHotCategorical):
+        if isinstance(unwrap(posterior), RelaxedBernoulli):
+            fits, known = isinstance(base, RelaxedBernoulli | Bernoulli), "RelaxedBernoulli or Bernoulli"
+        else:
+            fits = isinstance(base, RelaxedOneHotCategorical | OneHotCategorical)
+            known = "Concrete, RelaxedOneHotCategorical or OneHotCategorical"
+        if not fits:
             raise NotImplementedError(
-                f"site '{name}' is discrete in the guide but {describe(prior)} in the model; "
-                "its prior must be Concrete, RelaxedOneHotCategorical or OneHotCategorical"
+                f"site '{name}' is discrete in the guide but {describe(prior)} in the model; its prior must be {known}"
+            )
+    elif isinstance(site, Simplex):
+        if not isinstance(base, Dirichlet) or len(prior.event_shape) != 1:
+            raise NotImplementedError(
+                f"site '{name}' is a Dirichlet in the guide but {describe(prior)} in the model; "
+                "its prior must be a Dirichlet"
             )
     elif (base.event_shape or isinstance(base, dist.MaskedDistribution)) and not densities.correlated(prior):
         raise NotImplementedError(
@@ -178,16 +203,17 @@ def _check(name: str, posterior: Distribution, prior: Distribution, site: Gaussi
         )
 
 
-def _of_site(prior: Distribution, value: Any, site: Gaussian | Discrete) -> Tensor:
+def _of_site(prior: Distribution, value: Any, site: Posterior) -> Tensor:
     """log p of independent variables: at the sample, [S, B, V]; of the categories, [S, B, V, K]."""
     base, shape = unwrap(prior), latent_shape({"": site})
     if isinstance(site, Discrete):
-        assert isinstance(base, RelaxedOneHotCategorical | OneHotCategorical)
         return log_masses(base, shape, prior.event_shape)
+    if isinstance(site, Simplex):
+        return by_variable(base.log_prob(value)[..., None], shape, torch.Size([1]))
     return by_variable(base.log_prob(value), shape, prior.event_shape)
 
 
-def _of_groups(prior: Distribution, groups: Iterable[Group], site: Gaussian) -> dict[Group, Tensor]:
+def _of_groups(prior: Distribution, groups: Iterable[Group], site: Gaussian | Continuous) -> dict[Group, Tensor]:
     """log p of groups of variables of one multivariate normal, each [S, B]."""
     with torch.autocast(site.value.device.type, enabled=False):
         log_density = densities.SiteDensity(prior, site.value)

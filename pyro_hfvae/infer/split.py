@@ -1,7 +1,8 @@
 """Splits the ELBO of a batch of latents into its terms."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import accumulate
+from itertools import accumulate, groupby
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -9,7 +10,8 @@ from torch.distributions import Normal
 
 from pyro_hfvae.blocks import Node, Variable
 from pyro_hfvae.infer.estimators import Marginal
-from pyro_hfvae.infer.latents import Discrete, Gaussian, Latents
+from pyro_hfvae.infer.families import Continuous
+from pyro_hfvae.infer.latents import Discrete, Gaussian, Latents, variables_of
 from pyro_hfvae.infer.marginals import Group, Posteriors, expected_log_marginals
 from pyro_hfvae.infer.priors import Priors
 from pyro_hfvae.infer.terms import BlockTerms, GroupTerms, Terms, VariableTerms
@@ -17,6 +19,8 @@ from pyro_hfvae.infer.terms import BlockTerms, GroupTerms, Terms, VariableTerms
 __all__ = ["gather", "split_elbo"]
 
 Variables = tuple[Variable, ...]
+Position = tuple[type, Any]
+"""Kind of a variable, and which of that kind it is: a number, or the number of its site and its index there."""
 
 
 def split_elbo(
@@ -71,7 +75,13 @@ def split_elbo(
         return log_marginals[frozenset(variables)]
 
     def information(variables: Variables) -> Tensor:
-        return torch.stack([log_conditional[variable] for variable in variables]).sum() - log_marginal(variables)
+        """E[log q(z_G|x) - log q̂(z_G)]; the variables of some sites are not independent given the datum."""
+        parts = [log_conditional[variable] for variable in variables if variable in log_conditional]
+        rest = sorted((v.site, v.index) for v in variables if v not in log_conditional)
+        for site, some in groupby(rest, lambda place: place[0]):
+            own = cast(Continuous, latents[site]).part([index for _, index in some]).log_density
+            parts.append(own.mean().to(log_likelihood.dtype))
+        return torch.stack(parts).sum() - log_marginal(variables)
 
     def between(node: Node) -> Tensor:
         parts = [child.variables for child in node.children]
@@ -112,52 +122,60 @@ def split_elbo(
     )
 
 
-def _group(variables: Variables, position: Mapping[Variable, tuple[type, int]]) -> Group:
-    places = sorted((position[variable] for variable in variables), key=lambda place: place[1])
+def _group(variables: Variables, position: Mapping[Variable, Position]) -> Group:
+    places = [position[variable] for variable in variables]
+    other = sorted(place for kind, place in places if kind is Continuous)
+    places = sorted((place for place in places if place[0] is not Continuous), key=lambda place: place[1])
     return Group(
         normal=tuple(place for kind, place in places if kind is Gaussian),
         discrete=tuple(place for kind, place in places if kind is Discrete),
+        other=tuple((site, tuple(index for _, index in some)) for site, some in groupby(other, lambda place: place[0])),
     )
 
 
-def gather(latents: Latents) -> tuple[Posteriors, dict[tuple[str, int], tuple[type, int]]]:
+def gather(latents: Latents) -> tuple[Posteriors, dict[tuple[str, int], Position]]:
     """All posteriors side by side, and where each variable (site, index) stands: its kind, and which of those it is."""
     normal = {name: site for name, site in latents.items() if isinstance(site, Gaussian)}
     discrete = {name: site for name, site in latents.items() if isinstance(site, Discrete)}
-    position: dict[tuple[str, int], tuple[type, int]] = {}
+    position: dict[tuple[str, int], Position] = {}
     for kind, sizes in (
         (Gaussian, {name: site.value.shape[2] for name, site in normal.items()}),
         (Discrete, {name: site.log_mass.shape[2] for name, site in discrete.items()}),
     ):
         keys = [(name, index) for name, size in sizes.items() for index in range(size)]
         position |= {key: (kind, place) for place, key in enumerate(keys)}
+    other = {name: site for name, site in latents.items() if isinstance(site, Continuous)}
+    for number, (name, site) in enumerate(other.items()):
+        position |= {(name, index): (Continuous, (number, index)) for index in range(variables_of(site))}
 
     def join(field: str) -> Tensor:
         if normal:
             return torch.cat([getattr(site, field) for site in normal.values()], -1)
-        some = next(iter(discrete.values())).log_mass
-        return some.new_zeros(*some.shape[:2], 0)
+        some = next(iter(latents.values()))
+        tensor = some.log_mass if isinstance(some, Discrete) else some.value
+        return tensor.new_zeros(*tensor.shape[:2], 0)
 
     masses = tuple(mass for site in discrete.values() for mass in site.log_mass.unbind(2))  # each [S, B, K]
-    return Posteriors(join("value"), join("loc"), join("scale"), masses), position
+    return Posteriors(join("value"), join("loc"), join("scale"), masses, tuple(other.values())), position
 
 
 def _expected_log_densities(
     latents: Latents, priors: Priors, variables: Sequence[Variable]
 ) -> tuple[dict[Variable, Tensor], dict[Variable, Tensor]]:
-    """E[log q(z_e|x)] and E[log p(z_e)] of each variable, means over particles and batch."""
+    """E[log q(z_e|x)] of normal and discrete variables, E[log p(z_e)] of all; means over particles and batch."""
     log_conditional, log_prior = {}, {}
     for name, site in latents.items():
         if isinstance(site, Gaussian):
             conditional = Normal(site.loc, site.scale, validate_args=False).log_prob(site.value)  # [S, B, V]
-        else:
+        elif isinstance(site, Discrete):
             mass = site.log_mass.exp()
             conditional = (mass * site.log_mass).sum(-1)
-        log_conditional[name] = conditional.mean((0, 1))  # [V]
+        if not isinstance(site, Continuous):
+            log_conditional[name] = conditional.mean((0, 1))  # [V]
         if name in priors.independent:
             prior = priors.independent[name]
-            log_prior[name] = (prior if isinstance(site, Gaussian) else (mass * prior).sum(-1)).mean((0, 1))  # [V]
+            log_prior[name] = ((mass * prior).sum(-1) if isinstance(site, Discrete) else prior).mean((0, 1))  # [V]
     return (
-        {variable: log_conditional[variable.site][variable.index] for variable in variables},
+        {v: log_conditional[v.site][v.index] for v in variables if v.site in log_conditional},
         {v: log_prior[v.site][v.index] for v in variables if v.site in log_prior} | priors.of_variables(),
     )

@@ -9,6 +9,7 @@ from pyro import poutine
 from torch import Tensor
 
 from pyro_hfvae.blocks import Layout
+from pyro_hfvae.infer.families import Simplex
 from pyro_hfvae.infer.latents import Discrete, Gaussian, Latents, concatenate, read_posteriors, tree_of
 from pyro_hfvae.metrics.codes import Codes
 
@@ -19,8 +20,8 @@ __all__ = ["encode"]
 def encode(guide: Callable[..., Any], batches: Iterable[tuple[Any, ...]], blocks: Layout | None = None) -> Codes:
     """Runs the guide over batches of arguments and reads what it says of each datum.
 
-    A Gaussian variable gives its posterior mean, one column; a categorical with K categories their probabilities, K
-    columns.
+    A continuous variable gives its posterior mean, one column; a categorical with K categories their probabilities, K
+    columns; a Dirichlet its K means.
 
     Args:
         guide: the inference program.
@@ -43,5 +44,9 @@ def encode(guide: Callable[..., Any], batches: Iterable[tuple[Any, ...]], blocks
 
 def _columns(latents: Latents, site: str, index: int) -> Tensor:
     """Codes of one variable, [n, 1 or K]."""
-    part: Gaussian | Discrete = latents[site]
-    return part.log_mass[0, :, index].exp() if isinstance(part, Discrete) else part.loc[0, :, index : index + 1]
+    part = latents[site]
+    if isinstance(part, Discrete):
+        return part.log_mass[0, :, index].exp()
+    if isinstance(part, Simplex):
+        return part.mean[0]
+    return (part.loc if isinstance(part, Gaussian) else part.mean)[0, :, index : index + 1]

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from pyro_hfvae.blocks import Variable
-from pyro_hfvae.infer.latents import Discrete, read_posteriors
+from pyro_hfvae.infer.latents import Discrete, Gaussian, read_posteriors
 
 __all__ = ["decode", "posterior_modes", "sample", "traverse"]
 
@@ -33,12 +33,15 @@ def posterior_modes(guide: Program, x: Tensor) -> tuple[dict[str, Tensor], set[s
     trace = poutine.trace(guide).get_trace(x)
     modes, discrete = {}, set()
     for name, site in read_posteriors(trace).items():
-        if isinstance(site, Discrete):
+        value = cast(Tensor, trace.nodes[name]["value"])
+        if not isinstance(site, Discrete):
+            mode = site.loc if isinstance(site, Gaussian) else site.mean
+        elif value.numel() < site.log_mass.numel():
+            mode = site.log_mass.argmax(-1).to(site.log_mass.dtype)  # relaxed Bernoullis: 0 or 1
+        else:
             mode = one_hot(site.log_mass.argmax(-1), site.log_mass.shape[-1]).to(site.log_mass.dtype)
             discrete.add(name)
-        else:
-            mode = site.loc
-        modes[name] = mode.reshape(cast(Tensor, trace.nodes[name]["value"]).shape)
+        modes[name] = mode.reshape(value.shape)
     return modes, discrete
 
 

@@ -78,9 +78,9 @@ LIKELIHOOD = dist.Normal(torch.zeros(6, 3), 1.0).to_event(1)
         ),
         (
             program(z=normal(), x=LIKELIHOOD),
-            program(z=dist.MultivariateNormal(torch.zeros(6, 2), torch.eye(2))),
+            program(z=dist.MultivariateStudentT(5.0, torch.zeros(6, 2), torch.eye(2))),
             NotImplementedError,
-            "site 'z' is MultivariateNormal in the guide",
+            "site 'z' is MultivariateStudentT in the guide",
         ),
         (
             program(z=dist.MultivariateStudentT(5.0, torch.zeros(6, 2), torch.eye(2)), x=LIKELIHOOD),

@@ -10,7 +10,8 @@ from torch.func import functional_call
 from torch.nn.functional import softplus
 from torch.optim import Adam, Optimizer
 
-from pyro_hfvae.infer.latents import Gaussian
+from pyro_hfvae.infer.families import Simplex
+from pyro_hfvae.infer.latents import Discrete
 from pyro_hfvae.infer.penalties.learned import LearnedPenalty
 from pyro_hfvae.infer.run import Run
 from pyro_hfvae.infer.terms import Terms
@@ -110,10 +111,15 @@ def _samples(run: Run) -> list[Tensor]:
     """The sample of each variable, [S·B, 1], or [S·B, K] of a categorical."""
     variables: list[Tensor] = []
     for name, site in run.latents.items():
-        if isinstance(site, Gaussian):
+        if isinstance(site, Simplex):
+            variables.append(site.value.flatten(0, 1))
+        elif not isinstance(site, Discrete):
             variables += site.value.flatten(0, 1).split(1, -1)
         else:
             guide_site: dict[str, Any] = dict(run.guide_trace.nodes[name])
-            relaxed: Tensor = guide_site["value"].to(site.log_mass.dtype).reshape(site.log_mass.shape)
+            relaxed: Tensor = guide_site["value"].to(site.log_mass.dtype)
+            if relaxed.numel() < site.log_mass.numel():  # relaxed Bernoullis
+                relaxed = torch.stack([1 - relaxed, relaxed], -1)
+            relaxed = relaxed.reshape(site.log_mass.shape)
             variables += relaxed.flatten(0, 1).unbind(1)
     return variables

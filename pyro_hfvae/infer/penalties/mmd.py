@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyro_hfvae.infer.latents import Gaussian
+from pyro_hfvae.infer.latents import Discrete
 from pyro_hfvae.infer.penalty import Penalty
 from pyro_hfvae.infer.run import Run
 from pyro_hfvae.infer.terms import Terms
@@ -121,7 +121,7 @@ class MaximumMeanDiscrepancy(Penalty):
         masses: list[Tensor] = []
         prior_masses: list[Tensor] = []
         for name, site in run.latents.items():
-            if isinstance(site, Gaussian):
+            if not isinstance(site, Discrete):
                 z.append(site.value)
                 zeta.append(_draw(run, name, site.value))
             else:
