@@ -60,7 +60,7 @@ class SubpixelEncoder(nn.Module):
         hidden: units of the dense layer, the number of features.
     """
 
-    def __init__(self, channels: int = 1, width: int = 16, hidden: int = 128) -> None:
+    def __init__(self, channels: int = 1, width: int = 32, hidden: int = 256) -> None:
         super().__init__()
         self.features = hidden
         self.layers = nn.Sequential(

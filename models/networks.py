@@ -56,7 +56,7 @@ class SubpixelDecoder(nn.Module):
         hidden: units of the dense layer.
     """
 
-    def __init__(self, latent_size: int, channels: int = 1, width: int = 16, hidden: int = 128) -> None:
+    def __init__(self, latent_size: int, channels: int = 1, width: int = 32, hidden: int = 256) -> None:
         super().__init__()
         self.layers = nn.Sequential(
             nn.Linear(latent_size, hidden),

@@ -82,10 +82,12 @@ class Training(LightningModule):
         """Minus the weighted ELBO, in nats per datum."""
         self._follow_schedules()
         terms = self.objective.training_terms(self.programs.model, self.programs.guide, *batch)
-        self._log_terms("train", terms, len(batch[0]))
-        data = getattr(self.trainer, "datamodule", None)
-        if data is not None:  # the loader has no end, so Lightning counts no epochs
-            self.log("epoch", float(self.trainer.fit_loop.total_batch_idx // data.batches_per_epoch))
+        if self._logs():
+            self._log_terms("train", terms, len(batch[0]))
+            self.log_dict(self._scheduled())
+            data = getattr(self.trainer, "datamodule", None)
+            if data is not None:  # the loader has no end, so Lightning counts no epochs
+                self.log("epoch", float(self.trainer.fit_loop.total_batch_idx // data.batches_per_epoch))
         loss = -self.objective.objective(terms)
         if self.learned:
             self._step_by_hand(loss)
@@ -156,21 +158,31 @@ class Training(LightningModule):
             cast(LRScheduler, self.lr_schedulers()).step()
         for optimizer, (name, penalty) in zip(learned, self.learned.items(), strict=True):
             loss = penalty.network_loss()
-            self.log(f"train/loss/{name}", loss.detach())
+            if self._logs():
+                self.log(f"train/loss/{name}", loss.detach())
             self.manual_backward(loss)
             # The strategy's step instead of the optimiser's own, with which global_step would count a batch twice.
             self.trainer.strategy.optimizer_step(optimizer.optimizer, lambda: None)
             optimizer.zero_grad()
 
     def _follow_schedules(self) -> None:
-        """Sets the objective's step and the temperature, and logs what is scheduled."""
+        """Sets the objective's step and the temperature."""
         self.objective.step = self.global_step
+        if self.temperature is not None:
+            for program in (self.programs.model, self.programs.guide):
+                cast(Tensor, program.temperature).fill_(_temperature_at(self.temperature, self.global_step))
+
+    def _logs(self) -> bool:
+        """Whether Lightning writes what is logged in this step; gathering it in every one takes as long as a network."""
+        every = cast(int, self.trainer.log_every_n_steps)  # type: ignore[attr-defined]
+        return every > 0 and (self.global_step + 1) % every == 0
+
+    def _scheduled(self) -> dict[str, float]:
+        """What follows a schedule, by name."""
         values = {f"weight/{name}": value for name, value in self.objective.scheduled_weights().items()}
         if self.temperature is not None:
             values["temperature"] = _temperature_at(self.temperature, self.global_step)
-            for program in (self.programs.model, self.programs.guide):
-                cast(Tensor, program.temperature).fill_(values["temperature"])
-        self.log_dict(values)
+        return values
 
     def _log_terms(self, stage: str, terms: Terms, batch_size: int) -> None:
         values = {f"{stage}/{name}": value.detach() for name, value in terms.scalars().items()}

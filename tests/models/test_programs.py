@@ -229,7 +229,7 @@ def test_networks_of_other_sizes():
     colour = torch.rand(4, 3, 64, 64)
     assert ConvEncoder(channels=3)(colour).shape == (4, 256)
     assert ConvDecoder(5, channels=3)(torch.randn(4, 5)).shape == colour.shape
-    assert SubpixelEncoder(channels=3)(colour).shape == (4, 128)
+    assert SubpixelEncoder(channels=3)(colour).shape == (4, 256)
     assert SubpixelDecoder(5, channels=3)(torch.randn(4, 5)).shape == colour.shape
 
 
