@@ -149,6 +149,7 @@ class Training(LightningModule):
 
     def _step_by_hand(self, loss: Tensor) -> None:
         """Steps of all optimisers, of which Lightning counts only that of the programs."""
+        logs = self._logs()  # before the programs' step, which Lightning counts
         programs, *learned = cast(list[LightningOptimizer], self.optimizers())
         programs.zero_grad()
         self.manual_backward(loss)
@@ -158,7 +159,7 @@ class Training(LightningModule):
             cast(LRScheduler, self.lr_schedulers()).step()
         for optimizer, (name, penalty) in zip(learned, self.learned.items(), strict=True):
             loss = penalty.network_loss()
-            if self._logs():
+            if logs:
                 self.log(f"train/loss/{name}", loss.detach())
             self.manual_backward(loss)
             # The strategy's step instead of the optimiser's own, with which global_step would count a batch twice.
@@ -173,7 +174,7 @@ class Training(LightningModule):
                 cast(Tensor, program.temperature).fill_(_temperature_at(self.temperature, self.global_step))
 
     def _logs(self) -> bool:
-        """Whether Lightning writes what is logged in this step; gathering it in every one takes as long as a network."""
+        """Whether Lightning writes what is logged in this step; to gather it in every one takes long."""
         every = cast(int, self.trainer.log_every_n_steps)  # type: ignore[attr-defined]
         return every > 0 and (self.global_step + 1) % every == 0
 
