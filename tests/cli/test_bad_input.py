@@ -95,7 +95,7 @@ def refused_fit(refused):
         ),
         (
             ["--objective.between", "{weight: 1, nats: many}"],
-            "objective.between: pyro_hfvae.infer.Capacity: nats: expected a number or a schedule (class_path), got ma",
+            "objective.between: pyro_hfvae.Capacity: nats: expected a number or a schedule (class_path), got ma",
         ),
         (
             [
