@@ -39,7 +39,6 @@ TERMS = {"mutual_information": "I(x; z)", "between": "A, between", "within": "i,
 ESTIMATORS: dict[str, Callable[[], Marginal]] = {
     "Stratified": Stratified,
     "Memory(4096)": lambda: Memory(4096),
-    "Memory(60000)": lambda: Memory(N),
     "Weighted": Weighted,
 }
 WEIGHTS = {"mutual_information": {"digit": 0.0, "style": 2.0}, "between": 3.0, "within": 3.0}
