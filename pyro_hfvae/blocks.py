@@ -50,6 +50,11 @@ class Node:
             return {self.name: self.variables}
         return {name: variables for child in self.children for name, variables in child.blocks.items()}
 
+    def sets(self) -> list[tuple[Variable, ...]]:
+        """What the terms set against one another: everything, each block, each variable, each group or block."""
+        children = [child.variables for node in self.groups() for child in node.children]
+        return [self.variables, *self.blocks.values(), *((variable,) for variable in self.variables), *children]
+
     def groups(self) -> "Iterator[Node]":
         """Itself and the groups below it that are no blocks."""
         if self.children:

@@ -22,14 +22,8 @@ def value_at(value: float | Schedule, step: int) -> float:
 
 
 @dataclass(frozen=True)
-class Linear(Schedule):
-    r"""From ``start`` to ``end`` in a straight line over the first ``steps`` steps, then constant.
-
-    .. math:: v(t) = v_0 + (v_1 - v_0) \min(1, t / T)
-
-    Raises:
-        ValueError: an end that is not finite, or fewer than 1 steps.
-    """
+class _BetweenEnds(Schedule):
+    """A schedule of two ends and a number of steps."""
 
     start: float
     end: float
@@ -38,13 +32,24 @@ class Linear(Schedule):
     def __post_init__(self) -> None:
         _check(self, self.steps, self.start, self.end)
 
+
+@dataclass(frozen=True)
+class Linear(_BetweenEnds):
+    r"""From ``start`` to ``end`` in a straight line over the first ``steps`` steps, then constant.
+
+    .. math:: v(t) = v_0 + (v_1 - v_0) \min(1, t / T)
+
+    Raises:
+        ValueError: an end that is not finite, or fewer than 1 steps.
+    """
+
     def __call__(self, step: int) -> float:
         """The value at a step."""
         return self.start + (self.end - self.start) * min(1.0, step / self.steps)
 
 
 @dataclass(frozen=True)
-class Cosine(Schedule):
+class Cosine(_BetweenEnds):
     r"""From ``start`` to ``end`` along half a cosine over the first ``steps`` steps, then constant.
 
     .. math:: v(t) = v_1 + (v_0 - v_1) (1 + \cos(\pi \min(1, t / T))) / 2
@@ -55,20 +60,13 @@ class Cosine(Schedule):
         ValueError: an end that is not finite, or fewer than 1 steps.
     """
 
-    start: float
-    end: float
-    steps: int
-
-    def __post_init__(self) -> None:
-        _check(self, self.steps, self.start, self.end)
-
     def __call__(self, step: int) -> float:
         """The value at a step."""
         return self.end + (self.start - self.end) * (1 + math.cos(math.pi * min(1.0, step / self.steps))) / 2
 
 
 @dataclass(frozen=True)
-class Cyclical(Schedule):
+class Cyclical(_BetweenEnds):
     r"""From ``start`` to ``end`` in a straight line over the first part of each cycle, constant for the rest of it.
 
     .. math:: v(t) = v_0 + (v_1 - v_0) \min(1, (t \bmod T) / (r T))
@@ -86,13 +84,10 @@ class Cyclical(Schedule):
         ValueError: an end that is not finite, fewer than 1 steps, or a rise outside (0, 1].
     """
 
-    start: float
-    end: float
-    steps: int
     rise: float = 0.5
 
     def __post_init__(self) -> None:
-        _check(self, self.steps, self.start, self.end)
+        super().__post_init__()
         if not 0 < self.rise <= 1:
             raise ValueError(f"rise is a part of the cycle, above 0 and at most 1, got {self.rise}")
 

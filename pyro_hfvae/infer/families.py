@@ -25,6 +25,8 @@ from torch.distributions import (
 )
 from torch.distributions.transforms import ComposeTransform, Transform
 
+from pyro_hfvae.infer.mixture import gaussian_features, gaussian_parameters
+
 __all__ = ["Continuous", "CorrelatedGaussian", "Part", "Simplex", "Univariate", "read_family"]
 
 
@@ -97,12 +99,12 @@ class CorrelatedGaussian(Continuous):
         factor = torch.linalg.cholesky(self.covariance[..., some, :][..., some].double())
         precision = torch.cholesky_inverse(factor)  # [S, B, n, n]
         product = (precision @ loc[..., None])[..., 0]
-        log_determinant = factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-        constant = -0.5 * (loc * product).sum(-1) - log_determinant - 0.5 * len(some) * math.log(2 * math.pi)
+        log_normaliser = factor.diagonal(dim1=-2, dim2=-1).log().sum(-1) + 0.5 * len(some) * math.log(2 * math.pi)
+        constant = -0.5 * (loc * product).sum(-1) - log_normaliser
         features = torch.cat([(value[..., None] * value[..., None, :]).flatten(-2), value], -1)
         parameters = torch.cat([-0.5 * precision.flatten(-2), product], -1)
         deviation = torch.linalg.solve_triangular(factor, (value - loc)[..., None], upper=False)[..., 0]
-        own = -0.5 * deviation.square().sum(-1) - log_determinant - 0.5 * len(some) * math.log(2 * math.pi)
+        own = -0.5 * deviation.square().sum(-1) - log_normaliser
         return Part(features, parameters, constant, torch.zeros_like(own), own)
 
 
@@ -168,7 +170,7 @@ def read_family(fn: Distribution, value: Tensor, shape: torch.Size, event: torch
     for family, (names, features, parameters) in _UNIVARIATE.items():
         if isinstance(untransformed, family) and (family is not Normal or untransformed is not fn):
             *g, constant = parameters(*(spread(getattr(untransformed, name)).double() for name in names))
-            f = torch.stack(features(spread(u)), -1)
+            f = torch.stack(list(features(spread(u))), -1)
             mean = untransformed.mean
             for transform in getattr(fn, "transforms", ()):
                 mean = transform(mean)  # of a transformed normal the median: most have no mean in closed form
@@ -187,16 +189,12 @@ def _constant(transform: Transform, event: torch.Size) -> bool:
 
 _UNIVARIATE: dict[
     type[Distribution],
-    tuple[tuple[str, str], Callable[[Tensor], list[Tensor]], Callable[[Tensor, Tensor], tuple[Tensor, ...]]],
+    tuple[tuple[str, str], Callable[[Tensor], Sequence[Tensor]], Callable[[Tensor, Tensor], Sequence[Tensor]]],
 ] = {
     Normal: (
         ("loc", "scale"),
-        lambda z: [z.square(), z],
-        lambda loc, scale: (
-            -0.5 * scale**-2,
-            loc * scale**-2,
-            -0.5 * (loc / scale).square() - scale.log() - 0.5 * math.log(2 * math.pi),
-        ),
+        lambda z: gaussian_features(z)[..., :2].unbind(-1),
+        lambda loc, scale: gaussian_parameters(loc, scale).unbind(-1),
     ),
     Gamma: (
         ("concentration", "rate"),

@@ -161,9 +161,7 @@ def concatenate_priors(parts: Sequence[Priors]) -> Priors:
 
 def _wanted(tree: Node) -> list[Group]:
     """All groups that the terms set against each other, in an order that does not change from process to process."""
-    nodes = [tree.variables, *tree.blocks.values(), *((variable,) for variable in tree.variables)]
-    nodes += [child.variables for node in tree.groups() for child in node.children]
-    return list(dict.fromkeys(frozenset(variables) for variables in nodes))
+    return list(dict.fromkeys(frozenset(variables) for variables in tree.sets()))
 
 
 def _within(wanted: Iterable[Group], sites: Iterable[str]) -> tuple[Group, list[Group]]:

@@ -64,8 +64,7 @@ def split_elbo(
         discrete = {name: all(position[v][0] is Discrete for v in variables) for name, variables in tree.blocks.items()}
         chain = sorted(tree.blocks, key=lambda name: not discrete[name])  # stable: each kind stays in its order
         prefixes = dict(zip(chain, accumulate(tree.blocks[name] for name in chain), strict=True))
-        sets = [tree.variables, *tree.blocks.values(), *prefixes.values(), *((v,) for v in tree.variables)]
-        sets += [child.variables for node in tree.groups() for child in node.children]
+        sets = [*tree.sets(), *prefixes.values()]
         wanted = {frozenset(variables): _group(variables, position) for variables in sets}
         references = marginal.references(posteriors, data_size, keys)
         marginals = expected_log_marginals(posteriors, list(wanted.values()), references)
