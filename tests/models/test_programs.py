@@ -17,7 +17,7 @@ from pyro_hfvae.models import (
     ImageModel,
     MixtureModel,
     MLPDecoder,
-    SubpixelDecoder,
+    SpatialBroadcastDecoder,
 )
 
 LAYOUTS = {
@@ -44,8 +44,8 @@ def conv(latent_size):
     return ConvDecoder(latent_size, width=4, hidden=16)
 
 
-def subpixel(latent_size):
-    return SubpixelDecoder(latent_size, width=4, hidden=16)
+def broadcast(latent_size):
+    return SpatialBroadcastDecoder(latent_size, width=4, depth=2)
 
 
 def mlp(latent_size):
@@ -54,7 +54,7 @@ def mlp(latent_size):
 
 NETWORKS = {
     "conv": (64, conv, lambda: ConvEncoder(width=4, hidden=16)),
-    "subpixel": (64, subpixel, lambda: SubpixelEncoder(width=4, hidden=16)),
+    "broadcast": (64, broadcast, lambda: SubpixelEncoder(width=4, hidden=16)),
     "mlp": (28, mlp, lambda: MLPEncoder(hidden=(30, 20))),
 }
 
@@ -230,7 +230,7 @@ def test_networks_of_other_sizes():
     assert ConvEncoder(channels=3)(colour).shape == (4, 256)
     assert ConvDecoder(5, channels=3)(torch.randn(4, 5)).shape == colour.shape
     assert SubpixelEncoder(channels=3)(colour).shape == (4, 256)
-    assert SubpixelDecoder(5, channels=3)(torch.randn(4, 5)).shape == colour.shape
+    assert SpatialBroadcastDecoder(5, channels=3)(torch.randn(4, 5)).shape == colour.shape
 
 
 def test_temperature_is_set_in_place_and_saved():
@@ -272,3 +272,18 @@ def test_posterior_scale_never_underflows():
     with torch.no_grad():
         guide.gaussian["z"].bias.fill_(-1e4)
     assert poutine.trace(guide).get_trace(x).nodes["z"]["fn"].base_dist.scale.min() >= 1e-4
+
+
+def test_a_broadcast_decoder_gives_each_place_the_latents_and_its_position():
+    decoder = SpatialBroadcastDecoder(3, channels=2, width=5, depth=1).double()
+    z = torch.randn(4, 3, dtype=torch.float64)
+    first = torch.cat([decoder.of_latents.weight, decoder.of_positions.weight[..., 0, 0]], 1)  # [5, 3 + 2]
+    axis = torch.linspace(-1, 1, 16)
+    place = torch.tensor([axis[7], axis[11]], dtype=torch.float64).expand(4, 2)
+    centre = torch.cat([z, place], 1) @ first.T + decoder.of_latents.bias
+    last = decoder.layers[-2]
+    assert decoder(z).shape == (4, 2, 64, 64)
+    with torch.no_grad():  # looks at the centre of the last convolution alone
+        last.weight[..., [0, 0, 0, 1, 1, 2, 2, 2], [0, 1, 2, 0, 2, 0, 1, 2]] = 0.0
+    expected = centre.relu() @ last.weight[:, :, 1, 1].T + last.bias  # [4, 2 · 16]
+    torch.testing.assert_close(decoder(z)[:, :, 28:32, 44:48].flatten(1), expected)
