@@ -32,6 +32,9 @@ MAXIMUM_NUMBERS = 2**28
 
 Group = frozenset[Variable]
 
+Density = Callable[[Sequence[int]], Tensor]
+"""From some variables of a site to their log-density."""
+
 Masses = Callable[[Group, Sequence[tuple[str, int]]], Tensor]
 """Of a group and of its categoricals (site, index) in some order: q of their categories, [K of each ..., S, B]."""
 
@@ -120,6 +123,7 @@ def log_marginals(
     groups: Sequence[Group],
     samples: int,
     shared: bool = True,
+    density: Callable[[Distribution, Tensor], Density] = densities.SiteDensity,
 ) -> dict[Group, Tensor]:
     """log p(z_G, y_G) at the samples, for every combination of categories of y_G; see :func:`expected_log_marginals`.
 
@@ -130,6 +134,7 @@ def log_marginals(
         groups: what is asked for.
         samples: P, ancestral samples.
         shared: whether one ancestor may serve all data if it has the same distribution for all.
+        density: makes the density of a continuous site from its distribution and its value.
 
     Returns:
         [K of each categorical of G ..., S, B] by group; the categoricals in the order of the component's sites.
@@ -145,7 +150,7 @@ def log_marginals(
         with torch.autocast(_device(latents), enabled=False):
             masses = {name: categories.log_mass(name, fn) for name, fn in sites.items() if name in categories.sizes}
             log_density = {
-                name: densities.SiteDensity(sites[name], site.value)
+                name: density(sites[name], site.value)
                 for name, site in latents.items()
                 if name in sites and not isinstance(site, Discrete)
             }
@@ -234,7 +239,7 @@ class _Categories:
 def _log_marginal(
     component: Component,
     group: Group,
-    log_density: Mapping[str, densities.SiteDensity],
+    log_density: Mapping[str, Density],
     masses: Mapping[str, Tensor],
     latents: Latents,
     categories: _Categories,
@@ -255,7 +260,8 @@ def _log_marginal(
     assert isinstance(log_joint, Tensor)
     log_joint = log_joint.expand(*(1,) * (4 - log_joint.dim()), *log_joint.shape)  # [Ktot or 1, P, S or 1, B or 1]
     log_joint = log_joint.expand(categories.total, *log_joint.shape[1:])
-    log_marginal = log_joint.logsumexp(1) - math.log(log_joint.shape[1])  # [Ktot, S, B]
+    samples = log_joint.shape[1]
+    log_marginal = log_joint.logsumexp(1) - math.log(samples) if samples > 1 else log_joint[:, 0]  # [Ktot, S, B]
     shape = latent_shape(latents)
     each = [(name, index) for name, (count, _) in categories.sizes.items() for index in range(count)]
     log_marginal = log_marginal.unflatten(0, [categories.sizes[name][1] for name, _ in each] or [1])

@@ -14,9 +14,11 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+from torch.distributions import Distribution
 
 from pyro_hfvae.blocks import Variable
 from pyro_hfvae.infer.ancestors import Component, categoricals, log_marginals, number_of_values
+from pyro_hfvae.infer.densities import PairedNormal, SiteDensity
 from pyro_hfvae.infer.latents import Discrete, Latents, Posterior, latent_shape
 from pyro_hfvae.infer.marginals import References
 from pyro_hfvae.infer.mixture import NOTHING
@@ -128,7 +130,7 @@ def log_sums_of_others(
             sums: dict[Group, list[Tensor]] = {group: [] for group in groups}
             for reference in parts:
                 latents = _paired(part.latents, slice(start, stop), latent_shape(reference.latents)[1])
-                tables = log_marginals(part.component, reference.call, latents, groups, samples, shared=False)
+                tables = log_marginals(part.component, reference.call, latents, groups, samples, False, _paired_density)
                 for group, table in tables.items():
                     pairs = table.unflatten(-2, (particles, stop - start))  # [K ..., S, R, M]
                     if reference is part:
@@ -164,7 +166,7 @@ def expected_log_densities(
     for group in groups:
         own = torch.cat([part.log_density[group] for part in parts], -1)
         masses = _masses(own)
-        mixture = torch.logaddexp(references.own + own, references.other + others[group])
+        mixture = torch.logaddexp((references.own + own).to(others[group]), references.other + others[group])
         found[group] = _mean(masses * own), _mean(masses * mixture)
     return found
 
@@ -201,6 +203,10 @@ def _pieces(parts: Sequence[StructuredPosterior], part: StructuredPosterior, sam
         numbers = number_of_values(part.component, part.latents, samples) * particles * largest
         rows = max(1, CHUNK_NUMBERS // numbers)
     return [(start, min(start + rows, batch)) for start in range(0, batch, rows)]
+
+
+def _paired_density(fn: Distribution, value: Tensor) -> PairedNormal | SiteDensity:
+    return PairedNormal(fn, value) if PairedNormal.fits(fn) else SiteDensity(fn, value)
 
 
 def _paired(latents: Latents, rows: slice, references: int) -> Latents:

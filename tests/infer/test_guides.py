@@ -613,3 +613,33 @@ def test_one_datum_of_one_and_double_dependence():
     assert HierarchicalELBO(1).terms(model, Deep(), data(1)).mutual_information.abs() < 1e-12
     terms = HierarchicalELBO(50, between=3.0).terms(model, Deep(), data(5))
     assert all(value.isfinite() for value in terms.scalars().values())
+
+
+def test_sites_of_one_number_without_an_event():
+    def guide(x):
+        with pyro.plate("data", len(x)):
+            u = pyro.sample("u", dist.Normal(x[:, 0], 0.5))
+            pyro.sample("z", dist.LogNormal(u + x[:, 1], 0.4))
+
+    def model(x):
+        with pyro.plate("data", len(x)):
+            u = pyro.sample("u", dist.Normal(0.0, 1.0))
+            z = pyro.sample("z", dist.LogNormal(0.0, 1.0))
+            pyro.sample("x", dist.Normal(u + z, 1.0), obs=x[:, 0])
+
+    x = data(5)
+    torch.manual_seed(1)
+    theirs = Trace_ELBO().differentiable_loss(model, guide, x)
+    torch.manual_seed(1)
+    elbo = HierarchicalELBO(20, guide_samples=20_000)
+    ours = elbo.differentiable_loss(model, guide, x)
+    torch.testing.assert_close(ours, theirs, rtol=1e-11, atol=0)
+    torch.manual_seed(1)
+    terms = elbo.terms(model, guide, x)
+    torch.manual_seed(1)
+    z = poutine.trace(guide).get_trace(x).nodes["z"]["value"]
+    pairs = dist.LogNormal(x.sum(1), math.hypot(0.5, 0.4)).log_prob(z[:, None])  # [B, B'], u integrated out
+    others = pairs.masked_fill(torch.eye(5, dtype=torch.bool), -torch.inf).logsumexp(1)
+    mixture = torch.logaddexp(pairs.diagonal() - math.log(20), others + math.log(19 / 80))
+    expected = (pairs.diagonal() - mixture).mean()
+    assert terms.blocks["z"].mutual_information.item() == pytest.approx(expected.item(), abs=0.03)
