@@ -643,3 +643,46 @@ def test_sites_of_one_number_without_an_event():
     mixture = torch.logaddexp(pairs.diagonal() - math.log(20), others + math.log(19 / 80))
     expected = (pairs.diagonal() - mixture).mean()
     assert terms.blocks["z"].mutual_information.item() == pytest.approx(expected.item(), abs=0.03)
+
+
+def test_several_categoricals_in_another_order_than_the_model_has():
+    """z given two binary categoricals a and one c of three: the joint terms by a loop over all 12 combinations."""
+    x, means, scales = data(3), torch.randn(2, 2, 3), torch.rand(2, 2, 3) + 0.3
+    of_a, of_c, prior_means = torch.randn(2, 4), torch.randn(2, 3), torch.randn(2, 2, 3)
+
+    def moment(table, a, c):
+        """[..., 2, 2] one-hot a and [..., 3] one-hot c to [..., 1]."""
+        return torch.einsum("...i,...j,...k,ijk->...", a[..., 0, :], a[..., 1, :], c, table)[..., None]
+
+    def guide(x):
+        with pyro.plate("data", len(x)):
+            a = pyro.sample("a", Concrete(0.7, logits=(x @ of_a).view(-1, 2, 2)).to_event(1))
+            c = pyro.sample("c", Concrete(0.7, logits=x @ of_c))
+            a, c = nearest_category(a), nearest_category(c)
+            pyro.sample("z", dist.Normal(moment(means, a, c), moment(scales, a, c)).to_event(1))
+
+    def model(x):
+        with pyro.plate("data", len(x)):
+            c = pyro.sample("c", Concrete(0.7, logits=torch.zeros(3)))
+            a = pyro.sample("a", Concrete(0.7, logits=torch.zeros(2, 2)).to_event(1))
+            pyro.sample("z", dist.Normal(moment(prior_means, a, c), 1.0).to_event(1))
+            pyro.sample("x", dist.Normal(torch.zeros(2), 1.0).to_event(1), obs=x)
+
+    torch.manual_seed(1)
+    terms = HierarchicalELBO(10).terms(model, guide, x)
+    torch.manual_seed(1)
+    z = poutine.trace(guide).get_trace(x).nodes["z"]["value"][:, 0]
+    mass_a, mass_c = (x @ of_a).view(3, 2, 2).softmax(-1), (x @ of_c).softmax(-1)
+    divergence = torch.zeros(())
+    for b in range(3):
+        logs = []
+        for i in range(2):
+            for j in range(2):
+                for k in range(3):
+                    q = mass_a[b, 0, i] * mass_a[b, 1, j] * mass_c[b, k]
+                    log_q = q.log() + Normal(means[i, j, k], scales[i, j, k]).log_prob(z[b])
+                    logs.append((log_q, Normal(prior_means[i, j, k], 1.0).log_prob(z[b]) - math.log(12)))
+        log_q, log_p = (torch.stack(column) for column in zip(*logs, strict=True))
+        divergence = divergence + (log_q.softmax(0) * (log_q - log_p)).sum() / 3
+    torch.testing.assert_close(terms.reconstruction - terms.elbo, divergence)
+    assert list(terms.blocks["a"].variables) == ["a[0]", "a[1]"]
