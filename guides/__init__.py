@@ -1,6 +1,7 @@
-"""Factorised inference programs: read them, copy them, or name them by import path."""
+"""Inference programs, factorised and structured: read them, copy them, or name them by import path."""
 
 from pyro_hfvae.guides.image import ImageGuide
 from pyro_hfvae.guides.networks import ConvEncoder, MLPEncoder, SubpixelEncoder
+from pyro_hfvae.guides.structured import StructuredGuide
 
-__all__ = ["ConvEncoder", "ImageGuide", "MLPEncoder", "SubpixelEncoder"]
+__all__ = ["ConvEncoder", "ImageGuide", "MLPEncoder", "StructuredGuide", "SubpixelEncoder"]

@@ -58,7 +58,11 @@ class ImageGuide(PyroModule):
         features = self.encoder(x)  # [B, features]
         with pyro.plate("data", len(x)):
             for name, head in self.gaussian.items():
-                loc, scale = head(features).chunk(2, -1)  # [B, V] each
-                pyro.sample(name, dist.Normal(loc, softplus(scale) + SMALLEST_SCALE).to_event(1))
+                pyro.sample(name, self.normal(head(features)))
             for name, head in self.discrete.items():
                 pyro.sample(name, Concrete(self.temperature, logits=head(features)))
+
+    def normal(self, parameters: Tensor) -> dist.TorchDistribution:
+        """The posterior of a Gaussian site from what its head says, [..., 2 V]."""
+        loc, scale = parameters.chunk(2, -1)  # [..., V] each
+        return cast(dist.TorchDistribution, dist.Normal(loc, softplus(scale) + SMALLEST_SCALE).to_event(1))

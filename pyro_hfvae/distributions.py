@@ -8,8 +8,9 @@ from torch import Tensor
 from torch.distributions import OneHotCategorical, constraints
 from torch.distributions import RelaxedOneHotCategorical as TorchRelaxedOneHotCategorical
 from torch.distributions.kl import register_kl
+from torch.nn.functional import one_hot
 
-__all__ = ["Concrete", "log_mass"]
+__all__ = ["Concrete", "log_mass", "nearest_category"]
 
 DEFAULT_TEMPERATURE = 0.66
 
@@ -105,6 +106,21 @@ def log_mass(distribution: TorchRelaxedOneHotCategorical | OneHotCategorical) ->
     """
     logits = distribution.logits.to(torch.promote_types(distribution.logits.dtype, torch.float32))
     return logits.clamp_min(-1e30).log_softmax(-1)
+
+
+def nearest_category(value: Tensor) -> Tensor:
+    r"""The category of a relaxed sample: the vertex of the simplex next to it, with the gradient of the sample.
+
+    .. math:: \mathrm{onehot}(\arg\max_k y_k), \qquad \partial := \partial y
+
+    It is distributed as the categorical, exactly (Gumbel-max); the straight-through gradient is biased. A guide whose
+    other sites depend on a discrete one reads this of its sample (see :class:`pyro_hfvae.guides.StructuredGuide`).
+
+    Args:
+        value: of a Concrete site, [..., K].
+    """
+    vertex = one_hot(value.argmax(-1), value.shape[-1]).to(value)
+    return vertex + (value - value.detach())  # the bracket is 0, to the bit
 
 
 @register_kl(Concrete, OneHotCategorical)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch.distributions import kl_divergence
 
 from pyro_hfvae import Concrete
-from pyro_hfvae.distributions import log_mass
+from pyro_hfvae.distributions import log_mass, nearest_category
 
 LOGITS = torch.tensor([[0.3, -1.0, 2.0], [0.0, 0.0, 5.0]], dtype=torch.float64)
 
@@ -119,3 +119,23 @@ def test_shapes(batch, categories, extra, dtype):
     assert fn.rsample().dtype == dtype
     assert fn.log_mass.shape == (*extra, *batch, categories)
     assert fn.to_event(fn.batch_shape.__len__()).event_shape == (*extra, *batch, categories)
+
+
+def test_the_nearest_category_is_one_hot_to_the_bit_and_has_the_gradient_of_the_sample():
+    value = Concrete(0.5, logits=torch.randn(200, 7)).rsample().requires_grad_()
+    vertex = nearest_category(value)
+    assert ((vertex == 0) | (vertex == 1)).all()
+    assert (vertex.sum(-1) == 1).all()
+    assert (vertex.argmax(-1) == value.argmax(-1)).all()
+    weight = torch.randn(200, 7)
+    (gradient,) = torch.autograd.grad((weight * vertex).sum(), value)
+    torch.testing.assert_close(gradient, weight)
+
+
+def test_the_nearest_category_is_distributed_as_the_categorical():
+    """Gumbel-max, at any temperature: 100,000 draws, within 4 standard errors (.0016 at most each)."""
+    logits = torch.tensor([0.0, 1.0, -1.0])
+    for temperature in (0.3, 2.0):
+        torch.manual_seed(0)
+        sample = Concrete(temperature, logits=logits).rsample((100_000,))
+        assert (nearest_category(sample).mean(0) - logits.softmax(-1)).abs().max() < 4 * 0.0016

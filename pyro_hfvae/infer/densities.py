@@ -1,4 +1,4 @@
-"""The prior of one continuous site given what it depends on: densities of some of its variables, and draws."""
+"""One continuous site given what it depends on: densities of some of its variables, and draws."""
 
 import math
 from collections.abc import Sequence
@@ -17,8 +17,9 @@ from torch.distributions import (
 
 from pyro_hfvae.distributions import log_mass
 from pyro_hfvae.infer.latents import unwrap
+from pyro_hfvae.infer.mixture import gaussian_features, gaussian_parameters
 
-__all__ = ["SiteDensity", "correlated", "draw", "draw_given", "varies"]
+__all__ = ["PairedNormal", "SiteDensity", "correlated", "draw", "draw_given", "varies"]
 
 Indices = Sequence[int]
 
@@ -60,6 +61,39 @@ class SiteDensity:
             loc[..., some], covariance[..., some, :][..., some], validate_args=False
         )
         return part.log_prob(self._value[..., some])
+
+
+class PairedNormal:
+    r"""log N(z_G^b; μ^m, σ^m) of variables G of a normal site, for every pair of a sample and a reference.
+
+    One matrix product for each group, in float64, where :class:`SiteDensity` makes a number for each pair and variable.
+
+    Args:
+        fn: of independent normal variables, of batch shape [..., 1, M] or [M].
+        value: of R samples, the same for all M references, [R, M, V].
+    """
+
+    def __init__(self, fn: Distribution, value: Tensor) -> None:
+        base, batch = unwrap(fn), len(fn.batch_shape)
+        assert isinstance(base, Normal)
+        loc, scale = (part.double().reshape(*fn.batch_shape, -1) for part in (base.loc, base.scale))  # [..., M, V]
+        self._parameters = gaussian_parameters(loc, scale)  # [..., M, V, 3]
+        if batch > 1:
+            self._parameters = self._parameters.squeeze(batch - 2)  # the samples' dimension comes of the product
+        self._features = gaussian_features(value[:, 0].double())  # [R, V, 3]
+
+    @staticmethod
+    def fits(fn: Distribution) -> bool:
+        """Whether a site's distribution is normal, and the same for all samples, on a device that has float64."""
+        base, batch = unwrap(fn), fn.batch_shape
+        if not isinstance(base, Normal) or base.loc.device.type == "mps":
+            return False
+        return len(batch) == 1 or (len(batch) > 1 and batch[-2] == 1)
+
+    def __call__(self, indices: Indices) -> Tensor:
+        """Log-density of the variables at some indices, [..., R, M]."""
+        some = list(indices)
+        return self._features[:, some].flatten(-2) @ self._parameters[..., some, :].flatten(-2).mT
 
 
 def _log_prob_of_variables(fn: Distribution, value: Tensor) -> tuple[Tensor, ...]:

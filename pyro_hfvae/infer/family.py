@@ -53,6 +53,7 @@ class Options(TypedDict, total=False):
     blocks: Layout | None
     marginal: Marginal | None
     prior_samples: int
+    guide_samples: int
     num_particles: int
     vectorize_particles: bool
     max_plate_nesting: float

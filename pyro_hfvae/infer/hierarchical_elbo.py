@@ -1,6 +1,6 @@
 """The evidence lower bound, split into its information-theoretic terms and reweighted (HFVAE)."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,8 +12,9 @@ from pyro.poutine import Trace
 from torch import Tensor
 
 from pyro_hfvae.blocks import JOINT, Layout
-from pyro_hfvae.infer.checks import read_dependence, refuse_non_finite
+from pyro_hfvae.infer.checks import Dependence, read_dependence, refuse_non_finite
 from pyro_hfvae.infer.estimators import Full, Marginal, Stratified
+from pyro_hfvae.infer.guides import NO_MEMORY, StructuredPosterior, read_structured_posterior
 from pyro_hfvae.infer.latents import (
     Latents,
     common_scale,
@@ -23,12 +24,13 @@ from pyro_hfvae.infer.latents import (
     read_posteriors,
     tree_of,
 )
+from pyro_hfvae.infer.memory import Memory
 from pyro_hfvae.infer.penalties.learned import LearnedPenalty
 from pyro_hfvae.infer.penalty import Penalty
-from pyro_hfvae.infer.priors import Priors, concatenate_priors, read_priors
+from pyro_hfvae.infer.priors import Priors, concatenate_priors, groups_of_priors, read_priors
 from pyro_hfvae.infer.rerun import Call
 from pyro_hfvae.infer.run import Run
-from pyro_hfvae.infer.split import gather, split_elbo
+from pyro_hfvae.infer.split import gather, groups_of_terms, split_elbo
 from pyro_hfvae.infer.terms import Terms, mean_terms
 from pyro_hfvae.infer.trust import Watch
 from pyro_hfvae.infer.weights import Weight, check_finite, cost, resolve_weights, scheduled
@@ -60,10 +62,11 @@ class HierarchicalELBO(ELBO):
     ``torch.nn.Module`` whose output is the loss. As everywhere in Pyro the loss is a sum over the batch, with the
     scale that a subsampling plate gives it; the terms are means in nats per datum.
 
-    Assumes that the latent sites of the guide are independent given the data; this is checked on first use. Those of
-    the model may depend on one another: A, i and the divergence of each variable are then set against the prior's own
-    joint and marginals, so that a structured prior pulls q(z) towards its structure. One instance serves one pair of
-    model and guide.
+    The latent sites of the guide may depend on one another, q(y|x) q(z|x, y): q(z^b|x^b', y^b) then comes from running
+    the guide again, for every pair of a sample and a datum. A guide that does not allow that is refused on first use.
+    Those of the model may depend on one another too: A, i and the divergence of each variable are then set against the
+    prior's own joint and marginals, so that a structured prior pulls q(z) towards its structure. One instance serves
+    one pair of model and guide.
 
     Args:
         data_size: N, the number of data that batches are drawn from.
@@ -83,10 +86,12 @@ class HierarchicalELBO(ELBO):
         max_plate_nesting: as in Pyro.
         prior_samples: P, ancestral samples of the model for the marginals of priors that depend on other continuous
             sites; no others pay for them.
+        guide_samples: P, ancestral samples of the guide for each datum, and for the other data together, for the
+            marginals of sites of the guide that depend on other continuous sites; no others pay for them.
 
     Raises:
-        ValueError: data_size, num_particles or prior_samples below 1, or a weight that is not finite; on first use,
-            weights whose names or levels are not those of the blocks.
+        ValueError: data_size, num_particles, prior_samples or guide_samples below 1, or a weight that is not finite;
+            on first use, weights whose names or levels are not those of the blocks.
     """
 
     step: int
@@ -106,6 +111,7 @@ class HierarchicalELBO(ELBO):
         vectorize_particles: bool = False,
         max_plate_nesting: float = float("inf"),
         prior_samples: int = 1000,
+        guide_samples: int = 100,
     ) -> None:
         super().__init__(
             num_particles=num_particles, vectorize_particles=vectorize_particles, max_plate_nesting=max_plate_nesting
@@ -116,7 +122,10 @@ class HierarchicalELBO(ELBO):
             raise ValueError(f"num_particles must be 1 or more, got {num_particles}")
         if prior_samples < 1:
             raise ValueError(f"prior_samples must be 1 or more, got {prior_samples}")
+        if guide_samples < 1:
+            raise ValueError(f"guide_samples must be 1 or more, got {guide_samples}")
         self.data_size = data_size
+        self.guide_samples = guide_samples
         self.prior_samples = prior_samples
         self.mutual_information = mutual_information
         self.between = between
@@ -128,7 +137,7 @@ class HierarchicalELBO(ELBO):
         self.penalties = dict(penalties or {})
         self.marginal = Stratified() if marginal is None else marginal
         self.step = 0
-        self._parents: Mapping[str, frozenset[str]] | None = None
+        self._dependence: Dependence | None = None
         self._watch = Watch(data_size)
 
     def terms(self, model: Program, guide: Program, *args: Any, **kwargs: Any) -> Terms:
@@ -157,10 +166,11 @@ class HierarchicalELBO(ELBO):
             batches: arguments of model and guide, batch by batch.
         """
         parts = [self._drawn(model, guide, batch) for batch in batches]
-        latents = concatenate([latents for latents, _, _ in parts])
-        priors = concatenate_priors([priors for _, priors, _ in parts])
-        log_likelihood = torch.cat([part for _, _, part in parts], 1)
-        return self._split(latents, priors, log_likelihood, log_likelihood.shape[1], Full(), None)
+        latents = concatenate([latents for latents, _, _, _ in parts])
+        priors = concatenate_priors([priors for _, priors, _, _ in parts])
+        log_likelihood = torch.cat([part for _, _, part, _ in parts], 1)
+        structured = [part for _, _, _, part in parts if part is not None]
+        return self._split(latents, priors, log_likelihood, log_likelihood.shape[1], Full(), None, structured)
 
     def objective(self, terms: Terms) -> Tensor:
         """The weighted ELBO that is maximised, a scalar in nats per datum."""
@@ -236,7 +246,10 @@ class HierarchicalELBO(ELBO):
         terms = []
         keys = self.marginal.keys(args[0]) if args else None
         for run in self._runs(model, guide, args, kwargs):
-            split = self._split(run.latents, run.priors, run.log_likelihood, self.data_size, self.marginal, keys)
+            structured = [] if run.structured is None else [run.structured]
+            split = self._split(
+                run.latents, run.priors, run.log_likelihood, self.data_size, self.marginal, keys, structured
+            )
             measured = {name: penalty(run, split) for name, penalty in self.penalties.items()}
             terms.append(replace(split, penalties=measured))
             refuse_non_finite(terms[-1].scalars(), run.model_trace, run.guide_trace)
@@ -249,24 +262,48 @@ class HierarchicalELBO(ELBO):
         return mean, size
 
     def _runs(self, model: Program, guide: Program, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[Run]:
-        if self._parents is None:
-            self._parents = read_dependence(model, guide, args, kwargs)
+        if self._dependence is None:
+            self._dependence = read_dependence(model, guide, args, kwargs)
         for model_trace, guide_trace in self._get_traces(model, guide, args, kwargs):
             latents = read_posteriors(guide_trace)
             call, tree = Call(model, args, kwargs, model_trace), tree_of(latents, self.blocks)
+            structured = None
+            if self._dependence.structured_guide:
+                if isinstance(self.marginal, Memory):
+                    raise NotImplementedError(NO_MEMORY)
+                groups = [*groups_of_terms(latents, tree), *groups_of_priors(tree, self._dependence.model)]
+                structured = read_structured_posterior(
+                    Call(guide, args, kwargs, guide_trace, "guide"),
+                    latents,
+                    self._dependence.guide,
+                    list(dict.fromkeys(groups)),
+                    self.guide_samples,
+                )
+                latents = structured.latents
             yield Run(
                 latents=latents,
-                priors=read_priors(call, guide_trace, latents, tree, self._parents, self.prior_samples),
+                priors=read_priors(
+                    call,
+                    guide_trace,
+                    latents,
+                    tree,
+                    self._dependence.model,
+                    self.prior_samples,
+                    None if structured is None else structured.masses,
+                ),
                 log_likelihood=read_log_likelihood(model_trace, latent_shape(latents)),
                 scale=common_scale(model_trace, guide_trace),
                 model_trace=model_trace,
                 guide_trace=guide_trace,
+                structured=structured,
             )
 
-    def _drawn(self, model: Program, guide: Program, batch: tuple[Any, ...]) -> tuple[Latents, Priors, Tensor]:
-        """What the terms need of one run; the traces, with their images, are let go."""
+    def _drawn(
+        self, model: Program, guide: Program, batch: tuple[Any, ...]
+    ) -> tuple[Latents, Priors, Tensor, StructuredPosterior | None]:
+        """What the terms need of one run; the traces, with their images, are let go where no guide is run again."""
         run = next(self._runs(model, guide, batch, {}))
-        return run.latents, run.priors, run.log_likelihood
+        return run.latents, run.priors, run.log_likelihood, run.structured
 
     def _get_trace(
         self, model: Program, guide: Program, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -283,6 +320,9 @@ class HierarchicalELBO(ELBO):
         data_size: int,
         marginal: Marginal,
         keys: Tensor | None,
+        structured: Sequence[StructuredPosterior],
     ) -> Terms:
         tree = tree_of(latents, self.blocks)
-        return split_elbo(latents, priors, log_likelihood, tree, data_size, marginal, keys)
+        return split_elbo(
+            latents, priors, log_likelihood, tree, data_size, marginal, keys, structured, self.guide_samples
+        )

@@ -19,7 +19,7 @@ from torch.distributions import (
 
 from pyro_hfvae.blocks import Node, Variable
 from pyro_hfvae.infer import densities
-from pyro_hfvae.infer.ancestors import components, expected_log_marginals
+from pyro_hfvae.infer.ancestors import Masses, components, expected_log_marginals
 from pyro_hfvae.infer.families import Continuous, Simplex
 from pyro_hfvae.infer.latents import (
     Discrete,
@@ -36,7 +36,7 @@ from pyro_hfvae.infer.latents import (
 )
 from pyro_hfvae.infer.rerun import Call
 
-__all__ = ["DependentPrior", "Priors", "concatenate_priors", "read_priors"]
+__all__ = ["DependentPrior", "Priors", "concatenate_priors", "groups_of_priors", "read_priors"]
 
 Group = frozenset[Variable]
 
@@ -88,6 +88,7 @@ def read_priors(
     tree: Node,
     parents: Mapping[str, frozenset[str]],
     prior_samples: int,
+    masses: Masses | None = None,
 ) -> Priors:
     """log p of every latent site, variable and group of the tree.
 
@@ -102,6 +103,8 @@ def read_priors(
         tree: of blocks.
         parents: latent sites that each latent site of the model depends on.
         prior_samples: P.
+        masses: of the categories of the groups of :func:`groups_of_priors`, where the guide's sites depend on one
+            another.
 
     Raises:
         ValueError: sites that model and guide do not share, or whose event shapes differ; names the site.
@@ -126,7 +129,8 @@ def read_priors(
                     "sites or others on it: their marginals are not known here"
                 )
         variables, groups = _within(wanted, component.descendants)
-        parts.append(DependentPrior(variables, expected_log_marginals(component, call, latents, groups, prior_samples)))
+        log_density = expected_log_marginals(component, call, latents, groups, prior_samples, masses)
+        parts.append(DependentPrior(variables, log_density))
     done = {variable.site for part in parts for variable in part.variables}
     independent = {}
     for name, site in latents.items():
@@ -139,6 +143,12 @@ def read_priors(
         else:
             independent[name] = _of_site(fn, posteriors[name]["value"], site)
     return Priors(independent, parts)
+
+
+def groups_of_priors(tree: Node, parents: Mapping[str, frozenset[str]]) -> list[Group]:
+    """The groups of variables of sites that depend on one another in the model, whose marginals the terms need."""
+    parts = [_within(_wanted(tree), component.descendants)[1] for component in components(parents)]
+    return [group for groups in parts for group in groups]
 
 
 def concatenate_priors(parts: Sequence[Priors]) -> Priors:

@@ -1,69 +1,85 @@
-"""Runs of the model program on given latents, up to the last site that is asked for."""
+"""Runs of a program, model or guide, on given latents, up to the last site that is asked for."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import pyro
 import torch
 from pyro import poutine
 from pyro.poutine import Trace
 from pyro.poutine.messenger import Messenger
-from torch import Tensor
-from torch.distributions import Distribution
+from torch import Tensor, nn
+from torch.distributions import Distribution, RelaxedOneHotCategorical
 
-from pyro_hfvae.infer.latents import latent_sites
+from pyro_hfvae.distributions import log_mass
+from pyro_hfvae.infer.latents import latent_sites, unwrap
 
-__all__ = ["MUST_KEEP", "Call", "check_leading_dimensions", "conditionals"]
-
-MUST_KEEP = (
-    "for its marginals, a prior that depends on other sites is run with leading dimensions before that of the data, "
-    "which it must keep (write y[..., 0] for y[:, 0], flatten nothing)"
-)
-"""What a model must obey, for messages."""
+__all__ = ["Call", "buffers_kept", "check_leading_dimensions", "conditionals", "says_the_same"]
 
 
 @dataclass(frozen=True)
 class Call:
-    """A model program, what it is called with, and a trace of it that gives what it drew besides its latents."""
+    """A program, what it is called with, and a trace of it that gives what it drew besides its latents."""
 
-    model: Callable[..., Any]
+    program: Callable[..., Any]
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
     trace: Trace
+    role: Literal["model", "guide"] = "model"
+
+    @property
+    def part(self) -> str:
+        """What the distribution of one of its sites is, for messages."""
+        return "prior" if self.role == "model" else "guide's conditional"
+
+    @property
+    def must_keep(self) -> str:
+        """What the program must obey, for messages."""
+        if self.role == "model":
+            return (
+                "for its marginals, a prior that depends on other sites is run with leading dimensions before that of "
+                "the data, which it must keep (write y[..., 0] for y[:, 0], flatten nothing)"
+            )
+        return (
+            "for its marginals, a guide whose sites depend on one another is run again on samples with leading "
+            "dimensions before that of the data, which it must keep (write y[..., 0] for y[:, 0], expand what is "
+            "concatenated with y to y.shape[:-1], flatten nothing), and twice must say the same of the same samples"
+        )
 
 
 def conditionals(
     call: Call, value: Callable[[str, Distribution], Tensor], latents: Iterable[str], wanted: Iterable[str]
 ) -> dict[str, Distribution]:
-    """The distributions of the wanted sites, with the model run on given values of all latents.
+    """The distributions of the wanted sites, with the program run on given values of all latents.
 
     Args:
-        call: the model. What it draws besides its latents, the indices of a subsample, is as in the trace.
+        call: the program. What it draws besides its latents, the indices of a subsample, is as in the trace.
         value: of a latent site, from its name and distribution.
         latents: names of all latent sites.
         wanted: names of those that are asked for; the run ends at the last of them, before a decoder.
     """
     given = _Given(value, latents, wanted)
     try:
-        with pyro.validation_enabled(False), given:
-            poutine.replay(call.model, trace=call.trace)(*call.args, **call.kwargs)
+        with pyro.validation_enabled(False), buffers_kept(call.program), given:
+            poutine.replay(call.program, trace=call.trace)(*call.args, **call.kwargs)
     except _EnoughError:
         pass
     except NotImplementedError:
         raise
     except (RuntimeError, IndexError, ValueError) as error:
-        if MUST_KEEP not in str(error):
-            error.add_note(f"The model was run for the marginals of {', '.join(wanted)}: {MUST_KEEP}.")
+        if call.must_keep not in str(error):
+            error.add_note(f"The {call.role} was run for the marginals of {', '.join(wanted)}: {call.must_keep}.")
         raise
     return given.met
 
 
 def check_leading_dimensions(call: Call, wanted: Iterable[str]) -> None:
-    """Runs the model on the latents of its trace, repeated along leading dimensions: it must say the same of them.
+    """Runs a program on the latents of its trace, repeated along leading dimensions: it must say the same of them.
 
     Args:
-        call: the model.
+        call: the program.
         wanted: names of the sites whose distributions are looked at.
 
     Raises:
@@ -76,15 +92,43 @@ def check_leading_dimensions(call: Call, wanted: Iterable[str]) -> None:
 
     sites = latent_sites(call.trace)
     for name, fn in conditionals(call, repeated, sites, wanted).items():
-        expected = sites[name]["fn"].log_prob(cast(Tensor, sites[name]["value"]))
-        try:
-            same = torch.allclose(fn.log_prob(repeated(name)), expected, rtol=1e-3, atol=1e-3)
-        except (RuntimeError, ValueError):  # shapes that do not fit
-            same = False
-        if not same:
+        if not says_the_same(fn, sites[name]["fn"], cast(Tensor, sites[name]["value"])):
             raise ValueError(
-                f"the prior of site '{name}' changes where the latents get leading dimensions: {MUST_KEEP}"
+                f"the {call.part} of site '{name}' changes where the latents get leading dimensions: {call.must_keep}"
             )
+
+
+def says_the_same(one: Distribution, other: Distribution, value: Tensor) -> bool:
+    """Whether two distributions of a site agree on its value, or, of a discrete site, on its categories.
+
+    Args:
+        one: its batch shape may have more dimensions, in front.
+        other: the distribution that the value is of.
+        value: of the site.
+    """
+    try:
+        if isinstance(unwrap(other), RelaxedOneHotCategorical):
+            found, expected = (log_mass(unwrap(fn)) for fn in (one, other))  # type: ignore[arg-type]
+        else:
+            found = one.log_prob(value.expand(*one.batch_shape, *other.event_shape))
+            expected = other.log_prob(value)
+        return torch.allclose(found, expected.expand_as(found), rtol=1e-3, atol=1e-3)
+    except (RuntimeError, ValueError):  # shapes that do not fit
+        return False
+
+
+@contextmanager
+def buffers_kept(*programs: Callable[..., Any]) -> Iterator[None]:
+    """Running statistics of normalisation layers do not see a further run: a resumed run must equal a whole one."""
+    buffers = [buffer for program in programs if isinstance(program, nn.Module) for buffer in program.buffers()]
+    kept = [(buffer, buffer._version, buffer.clone()) for buffer in buffers]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for buffer, version, value in kept:
+                if buffer._version != version:  # what a graph needs is not written to without need
+                    buffer.copy_(value)
 
 
 class _EnoughError(Exception):

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pyro.poutine import Trace
 from torch import Tensor
 
+from pyro_hfvae.infer.guides import StructuredPosterior
 from pyro_hfvae.infer.latents import Latents
 from pyro_hfvae.infer.priors import Priors
 
@@ -27,3 +28,5 @@ class Run:
     """The model, replayed against the guide."""
     guide_trace: Trace
     """The guide; its sites hold the samples."""
+    structured: StructuredPosterior | None = None
+    """The posterior of a guide whose sites depend on one another; None if they are independent given the data."""

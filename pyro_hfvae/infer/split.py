@@ -11,12 +11,13 @@ from torch.distributions import Normal
 from pyro_hfvae.blocks import Node, Variable
 from pyro_hfvae.infer.estimators import Marginal
 from pyro_hfvae.infer.families import Continuous
+from pyro_hfvae.infer.guides import StructuredPosterior, expected_log_densities
 from pyro_hfvae.infer.latents import Discrete, Gaussian, Latents, variables_of
 from pyro_hfvae.infer.marginals import Group, Posteriors, expected_log_marginals
 from pyro_hfvae.infer.priors import Priors
 from pyro_hfvae.infer.terms import BlockTerms, GroupTerms, Terms, VariableTerms
 
-__all__ = ["gather", "split_elbo"]
+__all__ = ["gather", "groups_of_terms", "split_elbo"]
 
 Variables = tuple[Variable, ...]
 Position = tuple[type, Any]
@@ -31,6 +32,8 @@ def split_elbo(
     data_size: int,
     marginal: Marginal,
     keys: Tensor | None = None,
+    structured: Sequence[StructuredPosterior] = (),
+    guide_samples: int = 1,
 ) -> Terms:
     r"""Terms of the ELBO of a batch, from its latents.
 
@@ -56,25 +59,34 @@ def split_elbo(
         data_size: N.
         marginal: the estimator of q̂.
         keys: by which the estimator knows the data again, [B].
+        structured: the posteriors, in one part or more, of a guide whose sites depend on one another; none if they are
+            independent given the data.
+        guide_samples: P, ancestral samples for what such a guide's groups leave out.
     """
     with torch.autocast(log_likelihood.device.type, enabled=False):
         posteriors, places = gather(latents)
         position = {variable: places[variable.site, variable.index] for variable in tree.variables}
         log_conditional, log_prior = _expected_log_densities(latents, priors, tree.variables)
-        discrete = {name: all(position[v][0] is Discrete for v in variables) for name, variables in tree.blocks.items()}
-        chain = sorted(tree.blocks, key=lambda name: not discrete[name])  # stable: each kind stays in its order
-        prefixes = dict(zip(chain, accumulate(tree.blocks[name] for name in chain), strict=True))
-        sets = [*tree.sets(), *prefixes.values()]
-        wanted = {frozenset(variables): _group(variables, position) for variables in sets}
+        discrete, prefixes = _chain(latents, tree)
+        chain = list(prefixes)
+        sets = groups_of_terms(latents, tree)
         references = marginal.references(posteriors, data_size, keys)
-        marginals = expected_log_marginals(posteriors, list(wanted.values()), references)
-        log_marginals = dict(zip(wanted, (value.mean() for value in marginals), strict=True))
+        log_posteriors: dict[frozenset[Variable], Tensor] = {}
+        if structured:
+            found = expected_log_densities(structured, sets, references, guide_samples)
+            log_posteriors = {group: own.to(log_likelihood.dtype) for group, (own, _) in found.items()}
+            log_marginals = {group: mixture.to(log_likelihood.dtype) for group, (_, mixture) in found.items()}
+        else:
+            marginals = expected_log_marginals(posteriors, [_group(group, position) for group in sets], references)
+            log_marginals = dict(zip(sets, (value.mean() for value in marginals), strict=True))
 
     def log_marginal(variables: Iterable[Variable]) -> Tensor:
         return log_marginals[frozenset(variables)]
 
     def information(variables: Variables) -> Tensor:
         """E[log q(z_G|x) - log q̂(z_G)]; the variables of some sites are not independent given the datum."""
+        if structured:
+            return log_posteriors[frozenset(variables)] - log_marginal(variables)
         parts = [log_conditional[variable] for variable in variables if variable in log_conditional]
         rest = sorted((v.site, v.index) for v in variables if v not in log_conditional)
         for site, some in groupby(rest, lambda place: place[0]):
@@ -121,7 +133,21 @@ def split_elbo(
     )
 
 
-def _group(variables: Variables, position: Mapping[Variable, Position]) -> Group:
+def groups_of_terms(latents: Latents, tree: Node) -> list[frozenset[Variable]]:
+    """All groups of variables whose marginals the terms are made of, in an order that no process changes."""
+    return list(dict.fromkeys(frozenset(some) for some in [*tree.sets(), *_chain(latents, tree)[1].values()]))
+
+
+def _chain(latents: Latents, tree: Node) -> tuple[dict[str, bool], dict[str, Variables]]:
+    """Whether each block is discrete; and each block's variables with those of the blocks before it, discrete first."""
+    discrete = {
+        name: all(isinstance(latents[v.site], Discrete) for v in variables) for name, variables in tree.blocks.items()
+    }
+    chain = sorted(tree.blocks, key=lambda name: not discrete[name])  # stable: each kind stays in its order
+    return discrete, dict(zip(chain, accumulate(tree.blocks[name] for name in chain), strict=True))
+
+
+def _group(variables: Iterable[Variable], position: Mapping[Variable, Position]) -> Group:
     places = [position[variable] for variable in variables]
     other = sorted(place for kind, place in places if kind is Continuous)
     places = sorted((place for place in places if place[0] is not Continuous), key=lambda place: place[1])

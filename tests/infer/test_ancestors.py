@@ -49,7 +49,7 @@ def group(**indices):
 
 def marginals(model, guide, groups, prior_samples=10, seed=1):
     """E[log p(z_G)] by group, and the guide's sites."""
-    parents = read_dependence(model, guide, (X,), {})
+    parents = read_dependence(model, guide, (X,), {}).model
     (component,) = components(parents)
     torch.manual_seed(7)
     guide_trace = poutine.trace(guide).get_trace(X)

@@ -314,7 +314,7 @@ def test_dependence_through_an_affine_transform_is_seen():
     elbo, guide = HierarchicalELBO(100, prior_samples=20_000), Guide()
     torch.manual_seed(1)
     terms = elbo.terms(model, guide, batch())
-    assert elbo._parents["z"] == {"u"}
+    assert elbo._dependence.model["z"] == {"u"}
     torch.manual_seed(1)
     value = poutine.trace(guide).get_trace(batch()).nodes["z"]["value"]
     marginal = dist.Normal(0.0, math.sqrt(2)).log_prob(value).mean(0)

@@ -9,7 +9,7 @@ from pyro import poutine
 from pyro.infer import SVI, Trace_ELBO
 
 from pyro_hfvae import HierarchicalELBO
-from pyro_hfvae.guides import ConvEncoder, ImageGuide, MLPEncoder, SubpixelEncoder
+from pyro_hfvae.guides import ConvEncoder, ImageGuide, MLPEncoder, StructuredGuide, SubpixelEncoder
 from pyro_hfvae.models import (
     ConvDecoder,
     CorrelatedModel,
@@ -32,11 +32,17 @@ def mixture(gaussian, discrete, decoder):
     return MixtureModel(gaussian, discrete, {"pose": "shape", "style": "colour"}, decoder)
 
 
+def structured(gaussian, discrete, encoder):
+    return StructuredGuide(gaussian, discrete, {"pose": "shape", "style": "colour"}, encoder)
+
+
 MODELS = {
     "image": (ImageModel, LAYOUTS),
     "mixture": (mixture, ["several blocks"]),
     "hierarchy": (HierarchicalModel, ["one block", "several blocks", "normal only"]),
     "correlated": (CorrelatedModel, ["one block", "several blocks", "normal only"]),
+    "image, structured guide": (ImageModel, ["several blocks"]),
+    "mixture, structured guide": (mixture, ["several blocks"]),
 }
 
 
@@ -92,7 +98,8 @@ def make(program, layout, network, size=6):
     side, decoder, encoder = NETWORKS[network]
     gaussian, discrete = LAYOUTS[layout]
     images = (torch.rand(size, 1, side, side) > 0.7).float()
-    return MODELS[program][0](gaussian, discrete, decoder), ImageGuide(gaussian, discrete, encoder), images
+    guide = structured if "structured" in program else ImageGuide
+    return MODELS[program][0](gaussian, discrete, decoder), guide(gaussian, discrete, encoder), images
 
 
 def weighted():
@@ -124,7 +131,8 @@ def test_terms_are_finite_and_named(pair):
     model, guide, x = pair
     terms = weighted().terms(model, guide, x)
     assert all(value.isfinite() and value.shape == () for value in terms.scalars().values())
-    assert list(terms.blocks) == [*model.gaussian, *model.discrete]
+    sites = [*model.gaussian, *model.discrete]
+    assert list(terms.blocks) == [name for name in poutine.trace(guide).get_trace(x).nodes if name in sites]
     assert terms.reconstruction < 0
 
 
@@ -265,6 +273,32 @@ def test_prior_is_standard_and_uniform():
     assert pose.loc.eq(0).all()
     assert pose.scale.eq(1).all()
     torch.testing.assert_close(shape.probs, torch.full((6, 3), 1 / 3))
+
+
+def test_the_structured_guide_reads_categories():
+    """z has the moments of the category of y, whatever the relaxed sample is; the other sites have the image alone."""
+    _, _, x = make("image", "several blocks", "mlp")
+    guide = StructuredGuide({"pose": 3, "style": 2}, {"shape": 3, "colour": 4}, {"pose": "shape"}, MLPEncoder)
+
+    def loc(name, shape):
+        trace = poutine.trace(poutine.condition(guide, data={"shape": torch.tensor(shape).expand(6, 3)})).get_trace(x)
+        return trace.nodes[name]["fn"].base_dist.loc
+
+    assert (loc("pose", [0.5, 0.3, 0.2]) == loc("pose", [1.0, 0.0, 0.0])).all()
+    assert (loc("pose", [0.5, 0.3, 0.2]) != loc("pose", [0.2, 0.3, 0.5])).all()
+    assert (loc("style", [0.5, 0.3, 0.2]) == loc("style", [0.2, 0.3, 0.5])).all()
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"x": "y"}, "'given' names 'x', which is no Gaussian site; those are: z"),
+        ({"z": "z"}, "'given' names 'z', which is no discrete site; those are: y"),
+    ],
+)
+def test_a_structured_guide_of_sites_that_are_not_there(given, message):
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        StructuredGuide({"z": 2}, {"y": 3}, given, MLPEncoder)
 
 
 def test_posterior_scale_never_underflows():

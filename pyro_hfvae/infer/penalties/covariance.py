@@ -32,6 +32,7 @@ class OffDiagonalCovariance(Penalty):
 
     Raises:
         ValueError: the weight is not finite; on first use, a guide without normal variables.
+        NotImplementedError: on first use, a guide whose sites depend on one another.
     """
 
     def __call__(self, run: Run, terms: Terms) -> Tensor:
@@ -51,6 +52,7 @@ class DiagonalCovariance(Penalty):
 
     Raises:
         ValueError: the weight is not finite; on first use, a guide without normal variables.
+        NotImplementedError: on first use, a guide whose sites depend on one another.
     """
 
     def __init__(self, weight: Weight = 1.0, of_samples: bool = False) -> None:
@@ -78,6 +80,11 @@ def _diagonal(covariance: Tensor) -> Tensor:
 
 def _join(run: Run, field: str) -> Tensor:
     """``loc`` or ``scale`` of all normal variables, [S, B, D]."""
+    if run.structured is not None:
+        raise NotImplementedError(
+            "the sites of the guide depend on one another; DIP-VAE reads its covariances off posteriors that are "
+            "independent given the datum"
+        )
     parts = [getattr(site, field) for site in run.latents.values() if isinstance(site, Gaussian)]
     if not parts:
         raise ValueError(

@@ -97,7 +97,8 @@ class MaximumMeanDiscrepancy(Penalty):
 
     Raises:
         ValueError: the weight is not finite; on use, a batch of one datum.
-        NotImplementedError: on use, sites whose priors depend on one another.
+        NotImplementedError: on use, sites whose priors depend on one another, or a guide whose sites depend on one
+            another, discrete ones among them.
     """
 
     def __init__(self, weight: Weight = 1.0, kernel: Kernel | None = None) -> None:
@@ -116,6 +117,11 @@ class MaximumMeanDiscrepancy(Penalty):
                     f"the priors of sites {', '.join(map(repr, sites))} depend on one another; the maximum mean "
                     "discrepancy draws from each prior by itself"
                 )
+        if run.structured is not None and (names := [n for n, s in run.latents.items() if isinstance(s, Discrete)]):
+            raise NotImplementedError(
+                f"the sites of the guide depend on one another, and site '{names[0]}' is discrete; the maximum mean "
+                "discrepancy takes the categories for independent of the other sites, given the datum"
+            )
         z: list[Tensor] = []
         zeta: list[Tensor] = []
         masses: list[Tensor] = []
