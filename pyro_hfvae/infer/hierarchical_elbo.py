@@ -241,7 +241,7 @@ class HierarchicalELBO(ELBO):
             terms.append(replace(split, penalties=measured))
             refuse_non_finite(terms[-1].scalars(), run.model_trace, run.guide_trace)
             size = run.log_likelihood.shape[1] * run.scale
-        if record:
+        if record and self.marginal.remembers:
             self.marginal.record(gather(run.latents)[0], self.data_size, keys)
         mean = mean_terms(terms)
         if self._watch.due():

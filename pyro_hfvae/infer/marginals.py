@@ -95,12 +95,12 @@ def expected_log_marginals(posteriors: Posteriors, groups: Sequence[Group], refe
         wide = _widened(posteriors)
         for group in groups:
             _refuse_many_combinations(wide, group)
-        single = [group for group in groups if len(group) == 1]
-        several = [group for group in groups if group not in single]
-        found: dict[Group, Tensor] = {}
-        for some, chosen in ((several, references), (single, references.single or references)):
-            if some:
-                found |= _Sums(wide, chosen).expected(some)
+        if references.single is None:
+            found = _Sums(wide, references).expected(groups)
+        else:
+            single = [group for group in groups if len(group) == 1]
+            several = [group for group in groups if group not in single]
+            found = _Sums(wide, references).expected(several) | _Sums(wide, references.single).expected(single)
         return [found[group].to(device, dtype) for group in groups]
 
 
