@@ -12,8 +12,8 @@ from torch.distributions import Distribution
 from pyro_hfvae.blocks import Variable
 from pyro_hfvae.distributions import log_mass
 from pyro_hfvae.infer import densities
+from pyro_hfvae.infer.combinations import MAXIMUM_COMBINATIONS
 from pyro_hfvae.infer.latents import Discrete, Latents, Posterior, broadcasts, latent_shape, latent_sites, unwrap
-from pyro_hfvae.infer.marginals import MAXIMUM_COMBINATIONS
 from pyro_hfvae.infer.rerun import MUST_KEEP, Call, conditionals
 
 __all__ = ["Component", "components", "expected_log_marginals"]
