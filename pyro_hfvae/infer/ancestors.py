@@ -12,7 +12,7 @@ from torch.distributions import Distribution
 from pyro_hfvae.blocks import Variable
 from pyro_hfvae.distributions import log_mass
 from pyro_hfvae.infer import densities
-from pyro_hfvae.infer.combinations import MAXIMUM_COMBINATIONS
+from pyro_hfvae.infer.combinations import MAXIMUM_COMBINATIONS, one_hot_combinations
 from pyro_hfvae.infer.latents import Discrete, Latents, Posterior, broadcasts, latent_shape, latent_sites, unwrap
 from pyro_hfvae.infer.rerun import MUST_KEEP, Call, conditionals
 
@@ -139,23 +139,15 @@ class _Categories:
     def of(component: Component, latents: Latents) -> "_Categories":
         sites = {name: site for name in component.descendants if isinstance(site := latents[name], Discrete)}
         sizes = {name: (site.log_mass.shape[2], site.log_mass.shape[3]) for name, site in sites.items()}
-        each = [categories for count, categories in sizes.values() for _ in range(count)]
-        total = 1
-        for categories in each:
-            total *= categories
+        total = math.prod(categories**count for count, categories in sizes.values())
         if total > MAXIMUM_COMBINATIONS:
             names = ", ".join(f"'{name}'" for name in sites)
             raise ValueError(
                 f"the prior depends on {total:,} combinations of categories of the discrete sites {names}, which are "
                 f"enumerated; at most {MAXIMUM_COMBINATIONS:,} can be"
             )
-        one_hot = {}
-        which = iter(torch.unravel_index(torch.arange(total), each) if each else ())
-        for name, site in sites.items():
-            count, categories = sizes[name]
-            index = torch.stack([next(which) for _ in range(count)], -1).to(site.log_mass.device)
-            one_hot[name] = torch.nn.functional.one_hot(index, categories).to(site.log_mass.dtype)
-        return _Categories(sizes, one_hot)
+        one_hot = one_hot_combinations(sizes)
+        return _Categories(sizes, {name: one_hot[name].to(site.log_mass) for name, site in sites.items()})
 
     @property
     def total(self) -> int:

@@ -1,11 +1,13 @@
 """Combinations of the categories of several categoricals: all of them, or all within each of a few parts."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 
+import torch
 from torch import Tensor
 from torch.distributions import OneHotCategorical
 
-__all__ = ["MAXIMUM_COMBINATIONS", "divide", "draw_one_hot", "log_mass_of_combinations"]
+__all__ = ["MAXIMUM_COMBINATIONS", "divide", "draw_one_hot", "log_mass_of_combinations", "one_hot_combinations"]
 
 MAXIMUM_COMBINATIONS = 4096
 
@@ -16,6 +18,24 @@ def log_mass_of_combinations(log_masses: Sequence[Tensor]) -> Tensor:
     for log_mass in log_masses[1:]:
         combined = (combined[..., None] + log_mass[..., None, :]).flatten(-2)
     return combined
+
+
+def one_hot_combinations(sizes: Mapping[str, tuple[int, int]]) -> dict[str, Tensor]:
+    """One-hot vectors of every combination of the categories of some sites, in the order of the above.
+
+    Args:
+        sizes: number of categoricals V and of categories K of each site.
+
+    Returns:
+        Of each site, [∏ K^V, V, K].
+    """
+    each = [categories for count, categories in sizes.values() for _ in range(count)]
+    which = iter(torch.unravel_index(torch.arange(math.prod(each)), each) if each else ())
+    one_hot = {}
+    for name, (count, categories) in sizes.items():
+        index = torch.stack([next(which) for _ in range(count)], -1)
+        one_hot[name] = torch.nn.functional.one_hot(index, categories)
+    return one_hot
 
 
 def divide(sizes: Sequence[int]) -> list[list[int]]:
@@ -43,4 +63,5 @@ def divide(sizes: Sequence[int]) -> list[list[int]]:
 
 def draw_one_hot(log_mass: Tensor) -> Tensor:
     """A draw of each categorical, a one-hot vector without gradient; log-masses and draws are [..., K]."""
-    return OneHotCategorical(logits=log_mass.detach(), validate_args=False).sample()
+    sample: Tensor = OneHotCategorical(logits=log_mass.detach(), validate_args=False).sample()
+    return sample

@@ -166,21 +166,21 @@ class _Sums:
             base = sum((part.base[..., None].to(own) for part in parts), start=torch.zeros_like(own))
         if not group.discrete:
             return self._with_own(own, base + log_sum_of_others(features, parameters, more=more))[..., 0]
-        parts = self._parts(group)
-        if len(parts) == 1:
+        divided = self._parts(group)
+        if len(divided) == 1:
             log_mass, log_marginal = self._of_combinations(group.discrete, features, parameters, more, own, base)
             return (log_mass.exp() * log_marginal).sum(-1)
         values: list[Tensor] = []
         of_masses = torch.zeros_like(own[..., 0])  # 0, with the gradient of the masses
-        for part in parts:
-            rest = [index for index in group.discrete if index not in part]
+        for some in divided:
+            rest = [index for index in group.discrete if index not in some]
             drawn = torch.cat([self._drawn[index] for index in rest], -1)  # [S, B, ΣK]
             log_masses = torch.cat([self.log_mass[index] for index in rest], -1)
             others = None
             if more is not None:
                 others = torch.cat([*(self.more_log_mass[index] for index in rest), more], -1)
             log_mass, log_marginal = self._of_combinations(
-                part,
+                some,
                 torch.cat([drawn, features], -1),
                 torch.cat([log_masses, parameters], -1),
                 others,

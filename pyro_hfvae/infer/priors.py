@@ -120,7 +120,8 @@ def read_priors(
     parts: list[DependentPrior] = []
     for component in components({name: parents.get(name, frozenset()) for name in sites}):
         for name in component.descendants:
-            if isinstance(latents[name], Simplex) or isinstance(unwrap(posteriors[name]["fn"]), RelaxedBernoulli):
+            base = unwrap(posteriors[name]["fn"])
+            if isinstance(latents[name], Simplex) or isinstance(base, RelaxedBernoulli | Bernoulli):
                 raise NotImplementedError(
                     f"site '{name}' is {describe(posteriors[name]['fn'])} in the guide, and its prior depends on other "
                     "sites or others on it: their marginals are not known here"
@@ -179,7 +180,7 @@ def _check(name: str, posterior: Distribution, prior: Distribution, site: Poster
         )
     base = unwrap(prior)
     if isinstance(site, Discrete):
-        if isinstance(unwrap(posterior), RelaxedBernoulli):
+        if isinstance(unwrap(posterior), RelaxedBernoulli | Bernoulli):
             fits, known = isinstance(base, RelaxedBernoulli | Bernoulli), "RelaxedBernoulli or Bernoulli"
         else:
             fits = isinstance(base, RelaxedOneHotCategorical | OneHotCategorical)
