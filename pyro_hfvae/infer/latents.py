@@ -21,7 +21,7 @@ from torch.distributions import (
 from torch.nn.functional import logsigmoid
 
 from pyro_hfvae.blocks import Layout, Node, resolve_blocks
-from pyro_hfvae.distributions import log_mass
+from pyro_hfvae.distributions import ConcreteDensity, log_mass
 from pyro_hfvae.infer.families import Continuous, read_family
 
 __all__ = [
@@ -212,7 +212,8 @@ def _batch_shape(sites: Mapping[str, Site]) -> torch.Size:
 def _read_posterior(name: str, site: Site, shape: torch.Size) -> Posterior:
     fn, event = site["fn"], site["fn"].event_shape
     base = unwrap(fn)
-    if isinstance(base, RelaxedOneHotCategorical | RelaxedBernoulli | OneHotCategorical | Bernoulli):
+    discrete = isinstance(base, RelaxedOneHotCategorical | RelaxedBernoulli | OneHotCategorical | Bernoulli)
+    if discrete and not isinstance(base, ConcreteDensity):
         return Discrete(log_masses(base, shape, event))
     if isinstance(base, Normal):
         return Gaussian(*(by_variable(tensor, shape, event) for tensor in (site["value"], base.loc, base.scale)))

@@ -10,7 +10,13 @@ from torch import Tensor
 
 from pyro_hfvae.infer.combinations import divide, draw_one_hot, log_mass_of_combinations
 from pyro_hfvae.infer.families import Continuous
-from pyro_hfvae.infer.mixture import NOTHING, gaussian_features, gaussian_parameters, log_sum_of_others
+from pyro_hfvae.infer.mixture import (
+    NOTHING,
+    gaussian_features,
+    gaussian_parameters,
+    log_sum_of_others,
+    log_sum_of_pairs,
+)
 
 __all__ = ["Bank", "Group", "Posteriors", "References", "expected_log_marginals"]
 
@@ -156,6 +162,7 @@ class _Sums:
             more[..., -1] += self.more_log_weight
         own = _take(self.log_own, group.normal).sum(-1, keepdim=True)  # [S, B, 1]
         base: float | Tensor = 0.0
+        pairs: Tensor | None = None
         if group.other:
             parts = [self.other[site].part(indices) for site, indices in group.other]
             # The last parameter is the constant, whose feature is 1.
@@ -163,12 +170,14 @@ class _Sums:
             features = torch.cat([part.features.to(own) for part in parts] + [features], -1)
             parameters = torch.cat([part.parameters.to(own) for part in parts] + [parameters[..., :-1], constant], -1)
             own = own + sum(part.log_density[..., None].to(own) for part in parts)
+            coupled = [part.pairs() for part in parts if part.pairs is not None]
+            pairs = torch.stack(coupled).sum(0).to(own) if coupled else None
             base = sum((part.base[..., None].to(own) for part in parts), start=torch.zeros_like(own))
         if not group.discrete:
-            return self._with_own(own, base + log_sum_of_others(features, parameters, more=more))[..., 0]
+            return self._with_own(own, base + _log_sum(pairs, features, parameters, more=more))[..., 0]
         divided = self._parts(group)
         if len(divided) == 1:
-            log_mass, log_marginal = self._of_combinations(group.discrete, features, parameters, more, own, base)
+            log_mass, log_marginal = self._of_combinations(group.discrete, features, parameters, more, own, base, pairs)
             return (log_mass.exp() * log_marginal).sum(-1)
         values: list[Tensor] = []
         of_masses = torch.zeros_like(own[..., 0])  # 0, with the gradient of the masses
@@ -186,6 +195,7 @@ class _Sums:
                 others,
                 own + (drawn * log_masses).sum(-1, keepdim=True),
                 base,
+                pairs,
             )
             mass = log_mass.exp()
             values.append((mass.detach() * log_marginal).sum(-1))
@@ -210,17 +220,33 @@ class _Sums:
         more: Tensor | None,
         own: Tensor,
         base: float | Tensor,
+        pairs: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
         """Own log-mass of every combination of some categoricals, and log q̂ at it; both [S, B, K]."""
         log_mass = log_mass_of_combinations([self.log_mass[index] for index in discrete])  # [S, B, K]
         more_masses = None
         if more is not None:
             more_masses = log_mass_of_combinations([self.more_log_mass[index] for index in discrete]).exp()  # [S, M, K]
-        others = base + log_sum_of_others(features, parameters, log_mass.exp(), more, more_masses)
+        others = base + _log_sum(pairs, features, parameters, log_mass.exp(), more, more_masses)
         return log_mass, self._with_own(own + log_mass, others)
 
     def _with_own(self, own: Tensor, others: Tensor) -> Tensor:
         return torch.logaddexp(self.references.own + own, self.references.other + others)
+
+
+def _log_sum(
+    pairs: Tensor | None,
+    features: Tensor,
+    parameters: Tensor,
+    masses: Tensor | None = None,
+    more: Tensor | None = None,
+    masses_of_more: Tensor | None = None,
+) -> Tensor:
+    """The sum over the other references, of densities that are a product, or a product and something else of pairs."""
+    if pairs is None:
+        return log_sum_of_others(features, parameters, masses, more, masses_of_more)
+    # A bank has no such densities.
+    return log_sum_of_pairs(features @ parameters.mT + pairs, masses)
 
 
 def _joint(parameters: Tensor) -> Tensor:

@@ -18,9 +18,10 @@ from torch.distributions import (
 )
 
 from pyro_hfvae.blocks import Node, Variable
+from pyro_hfvae.distributions import StraightThroughConcrete
 from pyro_hfvae.infer import densities
 from pyro_hfvae.infer.ancestors import components, expected_log_marginals
-from pyro_hfvae.infer.families import Continuous, Simplex
+from pyro_hfvae.infer.families import ConcreteSimplex, Continuous, Simplex
 from pyro_hfvae.infer.latents import (
     Discrete,
     Gaussian,
@@ -188,6 +189,12 @@ def _check(name: str, posterior: Distribution, prior: Distribution, site: Poster
         if not fits:
             raise NotImplementedError(
                 f"site '{name}' is discrete in the guide but {describe(prior)} in the model; its prior must be {known}"
+            )
+    elif isinstance(site, ConcreteSimplex):
+        if not isinstance(base, RelaxedOneHotCategorical) or isinstance(base, StraightThroughConcrete):
+            raise NotImplementedError(
+                f"site '{name}' enters by its density in the guide (ConcreteDensity) but is {describe(prior)} in the "
+                "model; its prior must have such a density too: ConcreteDensity, Concrete or RelaxedOneHotCategorical"
             )
     elif isinstance(site, Simplex):
         if not isinstance(base, Dirichlet) or len(prior.event_shape) != 1:
