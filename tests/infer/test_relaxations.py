@@ -127,6 +127,15 @@ def test_marginal_of_the_density_against_direct_sums(particles, batch, size, sit
         torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-8)
 
 
+def test_the_density_in_aggregate():
+    """Batches are joined as ever, and the own density is in the marginal: I(x; y) is between 0 and log N."""
+    model, guide, x = Model(), Guide(ConcreteDensity), torch.randn(7, 4)
+    terms = HierarchicalELBO(999).aggregate_terms(model, guide, [(x[:3],), (x[3:],)])
+    assert 0 < terms.blocks["y"].mutual_information <= torch.tensor(7.0).log()
+    costs = terms.mutual_information + terms.between + terms.within + terms.dimension
+    torch.testing.assert_close(terms.elbo, terms.reconstruction - costs)
+
+
 def test_the_density_is_no_probability_of_a_category():
     """Wrong by design: identical posteriors over one certain category have a divergence of any size, the mass none."""
     logits = torch.tensor([9.0, 0.0, 0.0])
