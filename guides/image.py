@@ -27,9 +27,10 @@ class ImageGuide(PyroModule):
 
     Args:
         gaussian: name and number of variables of each Gaussian site.
-        discrete: name and number of categories of each Concrete site.
+        discrete: name and number of categories of each discrete site.
         encoder: makes the network that gives the features which the heads read.
         temperature: of the Concrete sites; set ``guide.temperature`` to anneal it.
+        relaxation: class of the discrete sites; None for one-hot categoricals, which are summed over.
 
     Raises:
         ValueError: the temperature is not above 0.
@@ -43,6 +44,7 @@ class ImageGuide(PyroModule):
         discrete: Mapping[str, int],
         encoder: Callable[[], nn.Module] = ConvEncoder,
         temperature: float = DEFAULT_TEMPERATURE,
+        relaxation: type[Concrete] | None = Concrete,
     ) -> None:
         super().__init__()
         if not 0 < temperature < math.inf:
@@ -51,6 +53,7 @@ class ImageGuide(PyroModule):
         features = cast(Encoder, self.encoder).features
         self.gaussian = nn.ModuleDict({name: nn.Linear(features, 2 * size) for name, size in gaussian.items()})
         self.discrete = nn.ModuleDict({name: nn.Linear(features, size) for name, size in discrete.items()})
+        self.relaxation = relaxation
         self.register_buffer("temperature", torch.tensor(temperature))
 
     def forward(self, x: Tensor) -> None:
@@ -60,9 +63,14 @@ class ImageGuide(PyroModule):
             for name, head in self.gaussian.items():
                 pyro.sample(name, self.normal(head(features)))
             for name, head in self.discrete.items():
-                pyro.sample(name, Concrete(self.temperature, logits=head(features)))
+                pyro.sample(name, self._categories(head(features)))
 
     def normal(self, parameters: Tensor) -> dist.TorchDistribution:
         """The posterior of a Gaussian site from what its head says, [..., 2 V]."""
         loc, scale = parameters.chunk(2, -1)  # [..., V] each
         return cast(dist.TorchDistribution, dist.Normal(loc, softplus(scale) + SMALLEST_SCALE).to_event(1))
+
+    def _categories(self, logits: Tensor) -> dist.TorchDistribution:
+        if self.relaxation is None:
+            return cast(dist.TorchDistribution, dist.OneHotCategorical(logits=logits))
+        return self.relaxation(self.temperature, logits=logits)

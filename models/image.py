@@ -26,9 +26,10 @@ class ImageModel(PyroModule):
 
     Args:
         gaussian: name and number of variables of each Gaussian site.
-        discrete: name and number of categories of each Concrete site.
+        discrete: name and number of categories of each discrete site.
         decoder: called with the size of the latent vector, makes the network that gives the logits of the pixels.
         temperature: of the Concrete sites; set ``model.temperature`` to anneal it.
+        relaxation: class of the discrete sites; None for one-hot categoricals, which are summed over.
 
     Raises:
         ValueError: the temperature is not above 0.
@@ -42,12 +43,14 @@ class ImageModel(PyroModule):
         discrete: Mapping[str, int],
         decoder: Callable[[int], nn.Module] = ConvDecoder,
         temperature: float = DEFAULT_TEMPERATURE,
+        relaxation: type[Concrete] | None = Concrete,
     ) -> None:
         super().__init__()
         if not 0 < temperature < math.inf:
             raise ValueError(f"the temperature must be above 0 and finite, got {temperature}")
         self.gaussian = dict(gaussian)
         self.discrete = dict(discrete)
+        self.relaxation = relaxation
         sizes = self.gaussian | self.discrete
         self.decoder = decoder(sum(sizes[name] for name in self.decoded))
         self.register_buffer("temperature", torch.tensor(temperature))
@@ -63,8 +66,8 @@ class ImageModel(PyroModule):
         return blocks | self.discrete_latents(x)
 
     def discrete_latents(self, x: Tensor) -> dict[str, Tensor]:
-        """Samples the Concrete sites alone."""
-        return {name: pyro.sample(name, self._concrete(size, x)) for name, size in self.discrete.items()}
+        """Samples the discrete sites alone."""
+        return {name: pyro.sample(name, self._categories(size, x)) for name, size in self.discrete.items()}
 
     def forward(self, x: Tensor) -> None:
         """Samples the blocks and observes the images x, [B, C, H, W] in [0, 1]."""
@@ -78,5 +81,8 @@ class ImageModel(PyroModule):
         """The standard normal of a site of V variables."""
         return cast(dist.TorchDistribution, dist.Normal(x.new_zeros(size), 1.0).to_event(1))
 
-    def _concrete(self, categories: int, x: Tensor) -> dist.TorchDistribution:
-        return Concrete(self.temperature, logits=x.new_zeros(categories))
+    def _categories(self, count: int, x: Tensor) -> dist.TorchDistribution:
+        logits = x.new_zeros(count)
+        if self.relaxation is None:
+            return cast(dist.TorchDistribution, dist.OneHotCategorical(logits=logits))
+        return self.relaxation(self.temperature, logits=logits)

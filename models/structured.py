@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from pyro_hfvae.distributions import DEFAULT_TEMPERATURE
+from pyro_hfvae.distributions import DEFAULT_TEMPERATURE, Concrete
 from pyro_hfvae.models.image import ImageModel
 from pyro_hfvae.models.networks import ConvDecoder
 
@@ -29,10 +29,11 @@ class MixtureModel(ImageModel):
 
     Args:
         gaussian: name and number of variables of each Gaussian site.
-        discrete: name and number of categories of each Concrete site.
+        discrete: name and number of categories of each discrete site.
         given: Gaussian site to the discrete site that chooses its component; the other sites are standard normal.
         decoder: called with the size of the latent vector, makes the network that gives the logits of the pixels.
         temperature: of the Concrete sites; set ``model.temperature`` to anneal it.
+        relaxation: class of the discrete sites; None for one-hot categoricals, which are summed over.
 
     Raises:
         ValueError: ``given`` names a site that is not there, or the temperature is not above 0.
@@ -45,8 +46,9 @@ class MixtureModel(ImageModel):
         given: Mapping[str, str],
         decoder: Decoder = ConvDecoder,
         temperature: float = DEFAULT_TEMPERATURE,
+        relaxation: type[Concrete] | None = Concrete,
     ) -> None:
-        super().__init__(gaussian, discrete, decoder, temperature)
+        super().__init__(gaussian, discrete, decoder, temperature, relaxation)
         for kind, known, names in (("Gaussian", gaussian, given), ("discrete", discrete, given.values())):
             for name in names:
                 if name not in known:
@@ -84,10 +86,11 @@ class HierarchicalModel(ImageModel):
 
     Args:
         gaussian: name and number of variables of each Gaussian site, from the top.
-        discrete: name and number of categories of each Concrete site.
+        discrete: name and number of categories of each discrete site.
         decoder: called with the size of the latent vector, makes the network that gives the logits of the pixels.
         temperature: of the Concrete sites; set ``model.temperature`` to anneal it.
         hidden: units of the hidden layer between two Gaussian sites.
+        relaxation: class of the discrete sites; None for one-hot categoricals, which are summed over.
 
     Raises:
         ValueError: no Gaussian site, or the temperature is not above 0.
@@ -100,10 +103,11 @@ class HierarchicalModel(ImageModel):
         decoder: Decoder = ConvDecoder,
         temperature: float = DEFAULT_TEMPERATURE,
         hidden: int = 64,
+        relaxation: type[Concrete] | None = Concrete,
     ) -> None:
         if not gaussian:
             raise ValueError("a hierarchy needs one Gaussian site or more")
-        super().__init__(gaussian, discrete, decoder, temperature)
+        super().__init__(gaussian, discrete, decoder, temperature, relaxation)
         pairs = zip(gaussian.values(), list(gaussian.items())[1:], strict=False)
         self.conditionals = nn.ModuleDict(
             {
@@ -141,9 +145,10 @@ class CorrelatedModel(ImageModel):
 
     Args:
         gaussian: name and number of variables of each Gaussian site.
-        discrete: name and number of categories of each Concrete site.
+        discrete: name and number of categories of each discrete site.
         decoder: called with the size of the latent vector, makes the network that gives the logits of the pixels.
         temperature: of the Concrete sites; set ``model.temperature`` to anneal it.
+        relaxation: class of the discrete sites; None for one-hot categoricals, which are summed over.
 
     Raises:
         ValueError: the temperature is not above 0.
@@ -155,8 +160,9 @@ class CorrelatedModel(ImageModel):
         discrete: Mapping[str, int],
         decoder: Decoder = ConvDecoder,
         temperature: float = DEFAULT_TEMPERATURE,
+        relaxation: type[Concrete] | None = Concrete,
     ) -> None:
-        super().__init__(gaussian, discrete, decoder, temperature)
+        super().__init__(gaussian, discrete, decoder, temperature, relaxation)
         self.below_diagonal = nn.ParameterDict(
             {name: nn.Parameter(torch.zeros(size * (size - 1) // 2)) for name, size in gaussian.items() if size > 1}
         )

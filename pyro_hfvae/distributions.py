@@ -10,7 +10,7 @@ from torch.distributions import RelaxedOneHotCategorical as TorchRelaxedOneHotCa
 from torch.distributions.kl import register_kl
 from torch.nn.functional import one_hot
 
-__all__ = ["Concrete", "log_mass", "nearest_category"]
+__all__ = ["Concrete", "ConcreteDensity", "StraightThroughConcrete", "log_mass", "nearest_category"]
 
 DEFAULT_TEMPERATURE = 0.66
 
@@ -97,6 +97,48 @@ class Concrete(RelaxedOneHotCategorical):
         tolerance = 8 * value.shape[-1] * torch.finfo(value.dtype).eps
         if ((value.sum(-1) - 1).abs() > tolerance).any():
             raise ValueError("a value of Concrete must sum to 1 over its last dimension")
+
+
+class StraightThroughConcrete(Concrete):
+    r"""A Concrete whose samples are one-hot, with the gradient of the relaxed sample.
+
+    .. math:: y_\mathrm{hard} = \mathrm{onehot}(\arg\max_k y_k), \qquad
+        \nabla y_\mathrm{hard} := \nabla y
+
+    Jang et al., Categorical Reparameterization with Gumbel-Softmax (ICLR 2017), the straight-through estimator. The
+    decoder sees an exact draw of the category; the gradient that it sends back is biased. ``log_prob`` of a one-hot is
+    the log-mass of its category. Unlike ``RelaxedOneHotCategoricalStraightThrough`` of Pyro, which works as well, it
+    keeps nothing beside the sample's value that the next operation would lose.
+    """
+
+    def rsample(self, sample_shape: torch.Size | tuple[int, ...] = ()) -> Tensor:
+        """A one-hot sample, ``[*sample_shape, ..., K]``."""
+        soft = super().rsample(sample_shape)
+        hard = torch.nn.functional.one_hot(soft.argmax(-1), soft.shape[-1]).to(soft)
+        return hard + (soft - soft.detach())  # the bracket is 0 exactly
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log-mass of the category of a one-hot value, [...]."""
+        if self._validate_args:
+            self._validate_sample(value)
+        return (value * self.log_mass).sum(-1)
+
+    def _validate_sample(self, value: Tensor) -> None:
+        if not constraints.one_hot.check(value).all():
+            raise ValueError("a value of StraightThroughConcrete must be one-hot over its last dimension")
+
+
+class ConcreteDensity(Concrete):
+    r"""A Concrete that enters the terms by the density of its relaxed sample, for comparison with code that does so.
+
+    .. math:: \log q(y) = \log \Gamma(K) + (K - 1) \log \tau + \sum_k \big( \log \pi_k - (\tau + 1) \log y_k \big)
+        - K \log \sum_k \pi_k y_k^{-\tau}
+
+    Maddison et al., The Concrete Distribution (ICLR 2017). **This is no probability of a category**: it grows without
+    bound towards the vertices, depends on the temperature, and the mutual information, divergences and total
+    correlations made of it are those of a point on the simplex. As the posterior of a guide it counts as one continuous
+    variable. Everywhere else it is a Concrete.
+    """
 
 
 def log_mass(distribution: TorchRelaxedOneHotCategorical | OneHotCategorical) -> Tensor:

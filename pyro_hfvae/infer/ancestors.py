@@ -13,8 +13,8 @@ from torch.distributions import Distribution
 from pyro_hfvae.blocks import Variable
 from pyro_hfvae.distributions import log_mass
 from pyro_hfvae.infer import densities
+from pyro_hfvae.infer.combinations import MAXIMUM_COMBINATIONS, one_hot_combinations
 from pyro_hfvae.infer.latents import Discrete, Latents, Posterior, broadcasts, latent_shape, latent_sites, unwrap
-from pyro_hfvae.infer.marginals import MAXIMUM_COMBINATIONS
 from pyro_hfvae.infer.rerun import Call, conditionals
 
 __all__ = [
@@ -206,23 +206,15 @@ class _Categories:
     @staticmethod
     def of(component: Component, latents: Latents, part: str) -> "_Categories":
         sizes = _sizes(component, latents)
-        each = [categories for count, categories in sizes.values() for _ in range(count)]
-        total = 1
-        for categories in each:
-            total *= categories
+        total = math.prod(categories**count for count, categories in sizes.values())
         if total > MAXIMUM_COMBINATIONS:
             names = ", ".join(f"'{name}'" for name in sizes)
             raise ValueError(
                 f"the {part} depends on {total:,} combinations of categories of the discrete sites {names}, which are "
                 f"enumerated; at most {MAXIMUM_COMBINATIONS:,} can be"
             )
-        one_hot = {}
-        which = iter(torch.unravel_index(torch.arange(total), each) if each else ())
-        for name, (count, categories) in sizes.items():
-            log_mass = cast(Discrete, latents[name]).log_mass
-            index = torch.stack([next(which) for _ in range(count)], -1).to(log_mass.device)
-            one_hot[name] = torch.nn.functional.one_hot(index, categories).to(log_mass.dtype)
-        return _Categories(sizes, one_hot)
+        one_hot = one_hot_combinations(sizes)
+        return _Categories(sizes, {name: one_hot[name].to(cast(Discrete, latents[name]).log_mass) for name in sizes})
 
     @property
     def total(self) -> int:

@@ -1,8 +1,9 @@
 """What is looked at before and after a step: which sites depend on which, and which site is not finite."""
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import pyro
 import torch
@@ -10,17 +11,32 @@ from pyro import poutine
 from pyro.infer.inspect import TrackProvenance
 from pyro.ops.provenance import get_provenance
 from pyro.poutine import Trace
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributions import Dirichlet, Distribution, RelaxedBernoulli, RelaxedOneHotCategorical, Transform
 
-from pyro_hfvae.distributions import nearest_category
+from pyro_hfvae.distributions import ConcreteDensity, nearest_category
 from pyro_hfvae.infer.ancestors import components
-from pyro_hfvae.infer.latents import describe, latent_sites, unwrap
+from pyro_hfvae.infer.enumeration import enumerated_sites, with_every_combination
+from pyro_hfvae.infer.latents import (
+    describe,
+    latent_shape,
+    latent_sites,
+    name_list,
+    read_log_likelihood,
+    read_posteriors,
+    unwrap,
+)
 from pyro_hfvae.infer.rerun import Call, buffers_kept, check_leading_dimensions, conditionals, says_the_same
 
-__all__ = ["Dependence", "NonFiniteError", "read_dependence", "refuse_non_finite"]
+__all__ = ["Dependence", "NonFiniteError", "check_enumeration", "read_dependence", "refuse_non_finite"]
 
 Program = Callable[..., Any]
+
+MUST_KEEP_FOR_CATEGORIES = (
+    "is run with leading dimensions before that of the data, which it must keep (write y[..., 0] for y[:, 0], flatten "
+    "nothing)"
+)
+"""What a model must obey, for messages."""
 
 
 class NonFiniteError(FloatingPointError):
@@ -76,10 +92,15 @@ def read_dependence(model: Program, guide: Program, args: tuple[Any, ...], kwarg
 
 
 def _check_structured_guide(call: Call, parents: Mapping[str, frozenset[str]]) -> None:
-    sites = latent_sites(call.trace)
+    sites, enumerated = latent_sites(call.trace), enumerated_sites(call.trace)
     for name, site in sites.items():
         base = unwrap(site["fn"])
-        if isinstance(base, Dirichlet | RelaxedBernoulli):
+        if name in enumerated:
+            raise NotImplementedError(
+                f"site '{name}' is {describe(base)} in a guide whose sites depend on one another: what depends on it "
+                "cannot be summed over its categories; use Concrete"
+            )
+        if isinstance(base, Dirichlet | RelaxedBernoulli | ConcreteDensity):
             raise NotImplementedError(
                 f"site '{name}' is {describe(base)} in a guide whose sites depend on one another: its marginals are "
                 "not known there"
@@ -99,6 +120,57 @@ def _check_structured_guide(call: Call, parents: Mapping[str, frozenset[str]]) -
                 "known; let it read the category, pyro_hfvae.distributions.nearest_category(y), which is one-hot and "
                 "lets the gradient through"
             )
+
+
+def check_enumeration(model: Program, guide: Program, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+    """Runs the model on all categories of the sites that the guide does not relax: it must say the same of the drawn.
+
+    Networks are in evaluation mode meanwhile: dropout and batch statistics would differ between two runs.
+
+    Raises:
+        ValueError: it does not, or there are too many categories; names the sites.
+    """
+    with torch.random.fork_rng(), torch.no_grad(), pyro.validation_enabled(False), buffers_kept(model, guide):
+        guide_trace = poutine.trace(guide).get_trace(*args, **kwargs)
+        given = with_every_combination(guide_trace)
+        if given is guide_trace:
+            return
+        shape = latent_shape(read_posteriors(guide_trace))
+        with _evaluating(model):
+            drawn = poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace(*args, **kwargs)
+            names = list(enumerated_sites(guide_trace))
+            must = f"with the sites {name_list(names)} summed over, the model {MUST_KEEP_FOR_CATEGORIES}"
+            try:
+                whole = poutine.trace(poutine.replay(model, trace=given)).get_trace(*args, **kwargs)
+            except (RuntimeError, IndexError, ValueError) as error:
+                error.add_note(f"{must[0].upper()}{must[1:]}.")
+                raise
+        chosen = torch.ones((), dtype=torch.bool)
+        for name in names:
+            every, one = (cast(Tensor, trace.nodes[name]["value"]) for trace in (given, guide_trace))
+            same = every == one  # [Ktot, S, B, *event]
+            chosen = chosen.to(same.device) & same.reshape(*same.shape[:3], -1).all(-1)
+        try:
+            of_chosen = torch.where(chosen, read_log_likelihood(whole, chosen.shape), 0.0).sum(0)
+            fits = torch.allclose(of_chosen, read_log_likelihood(drawn, shape), rtol=1e-3, atol=1e-3)
+        except ValueError:  # shapes that do not fit
+            fits = False
+        if not fits:
+            raise ValueError(f"the likelihood changes where the latents get leading dimensions: {must}")
+
+
+@contextmanager
+def _evaluating(program: Program) -> Iterator[None]:
+    """A program that is a module is in evaluation mode for a while."""
+    modules = list(program.modules()) if isinstance(program, nn.Module) else []
+    modes = [module.training for module in modules]
+    for module in modules:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module, mode in zip(modules, modes, strict=True):
+            module.training = mode
 
 
 def _upstream(trace: Trace, name: str) -> frozenset[str]:
@@ -149,5 +221,7 @@ def _parts(site: Mapping[str, Any]) -> Iterator[tuple[str, Tensor]]:
         if isinstance(tensor, Tensor):
             yield parameter, tensor
     yield "value", site["value"]
+    if isinstance(base, RelaxedOneHotCategorical):
+        return  # one-hot, as a straight-through sample is, has no finite density; it is the mass that enters the terms
     with pyro.validation_enabled(False):
         yield "log-probability", site["fn"].log_prob(site["value"])

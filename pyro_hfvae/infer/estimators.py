@@ -41,6 +41,11 @@ class Marginal(nn.Module):
     def record(self, posteriors: Posteriors, data_size: int, keys: Tensor | None = None) -> None:
         """Takes in the posteriors of a training step; called once a step, after :meth:`references`."""
 
+    @property
+    def remembers(self) -> bool:
+        """Whether :meth:`record` does anything, and the posteriors are worth gathering for it."""
+        return type(self).record is not Marginal.record
+
 
 class Stratified(Marginal):
     r"""The paper's estimator: the own posterior has its exact weight, the rest of the batch stands for the rest.

@@ -25,9 +25,19 @@ from torch.distributions import (
 )
 from torch.distributions.transforms import ComposeTransform, Transform
 
+from pyro_hfvae.distributions import ConcreteDensity
 from pyro_hfvae.infer.mixture import gaussian_features, gaussian_parameters
 
-__all__ = ["Continuous", "CorrelatedGaussian", "Part", "Simplex", "Univariate", "read_family"]
+__all__ = [
+    "ConcreteSimplex",
+    "Continuous",
+    "CorrelatedGaussian",
+    "DirichletSimplex",
+    "Part",
+    "Simplex",
+    "Univariate",
+    "read_family",
+]
 
 
 @dataclass(frozen=True)
@@ -44,6 +54,8 @@ class Part:
     """h(z), [S, B]."""
     log_density: Tensor
     """log q(z^b|x^b), [S, B]."""
+    pairs: Callable[[], Tensor] | None = None
+    """What of log q(z^b|x^m) is no product, [S, B, B], if anything; made when it is asked for."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +122,17 @@ class CorrelatedGaussian(Continuous):
 
 @dataclass(frozen=True)
 class Simplex(Continuous):
-    r"""A Dirichlet: one variable, because its K coordinates sum to one.
+    """A point on the simplex: one variable, because its K coordinates sum to one."""
+
+    @property
+    def variables(self) -> int:
+        """1."""
+        return 1
+
+
+@dataclass(frozen=True)
+class DirichletSimplex(Simplex):
+    r"""A Dirichlet.
 
     .. math:: \log q(z|x) = \sum_k (\alpha_k - 1) \log z_k + \log \Gamma(\textstyle\sum_k \alpha_k)
         - \sum_k \log \Gamma(\alpha_k)
@@ -118,17 +140,40 @@ class Simplex(Continuous):
 
     concentration: Tensor  # [S, B, K]
 
-    @property
-    def variables(self) -> int:
-        """1."""
-        return 1
-
     def part(self, indices: Sequence[int]) -> Part:
         """The whole density."""
         alpha, features = self.concentration.double(), self.value.double().log()
         constant = alpha.sum(-1).lgamma() - alpha.lgamma().sum(-1)
         own = (features * (alpha - 1)).sum(-1) + constant
         return Part(features, alpha - 1, constant, torch.zeros_like(own), own)
+
+
+@dataclass(frozen=True)
+class ConcreteSimplex(Simplex):
+    r"""The density of a Concrete, whose last term is no product.
+
+    .. math:: \log q(y|x) = \log \Gamma(K) + (K - 1) \log \tau + \sum_k \log \pi_k - (\tau + 1) \sum_k \log y_k
+        - K \log \sum_k \pi_k y_k^{-\tau}
+    """
+
+    log_mass: Tensor  # [S, B, K]
+    temperature: Tensor  # [S, B], one for all
+
+    def part(self, indices: Sequence[int]) -> Part:
+        """The whole density."""
+        log_mass, log_value, temperature = self.log_mass.double(), self.value.double().log(), self.temperature.double()
+        size = log_mass.shape[-1]
+        features, parameters = log_value.sum(-1, keepdim=True), -(temperature + 1)[..., None]
+        constant = math.lgamma(size) + (size - 1) * temperature.log() + log_mass.sum(-1)
+        own = -size * (log_mass - temperature[..., None] * log_value).logsumexp(-1)
+
+        def pairs() -> Tensor:
+            powers = -temperature[..., None] * log_value  # [S, B, K]
+            largest = powers.amax(-1, keepdim=True)
+            return -size * (((powers - largest).exp() @ log_mass.exp().mT).log() + largest)  # [S, B, B]
+
+        log_density = (features * parameters).sum(-1) + constant + own
+        return Part(features, parameters, constant, torch.zeros_like(own), log_density, pairs)
 
 
 def read_family(fn: Distribution, value: Tensor, shape: torch.Size, event: torch.Size) -> Continuous | None:
@@ -155,7 +200,12 @@ def read_family(fn: Distribution, value: Tensor, shape: torch.Size, event: torch
     if isinstance(fn, Dirichlet):
         if len(event) != 1:
             return None
-        return Simplex(spread(value), spread(fn.mean), spread(fn.concentration))
+        return DirichletSimplex(spread(value), spread(fn.mean), spread(fn.concentration))
+    if isinstance(fn, ConcreteDensity):
+        if len(event) != 1:
+            return None
+        # Its mean has no closed form; the masses are the mean at a temperature of 0.
+        return ConcreteSimplex(spread(value), spread(fn.probs), spread(fn.log_mass), fn.temperature.expand(shape))
     u, base, untransformed = value.double(), torch.zeros_like(value, dtype=torch.float64), fn
     if isinstance(fn, TransformedDistribution):
         if not all(_constant(part, event) for part in fn.transforms):

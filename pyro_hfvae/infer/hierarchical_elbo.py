@@ -12,15 +12,14 @@ from pyro.poutine import Trace
 from torch import Tensor
 
 from pyro_hfvae.blocks import JOINT, Layout
-from pyro_hfvae.infer.checks import Dependence, read_dependence, refuse_non_finite
+from pyro_hfvae.infer.checks import Dependence, check_enumeration, read_dependence, refuse_non_finite
+from pyro_hfvae.infer.enumeration import expected_log_likelihood, with_every_combination
 from pyro_hfvae.infer.estimators import Full, Marginal, Stratified
 from pyro_hfvae.infer.guides import NO_MEMORY, StructuredPosterior, read_structured_posterior
 from pyro_hfvae.infer.latents import (
     Latents,
     common_scale,
     concatenate,
-    latent_shape,
-    read_log_likelihood,
     read_posteriors,
     tree_of,
 )
@@ -51,7 +50,8 @@ class HierarchicalELBO(ELBO):
     Esmaeili et al., Structured Disentangled Representations (AISTATS 2019), eq. 9. With every weight 1 this is the
     ordinary ELBO, to rounding; (1, b, b, 1) is beta-TCVAE, (b, b, b, b) beta-VAE. A discrete site enters by the mass
     of its categories, summed over exactly, never by the density of its relaxation; its relaxed sample goes to the
-    decoder.
+    decoder. One that the guide does not relax, a one-hot categorical or Bernoulli, is summed over in the likelihood
+    too: the model is run on every combination of their categories, and no noise comes from them.
 
     A weight is a number, a schedule over ``step``, or a :class:`Capacity` that the term is held at. One weight serves
     all blocks; a mapping gives each its own. By default every weight is 1, save one: where discrete blocks stand beside
@@ -254,7 +254,7 @@ class HierarchicalELBO(ELBO):
             terms.append(replace(split, penalties=measured))
             refuse_non_finite(terms[-1].scalars(), run.model_trace, run.guide_trace)
             size = run.log_likelihood.shape[1] * run.scale
-        if record:
+        if record and self.marginal.remembers:
             self.marginal.record(gather(run.latents)[0], self.data_size, keys)
         mean = mean_terms(terms)
         if self._watch.due():
@@ -263,6 +263,7 @@ class HierarchicalELBO(ELBO):
 
     def _runs(self, model: Program, guide: Program, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[Run]:
         if self._dependence is None:
+            check_enumeration(model, guide, args, kwargs)
             self._dependence = read_dependence(model, guide, args, kwargs)
         for model_trace, guide_trace in self._get_traces(model, guide, args, kwargs):
             latents = read_posteriors(guide_trace)
@@ -291,7 +292,7 @@ class HierarchicalELBO(ELBO):
                     self.prior_samples,
                     None if structured is None else structured.masses,
                 ),
-                log_likelihood=read_log_likelihood(model_trace, latent_shape(latents)),
+                log_likelihood=expected_log_likelihood(model_trace, guide_trace, latents),
                 scale=common_scale(model_trace, guide_trace),
                 model_trace=model_trace,
                 guide_trace=guide_trace,
@@ -309,7 +310,8 @@ class HierarchicalELBO(ELBO):
         self, model: Program, guide: Program, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[Trace, Trace]:
         guide_trace = poutine.trace(guide).get_trace(*args, **kwargs)
-        model_trace = poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace(*args, **kwargs)
+        given = with_every_combination(guide_trace)
+        model_trace = poutine.trace(poutine.replay(model, trace=given)).get_trace(*args, **kwargs)
         return model_trace, guide_trace
 
     def _split(

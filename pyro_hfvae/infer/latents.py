@@ -21,7 +21,7 @@ from torch.distributions import (
 from torch.nn.functional import logsigmoid
 
 from pyro_hfvae.blocks import Layout, Node, resolve_blocks
-from pyro_hfvae.distributions import log_mass
+from pyro_hfvae.distributions import ConcreteDensity, log_mass
 from pyro_hfvae.infer.families import Continuous, read_family
 
 __all__ = [
@@ -61,7 +61,7 @@ class Gaussian:
 class Discrete:
     """q(y|x) of a site of V categoricals with K categories; what was sampled of it only matters to the decoder.
 
-    A relaxed Bernoulli is a categorical with two.
+    A Bernoulli is a categorical with two.
     """
 
     log_mass: Tensor  # [S, B, V, K]
@@ -212,15 +212,16 @@ def _batch_shape(sites: Mapping[str, Site]) -> torch.Size:
 def _read_posterior(name: str, site: Site, shape: torch.Size) -> Posterior:
     fn, event = site["fn"], site["fn"].event_shape
     base = unwrap(fn)
-    if isinstance(base, RelaxedOneHotCategorical | RelaxedBernoulli):
+    discrete = isinstance(base, RelaxedOneHotCategorical | RelaxedBernoulli | OneHotCategorical | Bernoulli)
+    if discrete and not isinstance(base, ConcreteDensity):
         return Discrete(log_masses(base, shape, event))
     if isinstance(base, Normal):
         return Gaussian(*(by_variable(tensor, shape, event) for tensor in (site["value"], base.loc, base.scale)))
     if isinstance(base, dist.MaskedDistribution) or (family := read_family(base, site["value"], shape, event)) is None:
         raise NotImplementedError(
             f"site '{name}' is {describe(fn)} in the guide; its inference marginal is not known: use Normal, "
-            "MultivariateNormal, LogNormal, Gamma, Beta, Dirichlet, Concrete (RelaxedOneHotCategorical) or "
-            "RelaxedBernoulli, with .to_event(n) for more than one variable"
+            "MultivariateNormal, LogNormal, Gamma, Beta, Dirichlet, Concrete (RelaxedOneHotCategorical), "
+            "RelaxedBernoulli, OneHotCategorical or Bernoulli, with .to_event(n) for more than one variable"
         )
     if not base.has_rsample:
         raise NotImplementedError(f"site '{name}' is {describe(fn)} in the guide, whose samples have no gradient")

@@ -3,16 +3,22 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
+from pyro_hfvae.infer.combinations import divide, draw_one_hot, log_mass_of_combinations
 from pyro_hfvae.infer.families import Continuous
-from pyro_hfvae.infer.mixture import NOTHING, gaussian_features, gaussian_parameters, log_sum_of_others
+from pyro_hfvae.infer.mixture import (
+    NOTHING,
+    gaussian_features,
+    gaussian_parameters,
+    log_sum_of_others,
+    log_sum_of_pairs,
+)
 
 __all__ = ["Bank", "Group", "Posteriors", "References", "expected_log_marginals"]
-
-MAXIMUM_COMBINATIONS = 4096
 
 
 @dataclass(frozen=True)
@@ -79,28 +85,36 @@ def expected_log_marginals(posteriors: Posteriors, groups: Sequence[Group], refe
 
     .. math:: \sum_k q(k|x^b) \log \sum_m w_{bm} q(k|x^m) \prod_d N(z^b_d; \mu^m_d, \sigma^m_d)
 
-    with the weights w of the references. The own density is taken by direct differences; the others by a product in
-    float64, whose memory is bounded whatever B and M are.
+    with the weights w of the references. More than 4,096 combinations are divided into C parts c of the categoricals,
+    each with as many combinations at most. With f(k) the logarithm above, one draw y* from q(·|x^b), and y*_{-c} what
+    it says of the other parts,
+
+    .. math:: \frac{1}{C} \sum_c \sum_{k_c} q(k_c|x^b) f(k_c, y^*_{-c})
+
+    is unbiased, since every summand of the mean over c is. So is its gradient,
+
+    .. math:: \sum_c \sum_{k_c} \Big( \frac{1}{C} q(k_c|x^b) \nabla f(k_c, y^*_{-c})
+        + f(k_c, y^*_{-c}) \nabla q(k_c|x^b) \Big)
+
+    (local expectation gradients: Titsias and Lázaro-Gredilla, NeurIPS 2015).
+
+    The own density is taken by direct differences; the others by a product in float64, whose memory is bounded
+    whatever B and M are.
 
     Args:
         posteriors: of the batch.
         groups: the groups of variables.
         references: what the marginal is made of.
-
-    Raises:
-        ValueError: a group with more than 4,096 combinations of categories.
     """
     dtype, device = posteriors.value.dtype, posteriors.value.device
     with torch.autocast(device.type, enabled=False):
         wide = _widened(posteriors)
-        for group in groups:
-            _refuse_many_combinations(wide, group)
-        single = [group for group in groups if len(group) == 1]
-        several = [group for group in groups if group not in single]
-        found: dict[Group, Tensor] = {}
-        for some, chosen in ((several, references), (single, references.single or references)):
-            if some:
-                found |= _Sums(wide, chosen).expected(some)
+        if references.single is None:
+            found = _Sums(wide, references).expected(groups)
+        else:
+            single = [group for group in groups if len(group) == 1]
+            several = [group for group in groups if group not in single]
+            found = _Sums(wide, references).expected(several) | _Sums(wide, references.single).expected(single)
         return [found[group].to(device, dtype) for group in groups]
 
 
@@ -148,6 +162,7 @@ class _Sums:
             more[..., -1] += self.more_log_weight
         own = _take(self.log_own, group.normal).sum(-1, keepdim=True)  # [S, B, 1]
         base: float | Tensor = 0.0
+        pairs: Tensor | None = None
         if group.other:
             parts = [self.other[site].part(indices) for site, indices in group.other]
             # The last parameter is the constant, whose feature is 1.
@@ -155,18 +170,83 @@ class _Sums:
             features = torch.cat([part.features.to(own) for part in parts] + [features], -1)
             parameters = torch.cat([part.parameters.to(own) for part in parts] + [parameters[..., :-1], constant], -1)
             own = own + sum(part.log_density[..., None].to(own) for part in parts)
+            coupled = [part.pairs() for part in parts if part.pairs is not None]
+            pairs = torch.stack(coupled).sum(0).to(own) if coupled else None
             base = sum((part.base[..., None].to(own) for part in parts), start=torch.zeros_like(own))
         if not group.discrete:
-            return self._with_own(own, base + log_sum_of_others(features, parameters, more=more))[..., 0]
-        log_mass = _combinations([self.log_mass[index] for index in group.discrete])  # [S, B, K]
+            return self._with_own(own, base + _log_sum(pairs, features, parameters, more=more))[..., 0]
+        divided = self._parts(group)
+        if len(divided) == 1:
+            log_mass, log_marginal = self._of_combinations(group.discrete, features, parameters, more, own, base, pairs)
+            return (log_mass.exp() * log_marginal).sum(-1)
+        values: list[Tensor] = []
+        of_masses = torch.zeros_like(own[..., 0])  # 0, with the gradient of the masses
+        for some in divided:
+            rest = [index for index in group.discrete if index not in some]
+            drawn = torch.cat([self._drawn[index] for index in rest], -1)  # [S, B, ΣK]
+            log_masses = torch.cat([self.log_mass[index] for index in rest], -1)
+            others = None
+            if more is not None:
+                others = torch.cat([*(self.more_log_mass[index] for index in rest), more], -1)
+            log_mass, log_marginal = self._of_combinations(
+                some,
+                torch.cat([drawn, features], -1),
+                torch.cat([log_masses, parameters], -1),
+                others,
+                own + (drawn * log_masses).sum(-1, keepdim=True),
+                base,
+                pairs,
+            )
+            mass = log_mass.exp()
+            values.append((mass.detach() * log_marginal).sum(-1))
+            of_masses = of_masses + ((mass - mass.detach()) * log_marginal.detach()).sum(-1)
+        return torch.stack(values).mean(0) + of_masses
+
+    def _parts(self, group: Group) -> list[list[int]]:
+        """The categoricals of a group in parts of which all combinations can be gone through."""
+        places = divide([self.log_mass[index].shape[-1] for index in group.discrete])
+        return [[group.discrete[place] for place in part] for part in places]
+
+    @cached_property
+    def _drawn(self) -> list[Tensor]:
+        """A draw of every categorical, the same for all groups; each [S, B, K]."""
+        return [draw_one_hot(log_mass) for log_mass in self.log_mass]
+
+    def _of_combinations(
+        self,
+        discrete: Sequence[int],
+        features: Tensor,
+        parameters: Tensor,
+        more: Tensor | None,
+        own: Tensor,
+        base: float | Tensor,
+        pairs: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:
+        """Own log-mass of every combination of some categoricals, and log q̂ at it; both [S, B, K]."""
+        log_mass = log_mass_of_combinations([self.log_mass[index] for index in discrete])  # [S, B, K]
         more_masses = None
         if more is not None:
-            more_masses = _combinations([self.more_log_mass[index] for index in group.discrete]).exp()  # [S, M, K]
-        others = base + log_sum_of_others(features, parameters, log_mass.exp(), more, more_masses)
-        return (log_mass.exp() * self._with_own(own + log_mass, others)).sum(-1)
+            more_masses = log_mass_of_combinations([self.more_log_mass[index] for index in discrete]).exp()  # [S, M, K]
+        others = base + _log_sum(pairs, features, parameters, log_mass.exp(), more, more_masses)
+        return log_mass, self._with_own(own + log_mass, others)
 
     def _with_own(self, own: Tensor, others: Tensor) -> Tensor:
         return torch.logaddexp(self.references.own + own, self.references.other + others)
+
+
+def _log_sum(
+    pairs: Tensor | None,
+    features: Tensor,
+    parameters: Tensor,
+    masses: Tensor | None = None,
+    more: Tensor | None = None,
+    masses_of_more: Tensor | None = None,
+) -> Tensor:
+    """The sum over the other references, of densities that are a product, or a product and something else of pairs."""
+    if pairs is None:
+        return log_sum_of_others(features, parameters, masses, more, masses_of_more)
+    # A bank has no such densities.
+    return log_sum_of_pairs(features @ parameters.mT + pairs, masses)
 
 
 def _joint(parameters: Tensor) -> Tensor:
@@ -194,22 +274,3 @@ def _take(tensor: Tensor, which: Sequence[int]) -> Tensor:
     """``tensor[:, :, which]``, without a copy where the variables are consecutive."""
     first, last = (which[0], which[-1] + 1) if which else (0, 0)
     return tensor[:, :, first:last] if list(which) == list(range(first, last)) else tensor[:, :, list(which)]
-
-
-def _refuse_many_combinations(posteriors: Posteriors, group: Group) -> None:
-    combinations = 1
-    for index in group.discrete:
-        combinations *= posteriors.log_mass[index].shape[-1]
-    if combinations > MAXIMUM_COMBINATIONS:
-        raise ValueError(
-            f"the {len(group.discrete)} discrete variables of a block, or of all blocks, have more than "
-            f"{MAXIMUM_COMBINATIONS:,} combinations of categories, which are enumerated; use fewer or smaller ones"
-        )
-
-
-def _combinations(log_masses: Sequence[Tensor]) -> Tensor:
-    """Log-mass of every combination of categories of independent categoricals [S, B, K], [S, B, ∏ K]."""
-    combined = log_masses[0]
-    for log_mass in log_masses[1:]:
-        combined = (combined[..., None] + log_mass[..., None, :]).flatten(-2)
-    return combined

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-__all__ = ["NOTHING", "gaussian_features", "gaussian_parameters", "log_sum_of_others"]
+__all__ = ["NOTHING", "gaussian_features", "gaussian_parameters", "log_sum_of_others", "log_sum_of_pairs"]
 
 CHUNK_ELEMENTS = 2**17
 """Pairwise numbers held at once, in a tensor of 1 MB, which fits into a processor's cache."""
@@ -78,6 +78,24 @@ def log_sum_of_others(
     flat = [None if part is None else part.reshape(-1, *part.shape[-2:]) for part in parts]
     outputs: Tensor = (_LogSumOfOthers if masses is None else _LogWeightedSumsOfOthers).apply(*flat)
     return outputs.view(*shape, -1)
+
+
+def log_sum_of_pairs(pairs: Tensor, masses: Tensor | None = None) -> Tensor:
+    """The same from all log-densities log q(z^r|x^m) of a batch, held at once, for those that are no product.
+
+    Args:
+        pairs: float64, [..., B, B].
+        masses: v ≥ 0, float64, [..., B, K]; one of 1 by default.
+
+    Returns:
+        [..., B, K].
+    """
+    own = torch.eye(pairs.shape[-1], dtype=torch.bool, device=pairs.device)
+    pairs = pairs.masked_fill(own, NOTHING)
+    largest = pairs.detach().amax(-1, keepdim=True)  # [..., B, 1]
+    relative = (pairs - largest).exp()
+    sums = relative.sum(-1, keepdim=True) if masses is None else relative @ masses
+    return sums.clamp_min(_SMALLEST).log() + largest
 
 
 class _LogSumOfOthers(torch.autograd.Function):

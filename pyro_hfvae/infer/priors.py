@@ -18,9 +18,10 @@ from torch.distributions import (
 )
 
 from pyro_hfvae.blocks import Node, Variable
+from pyro_hfvae.distributions import StraightThroughConcrete
 from pyro_hfvae.infer import densities
 from pyro_hfvae.infer.ancestors import Masses, components, expected_log_marginals
-from pyro_hfvae.infer.families import Continuous, Simplex
+from pyro_hfvae.infer.families import ConcreteSimplex, Continuous, Simplex
 from pyro_hfvae.infer.latents import (
     Discrete,
     Gaussian,
@@ -123,7 +124,8 @@ def read_priors(
     parts: list[DependentPrior] = []
     for component in components({name: parents.get(name, frozenset()) for name in sites}):
         for name in component.descendants:
-            if isinstance(latents[name], Simplex) or isinstance(unwrap(posteriors[name]["fn"]), RelaxedBernoulli):
+            base = unwrap(posteriors[name]["fn"])
+            if isinstance(latents[name], Simplex) or isinstance(base, RelaxedBernoulli | Bernoulli):
                 raise NotImplementedError(
                     f"site '{name}' is {describe(posteriors[name]['fn'])} in the guide, and its prior depends on other "
                     "sites or others on it: their marginals are not known here"
@@ -189,7 +191,7 @@ def _check(name: str, posterior: Distribution, prior: Distribution, site: Poster
         )
     base = unwrap(prior)
     if isinstance(site, Discrete):
-        if isinstance(unwrap(posterior), RelaxedBernoulli):
+        if isinstance(unwrap(posterior), RelaxedBernoulli | Bernoulli):
             fits, known = isinstance(base, RelaxedBernoulli | Bernoulli), "RelaxedBernoulli or Bernoulli"
         else:
             fits = isinstance(base, RelaxedOneHotCategorical | OneHotCategorical)
@@ -197,6 +199,12 @@ def _check(name: str, posterior: Distribution, prior: Distribution, site: Poster
         if not fits:
             raise NotImplementedError(
                 f"site '{name}' is discrete in the guide but {describe(prior)} in the model; its prior must be {known}"
+            )
+    elif isinstance(site, ConcreteSimplex):
+        if not isinstance(base, RelaxedOneHotCategorical) or isinstance(base, StraightThroughConcrete):
+            raise NotImplementedError(
+                f"site '{name}' enters by its density in the guide (ConcreteDensity) but is {describe(prior)} in the "
+                "model; its prior must have such a density too: ConcreteDensity, Concrete or RelaxedOneHotCategorical"
             )
     elif isinstance(site, Simplex):
         if not isinstance(base, Dirichlet) or len(prior.event_shape) != 1:

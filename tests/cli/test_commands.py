@@ -245,3 +245,17 @@ def test_the_random_stream_of_the_caller_decides_nothing(run, copy):
     torch.rand(7)
     assert main(["evaluate", str(copy.path)]) == 0
     assert copy.metrics.read_bytes() == run.metrics.read_bytes()
+
+
+@pytest.mark.parametrize(
+    "relaxation",
+    ["null", pytest.param("pyro_hfvae.distributions.StraightThroughConcrete", marks=pytest.mark.slow)],
+)
+def test_relaxation_is_a_class_or_none(tmp_path, relaxation):
+    """From the command line, into the configuration of the run, and back from it."""
+    run = RunFolder(tmp_path / "run")
+    options = [f"--{program}.init_args.relaxation={relaxation}" for program in ("model", "guide")]
+    assert fit(run.path, "--trainer.max_steps=2", *options) == 0
+    assert run.config.read_text().count(f"relaxation: {relaxation}") == 2
+    assert main(["evaluate", str(run.path)]) == 0
+    assert json.loads(run.metrics.read_text())["terms"]["blocks"]["level"]["mutual_information"] >= 0

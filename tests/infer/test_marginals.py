@@ -149,12 +149,6 @@ def test_batches_without_a_marginal_are_refused():
         Full().references(make(1, 7, 1, []), 8)
 
 
-def test_too_many_combinations_are_refused():
-    posteriors = make(1, 2, 1, [20, 20, 20])
-    with pytest.raises(ValueError, match="the 3 discrete variables .* more than 4,096 combinations"):
-        stratified(posteriors, [Group((0,), (0, 1, 2))], 10)
-
-
 def test_far_apart_posteriors_stay_finite():
     posteriors = Posteriors(
         torch.tensor([[[0.0], [1e4]]]), torch.tensor([[[0.0], [1e4]]]), torch.full((1, 2, 1), 1e-3), ()

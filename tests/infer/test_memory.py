@@ -303,3 +303,11 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
 """
     gigabytes = float(subprocess.run([sys.executable, "-c", program], check=True, capture_output=True).stdout)
     assert gigabytes < 1.0
+
+
+def test_only_an_estimator_that_records_is_given_the_posteriors():
+    class Recorder(Stratified):
+        def record(self, posteriors, data_size, keys=None):
+            raise AssertionError
+
+    assert [marginal.remembers for marginal in (Stratified(), Memory(5), Recorder())] == [False, True, True]

@@ -117,6 +117,11 @@ def _samples(run: Run) -> list[Tensor]:
             variables += site.value.flatten(0, 1).split(1, -1)
         else:
             guide_site: dict[str, Any] = dict(run.guide_trace.nodes[name])
+            if not guide_site["fn"].has_rsample:
+                raise NotImplementedError(
+                    f"site '{name}' of the guide is not relaxed: its sample has no gradient, which the discriminator "
+                    "needs; use Concrete"
+                )
             relaxed: Tensor = guide_site["value"].to(site.log_mass.dtype)
             if relaxed.numel() < site.log_mass.numel():  # relaxed Bernoullis
                 relaxed = torch.stack([1 - relaxed, relaxed], -1)
