@@ -125,7 +125,7 @@ class GateMessenger(Messenger):
             )
 
     def _pyro_sample(self, msg: Any) -> None:
-        if msg["is_observed"] or site_is_subsample(msg):
+        if site_is_subsample(msg):
             return
         name = msg["name"]
         if msg["done"] or msg["value"] is not None:
