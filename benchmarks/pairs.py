@@ -45,13 +45,13 @@ def plain_loop(factors: Tensor) -> Callable[[Tensor, int], object]:
 
 
 def best_rate(draw: Callable[[Tensor, int], object], batches: list[Tensor], repeats: int) -> float:
-    """Pairs a second in the quickest of some passes: what else the machine does can only slow a pass down."""
+    """Pairs a second of processor time in the quickest of some passes: other work can only slow a pass down."""
     quickest = float("inf")
     for _ in range(repeats):
-        start = time.perf_counter()
+        start = time.process_time()
         for step, batch in enumerate(batches):
             draw(batch, step)
-        quickest = min(quickest, time.perf_counter() - start)
+        quickest = min(quickest, time.process_time() - start)
     return sum(map(len, batches)) / quickest
 
 

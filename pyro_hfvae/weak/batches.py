@@ -96,9 +96,10 @@ class PairSampler:
         opened = {}
         for mode, (name, partners) in enumerate(self.partners.items(), start=1):
             chosen = (modes == mode) & partners.has_partner[data]
-            targets[chosen] = self.indices[partners.sharing(data[chosen], uniform[chosen])]
+            shared = chosen.nonzero().squeeze(1)
+            targets[shared] = self.indices[partners.sharing(data[shared], uniform[shared])]
             if self.pairing.wrong:
-                noisy = chosen & (wrong < self.pairing.wrong)
+                noisy = (chosen & (wrong < self.pairing.wrong)).nonzero().squeeze(1)
                 targets[noisy] = self.indices[partners.differing(data[noisy], uniform[noisy])]
             identity &= ~chosen
             opened[name] = chosen
