@@ -56,8 +56,8 @@ class ImageGuide(PyroModule):
         self.relaxation = relaxation
         self.register_buffer("temperature", torch.tensor(temperature))
 
-    def forward(self, x: Tensor) -> None:
-        """Samples the blocks of the images x, [B, C, H, W]."""
+    def forward(self, x: Tensor, target: Tensor | None = None) -> None:
+        """Samples the blocks of the images x, [B, C, H, W], whatever their targets are."""
         features = self.encoder(x)  # [B, features]
         with pyro.plate("data", len(x)):
             for name, head in self.gaussian.items():

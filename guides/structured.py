@@ -58,8 +58,11 @@ class StructuredGuide(ImageGuide):
                 nn.Linear(features + discrete[site], hidden), nn.ReLU(), nn.Linear(hidden, 2 * gaussian[name])
             )
 
-    def forward(self, x: Tensor) -> None:
-        """Samples the discrete blocks of the images x, [B, C, H, W], then the Gaussian ones given their categories."""
+    def forward(self, x: Tensor, target: Tensor | None = None) -> None:
+        """Samples the discrete blocks of the images x, [B, C, H, W], then the Gaussian ones given their categories.
+
+        A target, which the model explains in place of x, is not looked at.
+        """
         features = self.encoder(x)  # [B, features]
         categories: dict[str, Tensor] = {}
         with pyro.plate("data", len(x)):

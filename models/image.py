@@ -69,13 +69,14 @@ class ImageModel(PyroModule):
         """Samples the discrete sites alone."""
         return {name: pyro.sample(name, self._categories(size, x)) for name, size in self.discrete.items()}
 
-    def forward(self, x: Tensor) -> None:
-        """Samples the blocks and observes the images x, [B, C, H, W] in [0, 1]."""
+    def forward(self, x: Tensor, target: Tensor | None = None) -> None:
+        """Samples the blocks and observes the images x, or their targets if given, [B, C, H, W] in [0, 1]."""
         with pyro.plate("data", len(x)):
             values = self.latents(x)
             logits = self.decoder(torch.cat([values[name] for name in self.decoded], -1))  # [B, C, H, W]
+            observed = x if target is None else target
             # Grey values are outside the support that validation would insist on.
-            pyro.sample("x", dist.Bernoulli(logits=logits, validate_args=False).to_event(3), obs=x)
+            pyro.sample("x", dist.Bernoulli(logits=logits, validate_args=False).to_event(3), obs=observed)
 
     def normal(self, size: int, x: Tensor) -> dist.TorchDistribution:
         """The standard normal of a site of V variables."""

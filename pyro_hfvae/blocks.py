@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-__all__ = ["JOINT", "Blocks", "Layout", "Node", "Variable", "resolve_blocks"]
+__all__ = ["JOINT", "Blocks", "Layout", "Node", "Variable", "block_names", "indices_of_site", "resolve_blocks"]
 
 Layout = Mapping[str, "Sequence[str] | Layout"]
 """Block name to site names or parts of sites: ``{"pose": ["z[0:4]"], "rest": ["z[4:]", "digit"]}``.
@@ -103,12 +103,54 @@ def resolve_blocks(layout: Layout | None, sites: Mapping[str, int]) -> Node:
     return root
 
 
+def block_names(layout: Layout) -> list[str]:
+    """Names of the groups and blocks of a layout, from the top."""
+    names = []
+    for name, parts in layout.items():
+        names.append(name)
+        if isinstance(parts, Mapping):
+            names.extend(block_names(parts))
+    return names
+
+
+def indices_of_site(layout: Layout, site: str, size: int) -> dict[str, list[int]]:
+    """Which variables of one site are in which group or block; for who does not know the other sites.
+
+    Args:
+        layout: as of :func:`resolve_blocks`, which also checks that together the blocks hold every variable once.
+        site: name of the site.
+        size: number of its variables.
+
+    Returns:
+        Group or block name to indices; none for one that has no part of the site.
+
+    Raises:
+        ValueError: a part that cannot be read, or names no variable of the site; names the block.
+    """
+    found: dict[str, list[int]] = {}
+    for name, parts in layout.items():
+        _check_parts(name, parts)
+        if isinstance(parts, Mapping):
+            below = indices_of_site(parts, site, size)
+            found |= below
+            found[name] = sorted({index for indices in below.values() for index in indices})
+        else:
+            here = [part for part in parts if (match := _PART.match(part)) is None or match["site"] == site]
+            found[name] = [variable.index for part in here for variable in _read_part(name, part, {site: size})]
+    return found
+
+
+def _check_parts(name: str, parts: object) -> None:
+    if isinstance(parts, str) or not isinstance(parts, Mapping | Sequence) or not parts:
+        raise ValueError(f"block '{name}' must be a list of one or more sites or parts of sites, got {parts!r}")
+
+
 def _resolve(name: str, parts: object, sites: Mapping[str, int], level: int) -> Node:
-    if isinstance(parts, Mapping) and parts:
+    _check_parts(name, parts)
+    if isinstance(parts, Mapping):
         children = tuple(_resolve(child, below, sites, level + 1) for child, below in parts.items())
         return Node(name, tuple(variable for child in children for variable in child.variables), children, level)
-    if isinstance(parts, str | Mapping) or not isinstance(parts, Sequence) or not parts:
-        raise ValueError(f"block '{name}' must be a list of one or more sites or parts of sites, got {parts!r}")
+    assert isinstance(parts, Sequence)
     return Node(name, tuple(v for part in parts for v in _read_part(name, part, sites)), (), level)
 
 

@@ -2,12 +2,14 @@
 
 from pyro_hfvae.data.batches import IndexBatches
 from pyro_hfvae.data.dsprites import DSprites, DSpritesFile, render
+from pyro_hfvae.data.faces import CMUFaces, SFMFaces
 from pyro_hfvae.data.idx import MNIST, FashionMNIST, IdxImages
 from pyro_hfvae.data.images import FactorKind, Images
 from pyro_hfvae.data.root import data_root
 
 __all__ = [
     "MNIST",
+    "CMUFaces",
     "DSprites",
     "DSpritesFile",
     "FactorKind",
@@ -15,6 +17,7 @@ __all__ = [
     "IdxImages",
     "Images",
     "IndexBatches",
+    "SFMFaces",
     "data_root",
     "render",
 ]

@@ -52,8 +52,12 @@ class IndexBatches(Sampler[Tensor]):
             epoch, first = epoch + 1, 0
 
     def _permutation(self, epoch: int) -> Tensor:
-        seed = int(np.random.SeedSequence([self.seed, epoch]).generate_state(1)[0])
-        return torch.randperm(len(self.indices), generator=torch.Generator().manual_seed(seed))
+        return torch.randperm(len(self.indices), generator=generator_of(self.seed, epoch))
+
+
+def generator_of(*key: int) -> torch.Generator:
+    """A random stream of its own for each key; trailing zeros do not tell keys apart."""
+    return torch.Generator().manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
 
 
 def in_order(indices: Tensor, batch_size: int) -> list[Tensor]:

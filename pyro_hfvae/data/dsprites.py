@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from pyro_hfvae.data.images import FactorKind, Images
-from pyro_hfvae.data.root import data_root
+from pyro_hfvae.data.root import locate
 
 __all__ = ["DSprites", "DSpritesFile", "render"]
 
@@ -99,9 +99,7 @@ class DSpritesFile(Images):
     image_shape = (1, CANVAS, CANVAS)
 
     def __init__(self, path: str, sha256: str | None = None) -> None:
-        file = Path(path).expanduser()
-        if not file.exists():
-            file = data_root() / file  # an absolute path stays what it is
+        file = locate(path)
         if file.is_dir():
             file = file / FILE_NAME
         if not file.is_file():

@@ -9,21 +9,25 @@ from torch.utils.data import DataLoader, Dataset
 
 from pyro_hfvae.data.batches import IndexBatches, in_order
 from pyro_hfvae.data.images import Images
+from pyro_hfvae.weak import PairBatch, PairBatches, Pairing, Pairs, PairSampler
 
 __all__ = ["ImageDataModule"]
 
-Batch = tuple[Tensor]
-"""Arguments of model and guide."""
+Batch = tuple[Tensor] | PairBatch
+"""Arguments of model and guide; of pairs also the gates that they open."""
 
 
 class _Gather(Dataset[Batch]):
-    """A batch for each tensor of indices: one gather, nothing for each item."""
+    """A batch for each tensor of indices, or for each batch of pairs: one gather, nothing for each item."""
 
     def __init__(self, images: Images) -> None:
         self.images = images
 
-    def __getitem__(self, indices: Tensor) -> Batch:
-        return (self.images.images(indices),)
+    def __getitem__(self, asked: Tensor | Pairs) -> Batch:
+        if isinstance(asked, Tensor):
+            return (self.images.images(asked),)
+        x, target = self.images.images(torch.cat([asked.inputs, asked.targets])).chunk(2)
+        return PairBatch(x, target, asked.gates)
 
 
 class ImageDataModule(LightningDataModule):
@@ -35,10 +39,12 @@ class ImageDataModule(LightningDataModule):
         held_out: number of images to hold out, drawn at random by the seed; None takes the test set that comes with
             the data, or a tenth of the images, 10,000 at most, where there is none.
         num_workers: processes that prepare batches beside the training; 0 prepares them in line.
-        seed: of the split and of the shuffles.
+        pairs: train on pairs of training images that share a factor, with gates; on single images by default. Held-out
+            images stay single.
+        seed: of the split, of the shuffles and of the pairs.
 
     Raises:
-        ValueError: a batch size or a number of held-out images that the data cannot give, or num_workers below 0.
+        ValueError: a batch size, held-out images or pairs that the data cannot give, or num_workers below 0.
     """
 
     def __init__(
@@ -47,6 +53,7 @@ class ImageDataModule(LightningDataModule):
         batch_size: int = 128,
         held_out: int | None = None,
         num_workers: int = 0,
+        pairs: Pairing | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -58,6 +65,10 @@ class ImageDataModule(LightningDataModule):
         self.seed = seed
         self.train_indices, self.held_out_indices = _split(images, held_out, seed)
         self._batches(0)  # refuses a bad batch size here, not when training starts
+        self._sampler: PairSampler | None = None
+        if pairs is not None:
+            factors = images.factors(self.train_indices)
+            self._sampler = PairSampler(pairs, self.train_indices, factors, images.factor_names, seed)
 
     @property
     def data_size(self) -> int:
@@ -71,7 +82,7 @@ class ImageDataModule(LightningDataModule):
 
     def first_batch(self) -> Batch:
         """The batch that training starts with."""
-        return _Gather(self.images)[next(iter(self._batches(0)))]
+        return _Gather(self.images)[next(iter(self._training_batches(0)))]
 
     def held_out_batches(self, limit: int | None = None, batch_size: int = 256) -> Iterable[tuple[Tensor, Tensor]]:
         """Held-out images [B, C, H, W] and their factors [B, F], each once, ``limit`` of them at most."""
@@ -81,13 +92,13 @@ class ImageDataModule(LightningDataModule):
     def train_dataloader(self) -> DataLoader[Batch]:
         """Endless batches, from where the trainer stands."""
         done = 0 if self.trainer is None else self.trainer.fit_loop.total_batch_idx + 1
-        return self._loader(self._batches(done))
+        return self._loader(self._training_batches(done))
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """Held-out batches, in the same order each time."""
         return self._loader(in_order(self.held_out_indices, self.batch_size))
 
-    def _loader(self, batches: Iterable[Tensor]) -> DataLoader[Batch]:
+    def _loader(self, batches: Iterable[Tensor | Pairs]) -> DataLoader[Batch]:
         return DataLoader(
             _Gather(self.images),
             sampler=batches,
@@ -100,6 +111,10 @@ class ImageDataModule(LightningDataModule):
 
     def _batches(self, start: int) -> IndexBatches:
         return IndexBatches(self.train_indices, self.batch_size, self.seed, start)
+
+    def _training_batches(self, start: int) -> Iterable[Tensor | Pairs]:
+        batches = self._batches(start)
+        return batches if self._sampler is None else PairBatches(batches, self._sampler)
 
 
 def _split(images: Images, held_out: int | None, seed: int) -> tuple[Tensor, Tensor]:

@@ -171,18 +171,19 @@ def _try_one_batch(training: Training, data: ImageDataModule) -> None:
     batch = data.first_batch()
     with torch.random.fork_rng(), pyro.validation_enabled(False):
         try:
-            training.objective.objective(training.terms(*batch))
+            with training.gated(batch) as arguments:
+                training.objective.objective(training.terms(*arguments))
         except RuntimeError as error:  # a network that does not fit the images, say
             reason = str(error).partition("Trace Shapes:")[0].rstrip()  # Pyro tells the shape of every parameter
-            shapes = ", ".join(str(tuple(part.shape)) for part in batch)
-            raise ValueError(f"{_failing(training, batch)} fails on a batch of shape {shapes}: {reason}") from error
+            shapes = ", ".join(str(tuple(part.shape)) for part in arguments)
+            raise ValueError(f"{_failing(training, arguments)} fails on a batch of shape {shapes}: {reason}") from error
 
 
-def _failing(training: Training, batch: tuple[Tensor, ...]) -> str:
+def _failing(training: Training, arguments: tuple[Tensor, ...]) -> str:
     """Which program fails on its own; the model may also fail on latents that only the guide samples so."""
     for name in ("guide", "model"):
         try:
-            poutine.trace(getattr(training.programs, name)).get_trace(*batch).compute_log_prob()
+            poutine.trace(getattr(training.programs, name)).get_trace(*arguments).compute_log_prob()
         except RuntimeError:
             return f"the {name}"
     return "the model, on the latents that the guide samples,"

@@ -1,6 +1,8 @@
 """The Lightning module around the objective."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, cast
 
 import torch
@@ -15,7 +17,9 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from pyro_hfvae.infer import HierarchicalELBO, NonFiniteError, Terms
 from pyro_hfvae.infer.penalties import LearnedPenalty
+from pyro_hfvae.poutine import gate
 from pyro_hfvae.schedules import Schedule
+from pyro_hfvae.weak import PairBatch
 
 __all__ = ["Training"]
 
@@ -24,6 +28,9 @@ class Training(LightningModule):
     """Maximises the objective over a model and a guide.
 
     The loss is minus the weighted ELBO per datum, so that a learning rate means the same at every batch size.
+
+    A batch is the tuple of arguments of model and guide. Those of a :class:`~pyro_hfvae.weak.PairBatch` are x and its
+    target, and the step is taken within the gates that the pairs open.
 
     A penalty that learns (:class:`~pyro_hfvae.infer.penalties.LearnedPenalty`) has an optimiser of its own and takes
     its step after the programs have taken theirs, on the samples that were drawn before. Training is then manual
@@ -69,8 +76,17 @@ class Training(LightningModule):
                     raise ValueError(f"the {name} {type(program).__name__} has no buffer 'temperature' to be scheduled")
 
     def terms(self, *batch: Any) -> Terms:
-        """The terms of one batch."""
+        """The terms of one batch, given as the arguments of model and guide."""
         return self.objective.terms(self.programs.model, self.programs.guide, *batch)
+
+    @contextmanager
+    def gated(self, batch: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
+        """The arguments of model and guide for a batch, within the gates that it opens, if it has any."""
+        if isinstance(batch, PairBatch):
+            with gate(batch.gates, blocks=self.objective.blocks):
+                yield batch.x, batch.target
+        else:
+            yield batch
 
     def check_schedules(self, steps: int) -> None:
         """Raises ValueError if the temperature is no temperature at the first or the last of the steps."""
@@ -81,7 +97,8 @@ class Training(LightningModule):
     def training_step(self, batch: tuple[Any, ...], batch_idx: int) -> Tensor:
         """Minus the weighted ELBO, in nats per datum."""
         self._follow_schedules()
-        terms = self.objective.training_terms(self.programs.model, self.programs.guide, *batch)
+        with self.gated(batch) as arguments:
+            terms = self.objective.training_terms(self.programs.model, self.programs.guide, *arguments)
         if self._logs():
             self._log_terms("train", terms, len(batch[0]))
             self.log_dict(self._scheduled())

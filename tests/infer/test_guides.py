@@ -540,6 +540,19 @@ def test_kinds_of_sites_whose_marginals_are_not_known(fn, name):
     refused(guide, f"site 'y' is {name} in a guide whose sites depend on one another: its marginals are not known")
 
 
+def test_a_site_that_is_summed_over_has_none_below_it():
+    def guide(x):
+        y = pyro.sample("y", dist.OneHotCategorical(logits=torch.zeros(6, 3)))
+        pyro.sample("z", dist.Normal(y[..., :1], 1.0).to_event(1))
+        pyro.sample("w", dist.Normal(torch.zeros(6, 1), 1.0).to_event(1))
+
+    refused(
+        guide,
+        "site 'y' is OneHotCategorical in a guide whose sites depend on one another: what depends on it cannot be "
+        "summed over its categories; use Concrete",
+    )
+
+
 @pytest.mark.parametrize(
     ("penalty", "message"),
     [

@@ -127,6 +127,22 @@ def test_sites_and_shapes(pair):
     assert model_trace.nodes["x"]["fn"].mean.shape == x.shape
 
 
+def test_the_target_is_observed_and_the_guide_does_not_see_it(pair):
+    model, guide, x = pair
+    target = 1 - x
+    traces = {}
+    for name, arguments in {"x": (x,), "target": (x, target)}.items():
+        torch.manual_seed(0)
+        guide_trace = poutine.trace(guide).get_trace(*arguments)
+        traces[name] = guide_trace, poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace(*arguments)
+    for site in (*model.gaussian, *model.discrete):
+        assert traces["x"][0].nodes[site]["value"].equal(traces["target"][0].nodes[site]["value"])
+    assert traces["x"][1].nodes["x"]["value"] is x
+    assert traces["target"][1].nodes["x"]["value"] is target
+    logits = traces["target"][1].nodes["x"]["fn"].base_dist.logits
+    assert logits.equal(traces["x"][1].nodes["x"]["fn"].base_dist.logits)
+
+
 def test_terms_are_finite_and_named(pair):
     model, guide, x = pair
     terms = weighted().terms(model, guide, x)

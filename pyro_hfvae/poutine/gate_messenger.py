@@ -1,0 +1,242 @@
+"""Gates on the gradients of latent blocks: a datum teaches the open blocks only (Gated-VAE)."""
+
+import functools
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Any, Literal, ParamSpec, TypeVar, get_args, overload
+
+import torch
+from pyro.poutine.messenger import Messenger
+from pyro.poutine.util import site_is_subsample
+from torch import Tensor
+from torch.distributions import Dirichlet, Distribution, Independent, OneHotCategorical, RelaxedOneHotCategorical
+
+from pyro_hfvae.blocks import Layout, block_names, indices_of_site
+from pyro_hfvae.poutine.gated_distribution import gate_distribution, gate_tensor
+
+__all__ = ["GateMessenger", "gate"]
+
+Gated = Literal["parameters", "sample", "likelihood"]
+"""What a closed gate holds back."""
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+
+class GateMessenger(Messenger):
+    r"""Lets the gradient of each datum through the open blocks only; nothing that is computed changes, to the bit.
+
+    .. math:: \mathrm{gate}(v, g) = g\, v + (1 - g)\, \mathrm{stop\_gradient}(v), \qquad g \in \{0, 1\}
+
+    Vowels, Camgoz, Bowden, Gated Variational AutoEncoders (arXiv:1911.06443, 2019).
+
+    Consider the following guide, with a mask that closes the block "pose" for the second datum:
+
+        >>> loc = torch.zeros(2, requires_grad=True)
+        >>> def guide():
+        ...     with pyro.plate("data", 2):
+        ...         return pyro.sample("pose", dist.Normal(loc, 1.0))
+
+    ``gate`` keeps the gradient from what the closed block was made of:
+
+        >>> with gate({"pose": torch.tensor([True, False])}):
+        ...     guide().sum().backward()
+        >>> loc.grad.tolist()
+        [1.0, 0.0]
+
+    It acts on sites that are sampled inside it, and leaves those alone whose value is given: observed, conditioned or
+    replayed ones. So it may enclose the call of an objective, in which the guide samples and the model is replayed. A
+    gate inside a gate: both must be open. Where a gate is closed the gradients are zero, but an optimiser with momentum
+    or weight decay still moves parameters whose gradient is zero.
+
+    Args:
+        masks: block name to a boolean tensor, True where the block is open, [B], or [S, B] with vectorised particles.
+            A block without a mask is open. With ``blocks`` a name may also be that of a group of blocks.
+        blocks: which variables form which block, as of :func:`pyro_hfvae.blocks.resolve_blocks`. Each site by default.
+        what: what a closed gate holds back.
+
+            - ``"parameters"``: the distribution's parameters. The block feels neither the likelihood nor its
+              divergence, information and total correlation.
+            - ``"sample"``: the sample, not the distribution. Whatever is computed from the parameters alone, a
+              divergence in closed form, is felt; one that is estimated from the sample is not.
+            - ``"likelihood"``: what the programs compute from the sample. The densities see it whole, so that every
+              divergence is felt. The gate must enclose guide and model; meant for models whose latent sites are
+              independent, since a prior that is computed from the sample does not pass the gate either.
+
+    Raises:
+        TypeError: a mask is no boolean tensor.
+        ValueError: a mask whose shape is not that of the batch, or for what is no block; on leaving, one for what was
+            not sampled.
+        NotImplementedError: a distribution that cannot be gated; names the site.
+    """
+
+    def __init__(self, masks: Mapping[str, Tensor], blocks: Layout | None = None, what: Gated = "parameters") -> None:
+        super().__init__()
+        if not isinstance(masks, Mapping):
+            raise TypeError(f"a gate takes block name to boolean mask, got {type(masks).__name__}")
+        for name, mask in masks.items():
+            if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
+                got = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
+                raise TypeError(f"the mask of block '{name}' must be a boolean tensor, got {got}")
+            if not 1 <= mask.dim() <= 2:
+                raise ValueError(
+                    f"the mask of block '{name}' must have the shape (B,) or (S, B), got {tuple(mask.shape)}"
+                )
+        if what not in get_args(Gated):
+            raise ValueError(f"what a gate holds back is one of {', '.join(map(repr, get_args(Gated)))}, got {what!r}")
+        if blocks is not None and (unknown := [name for name in masks if name not in block_names(blocks)]):
+            raise ValueError(
+                f"there is a mask for '{unknown[0]}', which is no block; the blocks are: {_list(block_names(blocks))}"
+            )
+        self.masks = dict(masks)
+        self.blocks = blocks
+        self.what = what
+        self._start()
+
+    def _start(self) -> None:
+        self._sites: list[str] = []  # sampled inside
+        self._met: set[str] = set()  # blocks that some of them are in
+        self._pending: dict[str, Tensor] = {}  # masks of sites between the two halves of their message
+        self._values: dict[str, Tensor] = {}  # samples whose use is gated
+        self._replayed = False
+
+    def __enter__(self) -> "GateMessenger":
+        """Installs the gate."""
+        self._start()
+        return super().__enter__()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Removes the gate, and refuses masks that nothing was gated with."""
+        super().__exit__(kind, error, traceback)
+        self._values.clear()  # they hold a graph
+        if kind is not None:
+            return
+        for name in self.masks:
+            if name not in self._met:
+                raise ValueError(
+                    f"there is a mask for '{name}', but no such block was sampled inside the gate; "
+                    f"the sampled sites are: {_list(self._sites)}"
+                )
+        if self.what == "likelihood" and self.masks and not self._replayed:
+            raise ValueError(
+                "a gate with what='likelihood' must enclose guide and model, but no gated site was replayed inside it"
+            )
+
+    def _pyro_sample(self, msg: Any) -> None:
+        if site_is_subsample(msg):
+            return
+        name = msg["name"]
+        if msg["done"] or msg["value"] is not None:
+            if name in self._values and self._values[name] is msg["value"]:  # the model replays the guide's sample
+                self._replayed = True
+                self._gate_use(msg)
+            return
+        self._sites.append(name)
+        mask = self._site_mask(name, msg["fn"])
+        if mask is None:
+            return
+        if self.what == "parameters":
+            try:
+                msg["fn"] = gate_distribution(msg["fn"], mask)
+            except NotImplementedError as error:
+                raise NotImplementedError(f"site '{name}' cannot be gated: {error}") from None
+        elif not msg["fn"].has_rsample:
+            raise NotImplementedError(
+                f"site '{name}' cannot be gated by its sample, which carries no gradient; gate its parameters"
+            )
+        elif self.what == "sample":
+            self._pending[name] = mask
+        else:
+            self._gate_use(msg)
+
+    def _pyro_post_sample(self, msg: Any) -> None:
+        mask = self._pending.pop(msg["name"], None)
+        if mask is not None:
+            msg["value"] = _gate_sample(msg["value"], mask)
+
+    def _gate_use(self, msg: Any) -> None:
+        """Gates what the program gets of a sample, after all that record it have seen it whole."""
+        earlier = msg["continuation"]
+
+        def gate_value(msg: Any) -> None:
+            self._values[msg["name"]] = msg["value"]
+            if earlier is not None:
+                earlier(msg)
+            mask = self._site_mask(msg["name"], msg["fn"])
+            assert mask is not None
+            msg["value"] = _gate_sample(msg["value"], mask)
+
+        msg["continuation"] = gate_value
+
+    def _site_mask(self, site: str, fn: Distribution) -> Tensor | None:
+        """Which variables are open, [*batch, *event], of size 1 along event dimensions that share a gate."""
+        base = fn
+        while isinstance(base, Independent):
+            base = base.base_dist
+        one = isinstance(base, OneHotCategorical | RelaxedOneHotCategorical | Dirichlet)  # variable of K coordinates
+        variables = fn.event_shape[:-1] if one else fn.event_shape
+        count = variables.numel()
+        parts = {site: list(range(count))} if self.blocks is None else indices_of_site(self.blocks, site, count)
+        here = {name: parts[name] for name in self.masks if parts.get(name)}
+        self._met.update(here)
+        if not here:
+            return None
+        batch = fn.batch_shape
+        for name in here:
+            shape = self.masks[name].shape
+            if shape != batch[len(batch) - len(shape) :]:
+                raise ValueError(
+                    f"the mask of block '{name}' has the shape {tuple(shape)}, but site '{site}' has the batch shape "
+                    f"{tuple(batch)}: give one entry for each datum"
+                )
+        whole = all(len(indices) == count for indices in here.values())
+        opened = torch.ones(*batch, 1 if whole else count, dtype=torch.bool, device=self.masks[next(iter(here))].device)
+        for name, indices in here.items():
+            chosen = [0] if whole else indices
+            opened[..., chosen] &= self.masks[name][..., None]  # [*batch, V]
+        event = (1,) * len(fn.event_shape) if whole else (*variables, *(1,) * one)
+        return opened.reshape(*batch, *event)
+
+
+def _gate_sample(value: Tensor, mask: Tensor) -> Tensor:
+    gated = gate_tensor(value, mask)
+    if hasattr(value, "_unquantize"):  # the soft value behind a straight-through sample, which its density asks for
+        gated._unquantize = gate_tensor(value._unquantize, mask)  # type: ignore[attr-defined]
+    return gated
+
+
+def _list(names: Any) -> str:
+    return ", ".join(f"'{name}'" for name in names) or "none"
+
+
+@overload
+def gate(fn: Mapping[str, Tensor], /, *, blocks: Layout | None = None, what: Gated = "parameters") -> GateMessenger: ...
+
+
+@overload
+def gate(
+    fn: Callable[_P, _T], masks: Mapping[str, Tensor], *, blocks: Layout | None = None, what: Gated = "parameters"
+) -> Callable[_P, _T]: ...
+
+
+def gate(
+    fn: Any, masks: Mapping[str, Tensor] | None = None, *, blocks: Layout | None = None, what: Gated = "parameters"
+) -> Any:
+    """Handler of :class:`GateMessenger`: ``with gate(masks): …`` or ``gate(guide, masks)``.
+
+    Args:
+        fn: a guide; or the masks, for a ``with`` statement or a decorator.
+        masks: block name to boolean mask.
+        blocks: as of :class:`GateMessenger`.
+        what: as of :class:`GateMessenger`.
+
+    Raises:
+        TypeError: a guide without masks, or one that cannot be called.
+    """
+    if masks is None:
+        return GateMessenger(fn, blocks, what)
+    if not callable(fn):
+        raise TypeError(f"gate(guide, masks) takes a guide that can be called, got {type(fn).__name__}")
+    return functools.update_wrapper(GateMessenger(masks, blocks, what)(fn), fn, updated=())

@@ -1,0 +1,84 @@
+"""What share of the pairs stands for which block, and how many are wrong."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pyro_hfvae.weak.sharing import SharedFactors, Sharing
+
+__all__ = ["Pairing"]
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """How pairs (input x, target t) are drawn, and which blocks may learn from them.
+
+    A pair of the mode of block d shares the factor of d and opens the gate of d alone. Other factors may agree by
+    chance; their gates stay closed, for groups and lists of pairs could not tell, and a closed gate teaches nothing
+    wrong. An identity pair, t = x, opens all gates. Without identity pairs the open block learns to cancel what the
+    closed ones paint, so a third to a half of them is advised.
+
+    Vowels, Camgoz, Bowden, Gated Variational AutoEncoders (arXiv:1911.06443, 2019).
+
+    Args:
+        blocks: block name to what its data share: names of known factors (all of them agree in a pair), or a
+            :class:`~pyro_hfvae.weak.Sharing`; an empty list for a residual block, which is open in identity pairs only.
+        identity: share of identity pairs, from 0 to 1.
+        shares: block name to its part of the other pairs, in any unit; equal parts by default. Names each block that
+            has a factor.
+        wrong: rate, from 0 to 1, at which the target of a pair does not share the factor though the gate is open:
+            noise, for studies.
+        mixed: draw the mode for each datum; False draws one for each batch.
+        gated: False leaves all gates open in every pair: what the pairs alone do, for comparison.
+
+    Raises:
+        ValueError: a number outside its range, names that do not match, or a block that would never learn.
+    """
+
+    blocks: dict[str, list[str] | Sharing]
+    identity: float = 0.4
+    shares: dict[str, float] | None = None
+    wrong: float = 0.0
+    mixed: bool = True
+    gated: bool = True
+
+    def __post_init__(self) -> None:
+        for name, rate in (("identity", self.identity), ("wrong", self.wrong)):
+            if not 0 <= rate <= 1:
+                raise ValueError(f"pairs.{name} must be from 0 to 1, got {rate}")
+        shared = list(self.sharing)
+        if not shared:
+            raise ValueError("pairs.blocks names no block with a factor to share: give one a list of factors")
+        if self.shares is not None:
+            if set(self.shares) != set(shared):
+                expected, given = (", ".join(f"'{name}'" for name in names) for names in (shared, self.shares))
+                raise ValueError(f"pairs.shares must name the blocks that share factors, {expected}; it names {given}")
+            for name, share in self.shares.items():
+                if not 0 <= share < math.inf:
+                    raise ValueError(f"pairs.shares of block '{name}' must be 0 or more, got {share}")
+            if not sum(self.shares.values()):
+                raise ValueError("pairs.shares are all 0: give one block a part above 0")
+        for name, probability in self.open_rates.items():
+            if not probability:
+                raise ValueError(
+                    f"block '{name}' would never learn: its gate is open in no pair; set pairs.identity above 0"
+                )
+
+    @property
+    def sharing(self) -> dict[str, Sharing]:
+        """Blocks that share something; the residual ones are left out."""
+        given = {name: shared for name, shared in self.blocks.items() if isinstance(shared, Sharing) or shared}
+        return {name: s if isinstance(s, Sharing) else SharedFactors(s) for name, s in given.items()}
+
+    @property
+    def rates(self) -> list[float]:
+        """Probability of each mode: identity, then the blocks that share something, in order."""
+        shares: Mapping[str, float] = self.shares or dict.fromkeys(self.sharing, 1.0)
+        total = sum(shares.values())
+        return [self.identity, *((1 - self.identity) * shares[name] / total for name in self.sharing)]
+
+    @property
+    def open_rates(self) -> dict[str, float]:
+        """Share of the pairs in which each block is open, where every datum has a partner."""
+        by_block = dict(zip(self.sharing, self.rates[1:], strict=True))
+        return {name: self.identity + by_block.get(name, 0.0) for name in self.blocks}

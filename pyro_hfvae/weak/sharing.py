@@ -1,0 +1,134 @@
+"""How it is known which data share the factor of a block: from known factors, from groups, or from a list of pairs."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pyro_hfvae.weak.partners import GroupPartners, ListedPartners, Partners
+
+__all__ = ["Groups", "IndexPairs", "SharedFactors", "Sharing"]
+
+
+class Sharing(ABC):
+    """Says which of the training data share the factor of a block."""
+
+    @abstractmethod
+    def partners(self, indices: Tensor, factors: Tensor, factor_names: Sequence[str]) -> Partners:
+        """The partners among some of the data; who is not among them is nobody's partner.
+
+        Args:
+            indices: of the training data, int64, [N], ascending.
+            factors: their known factors, int64, [N, F]; below 0 where one is not known.
+            factor_names: the names of the F factors.
+
+        Returns:
+            Partners, numbered by their place in ``indices``.
+
+        Raises:
+            ValueError: what was given does not fit the data.
+        """
+
+
+class SharedFactors(Sharing):
+    """Data share the factor of a block if they agree in all of some known factors.
+
+    Args:
+        names: of the factors.
+
+    Raises:
+        ValueError: no name; later, a name that the data do not know.
+    """
+
+    def __init__(self, names: Sequence[str]) -> None:
+        if not names:
+            raise ValueError("name one factor or more that are to be shared")
+        self.names = tuple(names)
+
+    def partners(self, indices: Tensor, factors: Tensor, factor_names: Sequence[str]) -> Partners:
+        """Groups of data with the same combination of values."""
+        labels = torch.zeros(len(indices), dtype=torch.int64)
+        unknown = torch.zeros(len(indices), dtype=torch.bool)
+        for name in self.names:
+            if name not in factor_names:
+                known = ", ".join(f"'{other}'" for other in factor_names) or "none"
+                raise ValueError(f"the data have no factor '{name}'; they have: {known}")
+            values = factors[:, list(factor_names).index(name)]
+            unknown |= values < 0
+            values = values.clamp(min=0)
+            combined = labels * (values.max() + 1) + values
+            labels = combined.unique(return_inverse=True)[1]  # small again, whatever the number of factors
+        return GroupPartners(torch.where(unknown, -1, labels))
+
+
+class Groups(Sharing):
+    """Data share the factor of a block if they are in the same group: all photos of one person, say.
+
+    Args:
+        labels: the group of each datum of the whole set, integers, [N], below 0 where it is not known; or the path of
+            a ``.npy`` file with them.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: not integers, not one for each datum.
+    """
+
+    def __init__(self, labels: str | Tensor) -> None:
+        self.labels = _integers("labels", labels, "[N]")
+
+    def partners(self, indices: Tensor, factors: Tensor, factor_names: Sequence[str]) -> Partners:
+        """The groups among the training data."""
+        if len(indices) and int(indices.max()) >= len(self.labels):
+            raise ValueError(f"there are {len(self.labels):,} labels of groups, but a datum {int(indices.max()):,}")
+        return GroupPartners(self.labels[indices])
+
+
+class IndexPairs(Sharing):
+    """Data share the factor of a block if they are listed as a pair, in either order.
+
+    That a shares with b, and b with c, is not taken to mean that a shares with c: use :class:`Groups` for that. Pairs
+    with a datum that is held out are left out.
+
+    Args:
+        pairs: indices of two different data each, integers, [P, 2]; or the path of a ``.npy`` file with them.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: not integers, not two for each pair, negative, or a datum paired with itself.
+    """
+
+    def __init__(self, pairs: str | Tensor) -> None:
+        self.pairs = _integers("pairs", pairs, "[P, 2]")
+        if (self.pairs < 0).any():
+            raise ValueError(f"pairs hold the index {int(self.pairs.min())}; indices start at 0")
+        same = self.pairs[:, 0] == self.pairs[:, 1]
+        if same.any():
+            raise ValueError(f"pairs hold datum {int(self.pairs[same][0, 0])} with itself; that is no pair")
+
+    def partners(self, indices: Tensor, factors: Tensor, factor_names: Sequence[str]) -> Partners:
+        """The pairs among the training data."""
+        place = torch.searchsorted(indices, self.pairs).clamp(max=len(indices) - 1)  # [P, 2]
+        both = (indices[place] == self.pairs).all(1)
+        return ListedPartners(place[both], len(indices))
+
+
+def _integers(argument: str, given: str | Tensor, shape: str) -> Tensor:
+    """A tensor, or the content of a file, as int64 of as many dimensions as ``shape`` says."""
+    where = argument
+    if isinstance(given, str):
+        path = Path(given).expanduser()
+        if not path.is_file():
+            raise FileNotFoundError(f"no file of {argument} at '{path}': put an .npy file with integers {shape} there")
+        where = f"{argument} in '{path}'"
+        try:
+            given = torch.from_numpy(np.load(path, allow_pickle=False))
+        except (ValueError, EOFError, TypeError) as error:
+            raise ValueError(f"{where} cannot be read, expected an .npy file with integers {shape}: {error}") from error
+    dims = list(given.shape)
+    fits = len(dims) == shape.count(",") + 1 and (len(dims) == 1 or dims[1] == 2)
+    if given.is_floating_point() or given.is_complex() or given.dtype == torch.bool or not fits:
+        raise ValueError(f"{where} must be integers {shape}, got {given.dtype} {dims}")
+    return given.long()

@@ -1,0 +1,125 @@
+"""The comparison of gated training: cells that are kept, and tables of hand-made rows."""
+
+import csv
+import io
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pyro_hfvae.cli.parser import build_fit_parser
+from pyro_hfvae.experiments import gated
+
+ROOT = Path(__file__).parents[2]
+FOLDERS = sorted(path.parent for path in (ROOT / "experiments").glob("*/gated.yaml"))
+
+
+def row(seed, score, **changes):
+    """A cell with two blocks and two factors."""
+    versions = {"pyro_hfvae": "1", "torch": "2", "processor": "a chip", "threads": 1, "wall_seconds": 60.0}
+    table = {"blocks": ["pose", "rest"], "factors": ["yaw", "person"], "score": [[score, 0.1], [0.2, 0.3]]}
+    table |= {"all": [0.9, 0.8], "chance": [0.0, 0.25], "measure": ["r2", "accuracy"]}
+    content = {"data": "faces", "condition": "gated", "base": "VAE", "wrong": 0.0, "seed": seed, "steps": 10}
+    content |= {"held_out": 30, "elbo": -5.0, "dci": dict.fromkeys(gated.OVERALL, score), "versions": versions}
+    return content | {"block_factor": table} | changes
+
+
+def test_table_has_mean_and_standard_deviation_over_seeds():
+    rows = [row(0, 0.5), row(1, 0.7), row(0, 0.25, condition="identity")]
+    text = gated.table(rows)
+    assert "| gated | VAE | 0 | 2 | -5.00 ± 0.00 | 0.60 ± 0.14 | 0.60 ± 0.14 | 0.60 ± 0.14 |\n" in text
+    assert "| gated | VAE | 0 | pose | 0.60 ± 0.14 | 0.10 ± 0.00 |\n" in text
+    assert "| identity | VAE | 0 | pose | 0.25 | 0.10 |\n" in text
+    assert "| identity | VAE | 0 | (chance) | 0.00 | 0.25 |\n" in text
+    assert "| condition | base | wrong | block | yaw (r2) | person (accuracy) |\n" in text
+    assert text.index("| gated | VAE | 0 | pose") < text.index("| identity | VAE | 0 | pose")
+    assert "faces, 10 steps, measured on 30 images of people who were not trained on" in text
+    assert "pyro-hfvae 1, torch 2; a chip, 1 thread(s); 3 minutes of training in all." in text
+
+
+def test_long_table_has_a_line_for_each_block_and_factor():
+    lines = list(csv.DictReader(io.StringIO(gated.long_table([row(0, 0.5), row(3, 0.7, wrong=0.25)]))))
+    assert len(lines) == 8
+    assert [line["score"] for line in lines[:4]] == ["0.5", "0.1", "0.2", "0.3"]
+    last = lines[-1]
+    assert (last["seed"], last["wrong"], last["block"], last["factor"]) == ("3", "0.25", "rest", "person")
+    assert (last["all"], last["chance"], last["measure"], last["torch"]) == ("0.8", "0.25", "accuracy", "2")
+
+
+@pytest.fixture
+def tiny(tmp_path, monkeypatch):
+    """A folder of configurations of the tiny images, in the place of the shipped ones."""
+    base = yaml.safe_load((ROOT / "tests" / "tiny.yaml").read_text())
+    blocks = {"z": ["x", "y"], "level": ["level"]}
+    (tmp_path / "tiny").mkdir()
+    for condition in gated.CONDITIONS:
+        pairs = {} if condition == "identity" else {"pairs": {"blocks": blocks, "gated": condition == "gated"}}
+        config = base | {"batches": base["batches"] | pairs, "objective": {"class_path": "pyro_hfvae.infer.VAE"}}
+        (tmp_path / "tiny" / f"{condition}.yaml").write_text(yaml.safe_dump(config))
+    monkeypatch.setattr(gated, "HERE", tmp_path)
+    return tmp_path / "out"
+
+
+def run(output, *options):
+    gated.main(["--data", "tiny", "--steps", "8", "--seeds", "0", "--output", str(output), *options])
+
+
+def test_cells_are_run_once_and_an_interrupted_one_goes_on(tiny, monkeypatch, capsys):
+    run(tiny, "--wrong", "0.5")
+    assert "| gated | VAE | 0.5 | z |" in capsys.readouterr().out
+    rows = sorted((tiny / "rows").iterdir())
+    cells = ("gated-VAE-wrong0.5", "identity-VAE-wrong0", "ungated_pairs-VAE-wrong0")
+    assert [path.stem for path in rows] == [f"{cell}-steps8-seed0" for cell in cells]
+    scores = [json.loads(path.read_text())["elbo"] for path in rows]
+    assert len(set(scores)) == 3  # wrong pairs, gates and pairs all reach the training
+    assert all((tiny / name).stat().st_size for name in ("gated.csv", "gated.md", "gated.png"))
+
+    kept = rows[0].read_text()
+    rows[0].unlink()  # killed before it was measured, and another before its first checkpoint
+    rows[2].unlink()
+    shutil.rmtree(tiny / "runs" / rows[2].stem / "checkpoints")
+    asked = []
+
+    def command(arguments, run=gated.pyro_hfvae):
+        asked.append(arguments)
+        return run(arguments)
+
+    monkeypatch.setattr(gated, "pyro_hfvae", command)
+    run(tiny, "--wrong", "0.5")
+    assert [arguments[0] for arguments in asked] == ["fit", "evaluate", "fit", "evaluate"]
+    assert asked[0][1].startswith("--resume=")
+    assert asked[2][1] == "--config"
+    again, before = json.loads(rows[0].read_text()), json.loads(kept)
+    assert again.pop("versions").keys() == before.pop("versions").keys()
+    assert again == before
+
+
+def test_a_run_that_fails_stops_the_command(tiny):
+    (tiny.parent / "tiny" / "gated.yaml").write_text("model: nothing")
+    with pytest.raises(SystemExit, match="^stopped: pyro-hfvae fit --config"):
+        run(tiny)
+    assert not (tiny / "rows").exists()
+
+
+def test_there_are_folders():
+    assert [folder.name for folder in FOLDERS] == ["cmu_faces", "sfm_faces"]
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_conditions_differ_in_pairs_and_gates_alone(folder):
+    of_gated, ungated, identity = (
+        yaml.safe_load((folder / f"{condition}.yaml").read_text()) for condition in gated.CONDITIONS
+    )
+    for config in (of_gated, ungated, identity):
+        config.pop("run")
+    assert ungated["batches"]["pairs"].pop("gated") is False
+    assert of_gated == ungated
+    del of_gated["batches"]["pairs"]
+    assert of_gated == identity
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "experiments").rglob("*.yaml")), ids=lambda path: path.stem)
+def test_configurations_are_read(path):
+    build_fit_parser().parse_args(["--config", str(path)])

@@ -1,0 +1,151 @@
+"""Training on pairs: from YAML to the gradient, resumed bit for bit, the base run where every pair is an identity."""
+
+import json
+from pathlib import Path
+
+import pyro
+import pytest
+import torch
+from support import TinyImages
+
+from pyro_hfvae.cli import main
+from pyro_hfvae.guides import ImageGuide, MLPEncoder
+from pyro_hfvae.infer import VAE
+from pyro_hfvae.models import ImageModel, MLPDecoder
+from pyro_hfvae.train import ImageDataModule, RunFolder, Training
+from pyro_hfvae.weak import PairBatch, Pairing
+
+TINY = str(Path(__file__).parents[1] / "tiny.yaml")
+BLOCKS = {"z": ["x", "y"], "level": ["level"]}
+PAIRS = ["--batches.pairs.blocks", json.dumps(BLOCKS)]
+
+
+def fit(run, *options):
+    return main(["fit", "--config", TINY, "--run", str(run.path), *options])
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(a[name].equal(b[name]) for name in a)
+
+
+def weights(run):
+    return run.load_checkpoint()["state_dict"]
+
+
+@pytest.fixture
+def training():
+    with pyro.settings.context(module_local_params=True):
+        torch.manual_seed(0)
+        model = ImageModel({"z": 2}, {"level": 4}, lambda size: MLPDecoder(size, (1, 8, 8), [6]))
+        guide = ImageGuide({"z": 2}, {"level": 4}, lambda: MLPEncoder((1, 8, 8), [6]))
+        yield Training(model, guide, VAE(70))
+
+
+def test_a_run_on_pairs_from_fit_to_report(tmp_path):
+    """Other losses than the base run, and measured on held-out single images as ever."""
+    run, base = RunFolder(tmp_path / "run"), RunFolder(tmp_path / "base")
+    assert fit(run, *PAIRS, "--batches.pairs.wrong", "0.1") == 0
+    assert "wrong: 0.1" in run.config.read_text()
+    assert [main([command, str(run.path)]) for command in ("evaluate", "traverse", "report")] == [0, 0, 0]
+    assert json.loads(run.metrics.read_text())["data"]["held_out"] == 30
+    assert fit(base) == 0
+    assert not same(weights(run), weights(base))
+
+
+def test_identity_pairs_give_the_base_run_bit_for_bit(tmp_path):
+    base, identity = RunFolder(tmp_path / "base"), RunFolder(tmp_path / "identity")
+    assert fit(base) == fit(identity, *PAIRS, "--batches.pairs.identity", "1") == 0
+    assert same(weights(base), weights(identity))
+    assert base.history.read_text() == identity.history.read_text()
+
+
+@pytest.mark.parametrize("workers", ["0", "1"])
+def test_resumed_equals_uninterrupted_bit_for_bit(tmp_path, workers):
+    whole, parts = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "parts")
+    options = [*PAIRS, "--batches.pairs.wrong", "0.2", "--batches.num_workers", workers]
+    assert fit(whole, *options, "--trainer.max_steps", "18") == 0
+    assert fit(parts, *options, "--trainer.max_steps", "7") == 0
+    assert main(["fit", f"--resume={parts.path}", "--trainer.max_steps", "18"]) == 0
+    assert same(weights(whole), weights(parts))
+
+
+def test_a_batch_is_made_of_images_of_the_pairs():
+    data = ImageDataModule(TinyImages(), 16, held_out=30, pairs=Pairing(BLOCKS, identity=0.3))
+    x, target, gates = data.first_batch()
+    assert isinstance(data.first_batch(), PairBatch)
+    assert x.shape == target.shape == (16, 1, 8, 8)
+    images = [image.flatten().tolist() for image in data.images.images(data.train_indices)]
+    factors = data.images.factors(data.train_indices)
+    for row in range(16):
+        # Held-out images are in no pair: each of the two is found among the training images.
+        one, other = (factors[images.index(part[row].flatten().tolist())] for part in (x, target))
+        assert gates["z"][row] == (one[:2].equal(other[:2])) or one.equal(other)
+        assert gates["level"][row] == (one[2] == other[2]) or not gates["level"][row]
+        assert gates["z"][row] or gates["level"][row]
+    assert any((x != target).flatten(1).any(1))
+
+
+def test_validation_has_single_images():
+    data = ImageDataModule(TinyImages(), 16, held_out=30, pairs=Pairing(BLOCKS))
+    assert all(len(batch) == 1 for batch in data.val_dataloader())
+
+
+def gradients(training, batch):
+    training.zero_grad()
+    torch.manual_seed(1)
+    with training.gated(batch) as arguments:
+        loss = -training.objective.objective(training.terms(*arguments))
+    loss.backward()
+    return loss.detach(), {name: p.grad for name, p in training.programs.named_parameters()}
+
+
+def test_closed_blocks_learn_nothing_and_the_decoder_all(training):
+    x, target = torch.rand(2, 5, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    opened, closed = torch.ones(5, dtype=torch.bool), torch.zeros(5, dtype=torch.bool)
+    base = gradients(training, (x, target))
+    both = gradients(training, PairBatch(x, target, {"z": opened, "level": opened}))
+    one = gradients(training, PairBatch(x, target, {"z": closed, "level": opened}))
+    assert base[0] == both[0] == one[0]
+    assert same(base[1], both[1])
+    for name, gradient in one[1].items():
+        if name.startswith("guide.gaussian.z"):
+            assert not gradient.any()
+        else:
+            assert gradient.any()
+        if name.startswith("model."):
+            assert gradient.equal(base[1][name])
+
+
+def test_the_target_is_what_is_explained(training):
+    x, target = torch.rand(2, 5, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    gates = {name: torch.ones(5, dtype=torch.bool) for name in BLOCKS}
+    single, identity, other = (gradients(training, b)[0] for b in ((x,), PairBatch(x, x, gates), (x, target)))
+    assert single == identity
+    assert single != other
+
+
+def test_gates_move_with_the_images(training):
+    batch = PairBatch(torch.rand(2, 1), torch.rand(2, 1), {"z": torch.ones(2, dtype=torch.bool)})
+    moved = training.transfer_batch_to_device(batch, torch.device("meta"), 0)
+    assert isinstance(moved, PairBatch)
+    assert moved.x.device.type == moved.target.device.type == moved.gates["z"].device.type == "meta"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--batches.pairs.blocks", '{"pose": ["x"], "level": ["level"]}'], "there is a mask for 'pose', "),
+        (["--batches.pairs.blocks", '{"z": ["roll"], "level": ["level"]}'], "the data have no factor 'roll'"),
+        ([*PAIRS, "--batches.pairs.identity", "2"], "pairs.identity must be from 0 to 1, got 2"),
+        ([*PAIRS, "--batches.pairs.shares", '{"z": 1}'], "pairs.shares must name the blocks that share factors"),
+        (["--batches.pairs.identity", "0.5"], "blocks"),
+    ],
+)
+def test_what_does_not_fit_is_told_in_one_line(tmp_path, capsys, options, message):
+    run = RunFolder(tmp_path / "run")
+    assert fit(run, *options) == 2
+    error = capsys.readouterr().err.strip()
+    assert len(error.splitlines()) == 1
+    assert message in error
+    print(error)
+    assert not run.path.exists()

@@ -1,0 +1,142 @@
+"""Partners against brute force: a grid of uniform numbers draws every partner exactly once."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pyro_hfvae.weak import Groups, IndexPairs, SharedFactors
+from pyro_hfvae.weak.partners import GroupPartners, ListedPartners
+
+
+def everyone(draw, datum, count):
+    """What the midpoints of ``count`` equal parts of [0, 1) draw for a datum: each choice once if all are as likely."""
+    uniform = (torch.arange(count, dtype=torch.float64) + 0.5) / count
+    return sorted(draw(torch.full((count,), datum), uniform).tolist())
+
+
+def check(partners, shares, candidates):
+    """``shares(a, b)`` for a != b is the truth; ``candidates`` are the data that wrong partners may come from."""
+    for datum in range(len(partners.count)):
+        true = [other for other in range(len(partners.count)) if other != datum and shares(datum, other)]
+        assert partners.has_partner[datum] == bool(true)
+        if true:
+            assert everyone(partners.sharing, datum, len(true)) == true
+        false = [other for other in candidates if other != datum and other not in true]
+        if true:
+            assert partners.others[datum] == len(false)
+            if false:
+                assert everyone(partners.differing, datum, len(false)) == false
+
+
+@given(st.lists(st.integers(-1, 4), min_size=1, max_size=25))
+def test_groups(labels):
+    known = [datum for datum, label in enumerate(labels) if label >= 0]
+    check(
+        GroupPartners(torch.tensor(labels)),
+        lambda a, b: labels[a] == labels[b] >= 0,
+        known,
+    )
+
+
+@given(st.integers(2, 12), st.lists(st.tuples(st.integers(0, 11), st.integers(0, 11)), max_size=30))
+def test_listed_pairs(size, pairs):
+    pairs = {(a % size, b % size) for a, b in pairs if a % size != b % size}
+    either = pairs | {(b, a) for a, b in pairs}
+    listed = torch.tensor(sorted(pairs), dtype=torch.int64).view(-1, 2)
+    check(ListedPartners(listed, size), lambda a, b: (a, b) in either, range(size))
+
+
+@pytest.mark.parametrize("uniform", [0.0, 1 - 2**-53])
+@pytest.mark.parametrize("partners", [GroupPartners(torch.tensor([0, 1, 0, 1, 1, 0, 2])), "listed"])
+def test_the_ends_of_the_unit_interval(partners, uniform):
+    if partners == "listed":
+        partners = ListedPartners(torch.tensor([[0, 2], [0, 5], [1, 3], [4, 1], [6, 5]]), 7)
+    data = torch.tensor([0, 1, 5])
+    for draw in (partners.sharing, partners.differing):
+        drawn = draw(data, torch.full((3,), uniform, dtype=torch.float64))
+        assert (drawn != data).all()
+        assert ((drawn >= 0) & (drawn < 7)).all()
+
+
+@given(
+    st.lists(st.tuples(st.integers(-1, 2), st.integers(-1, 3), st.integers(0, 1)), min_size=2, max_size=25),
+    st.sets(st.sampled_from(["a", "b", "c"]), min_size=1),
+    st.randoms(use_true_random=False),
+)
+def test_shared_factors_agree_in_every_one(factors, names, random):
+    indices = sorted(random.sample(range(100), len(factors)))
+    columns = ["abc".index(name) for name in names]
+
+    def key(datum):
+        return [factors[datum][column] for column in columns]
+
+    partners = SharedFactors(sorted(names)).partners(torch.tensor(indices), torch.tensor(factors), ("a", "b", "c"))
+    known = [datum for datum in range(len(factors)) if min(key(datum)) >= 0]
+    check(partners, lambda a, b: a in known and key(a) == key(b), known)
+
+
+def test_groups_and_pairs_are_those_of_the_training_data():
+    indices = torch.tensor([1, 3, 4, 8])
+    groups = Groups(torch.tensor([7, 7, 0, 9, 7, 7, 7, 7, 9])).partners(indices, torch.zeros(4, 0), ())
+    assert groups.has_partner.tolist() == [True, True, True, True]
+    assert everyone(groups.sharing, 0, 1) == [2]
+    assert everyone(groups.differing, 0, 2) == [1, 3]
+    pairs = IndexPairs(torch.tensor([[1, 0], [8, 1], [2, 3], [9, 4], [4, 1]])).partners(indices, torch.zeros(4, 0), ())
+    assert pairs.has_partner.tolist() == [True, False, True, True]
+    assert everyone(pairs.sharing, 0, 2) == [2, 3]
+    assert everyone(pairs.sharing, 2, 1) == [0]
+
+
+def test_read_from_files(tmp_path):
+    np.save(tmp_path / "labels.npy", np.array([3, 3, -1], np.int16))
+    np.save(tmp_path / "pairs.npy", np.array([[0, 2]], np.uint8))
+    indices = torch.arange(3)
+    of_groups = Groups(str(tmp_path / "labels.npy")).partners(indices, torch.zeros(3, 0), ())
+    of_pairs = IndexPairs(str(tmp_path / "pairs.npy")).partners(indices, torch.zeros(3, 0), ())
+    assert of_groups.has_partner.tolist() == [True, True, False]
+    assert of_pairs.has_partner.tolist() == [True, False, True]
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: SharedFactors([]), "^name one factor or more that are to be shared$"),
+        (lambda: Groups(torch.tensor([0.5])), r"^labels must be integers \[N\], got torch.float32 \[1\]$"),
+        (lambda: Groups(torch.zeros(2, 2).long()), r"^labels must be integers \[N\], got torch.int64 \[2, 2\]$"),
+        (lambda: IndexPairs(torch.zeros(2, 3).long()), r"^pairs must be integers \[P, 2\], got torch.int64 \[2, 3\]$"),
+        (lambda: IndexPairs(torch.tensor([[0, -1]])), "^pairs hold the index -1; indices start at 0$"),
+        (lambda: IndexPairs(torch.tensor([[0, 1], [5, 5]])), "^pairs hold datum 5 with itself; that is no pair$"),
+    ],
+)
+def test_what_is_no_sharing(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_what_does_not_fit_the_data():
+    indices, factors = torch.arange(4), torch.zeros(4, 1).long()
+    with pytest.raises(ValueError, match="^there are 3 labels of groups, but a datum 3$"):
+        Groups(torch.tensor([0, 0, 0])).partners(indices, factors, ("yaw",))
+    with pytest.raises(ValueError, match="^the data have no factor 'pitch'; they have: 'yaw'$"):
+        SharedFactors(["pitch"]).partners(indices, factors, ("yaw",))
+    with pytest.raises(ValueError, match="^the data have no factor 'pitch'; they have: none$"):
+        SharedFactors(["pitch"]).partners(indices, factors[:, :0], ())
+
+
+def test_bad_files(tmp_path):
+    path = tmp_path / "labels.npy"
+    with pytest.raises(FileNotFoundError) as missing:
+        Groups(str(path))
+    assert str(missing.value) == f"no file of labels at '{path}': put an .npy file with integers [N] there"
+    np.save(path, np.zeros(3))
+    with pytest.raises(ValueError, match=rf"^labels in '{path}' must be integers \[N\], got torch.float64 \[3\]$"):
+        Groups(str(path))
+    for content in (b"", b"text", b"\x93NUMPY"):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=rf"^labels in '{path}' cannot be read, expected an .npy file with"):
+            Groups(str(path))
+    np.save(path, np.array([object()]), allow_pickle=True)
+    with pytest.raises(ValueError, match=r"cannot be read, expected an .npy file with integers \[N\]: Object arrays"):
+        Groups(str(path))
