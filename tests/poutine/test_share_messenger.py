@@ -128,6 +128,13 @@ def test_pairs_against_loops(pairs, how):
     assert 0 < some_shared < 5 * pairs
 
 
+def test_threshold_is_half_way():
+    """Divergences of 2, 3.2 and 4.5 nats: half-way is 3.25, half of the largest 2.25."""
+    loc = torch.stack([torch.zeros(3), torch.tensor([4.0, 6.4, 9.0]).sqrt()]).double()
+    shared = posterior(share_pairs(["z"]), guide_of(loc, torch.ones(2, 3).double())).base_dist.loc
+    assert (shared[0] == shared[1]).tolist() == [True, True, False]
+
+
 def test_pairs_of_categoricals():
     logits = numbers(2, 4, 3)
 
