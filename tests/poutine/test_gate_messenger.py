@@ -301,6 +301,41 @@ def test_nested_gates():
     assert torch.equal(nested, torch.where(expected, rows, 0.0))
 
 
+@pytest.mark.parametrize("what", ["sample", "likelihood"])
+def test_nested_gates_of_samples(what):
+    """As one gate with the masks of both."""
+    other = torch.tensor([True, True, False, False])
+    elbo = OBJECTIVES["TraceMeanField_ELBO"]()
+    with gate({"pose": other}, what=what):
+        nested = run(elbo, gate({"pose": MASKS["pose"]}, what=what))
+    single = run(elbo, gate({"pose": MASKS["pose"] & other}, what=what))
+    assert all(torch.equal(one, two) for one, two in zip(nested, single, strict=True))
+    assert not torch.equal(single[1], run(elbo, gate({"pose": other}, what=what))[1])
+
+
+class DependentPrior(Model):
+    """The second site's prior is computed from the first, and its marginals from runs of the model."""
+
+    def forward(self, x, target=None):
+        with pyro.plate("data", len(x)):
+            pose = pyro.sample("pose", dist.Normal(self.prior_loc, 1.0).to_event(1))
+            look = pyro.sample("look", dist.Normal(0.5 * pose, 1.0).to_event(1))
+            digit = pyro.sample("digit", Concrete(0.7, logits=torch.zeros(3).double()))
+            mean = self.decoder(torch.cat([pose, look, digit], -1).tanh())
+            pyro.sample("x", dist.Normal(mean, 0.5).to_event(1), obs=x)
+
+
+def test_prior_that_depends_on_a_gated_site():
+    def elbo():
+        return HierarchicalELBO(9, between=5.0, prior_samples=10)
+
+    plain = run(elbo(), model=DependentPrior())
+    gated = run(elbo(), gate(MASKS), model=DependentPrior())
+    assert torch.equal(gated[0], plain[0])
+    assert torch.equal(gated[1], torch.where(open_numbers(MASKS), plain[1], 0.0))
+    assert torch.equal(gated[2], plain[2])
+
+
 def test_masks_of_particles():
     """A mask [S, B] gates each particle's own use of the parameters."""
     elbo = OBJECTIVES["TraceMeanField_ELBO"](num_particles=2, vectorize_particles=True)
