@@ -52,7 +52,7 @@ class ConvEncoder(nn.Module):
 class SubpixelEncoder(nn.Module):
     """An encoder of 64×64 images at half the cost: each square of 4×4 pixels becomes one position of 16 channels.
 
-    The first step turned round of Shi et al., Real-Time Single Image and Video Super-Resolution (CVPR 2016).
+    The mirror of :class:`pyro_hfvae.models.SubpixelDecoder`, after Shi et al. (CVPR 2016).
 
     Args:
         channels: of the image.

@@ -1,7 +1,7 @@
 """Generative programs: read them, copy them, or name them by import path."""
 
 from pyro_hfvae.models.image import ImageModel
-from pyro_hfvae.models.networks import ConvDecoder, MLPDecoder, SpatialBroadcastDecoder
+from pyro_hfvae.models.networks import ConvDecoder, MLPDecoder, SpatialBroadcastDecoder, SubpixelDecoder
 from pyro_hfvae.models.structured import CorrelatedModel, HierarchicalModel, MixtureModel
 
 __all__ = [
@@ -12,4 +12,5 @@ __all__ = [
     "MLPDecoder",
     "MixtureModel",
     "SpatialBroadcastDecoder",
+    "SubpixelDecoder",
 ]

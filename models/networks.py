@@ -5,10 +5,32 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-__all__ = ["ConvDecoder", "MLPDecoder", "SpatialBroadcastDecoder"]
+__all__ = ["ConvDecoder", "MLPDecoder", "SpatialBroadcastDecoder", "SubpixelDecoder"]
 
 
-class ConvDecoder(nn.Module):
+class _Decoder(nn.Module):
+    """A convolutional decoder, whatever its ``layers`` are."""
+
+    layers: nn.Sequential
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Latents [..., latent_size] to logits [..., C, 64, 64]."""
+        images = cast(Tensor, self.layers(z.flatten(0, -2)))
+        return cast(Tensor, images.unflatten(0, z.shape[:-1]))
+
+
+def _dense(latent_size: int, hidden: int, channels: int) -> list[nn.Module]:
+    """Two dense layers from a latent vector to channels at 4×4."""
+    return [
+        nn.Linear(latent_size, hidden),
+        nn.ReLU(),
+        nn.Linear(hidden, channels * 4 * 4),
+        nn.ReLU(),
+        nn.Unflatten(-1, (channels, 4, 4)),
+    ]
+
+
+class ConvDecoder(_Decoder):
     """The usual decoder of 64×64 images: two dense layers, then four transposed convolutions.
 
     The mirror of the encoder of Burgess et al., Understanding disentangling in β-VAE (2018), with the widths of
@@ -24,11 +46,7 @@ class ConvDecoder(nn.Module):
     def __init__(self, latent_size: int, channels: int = 1, width: int = 32, hidden: int = 256) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            nn.Linear(latent_size, hidden),
-            nn.ReLU(),
-            nn.Linear(hidden, 2 * width * 4 * 4),
-            nn.ReLU(),
-            nn.Unflatten(-1, (2 * width, 4, 4)),
+            *_dense(latent_size, hidden, 2 * width),
             nn.ConvTranspose2d(2 * width, 2 * width, 4, 2, 1),  # 8 × 8
             nn.ReLU(),
             nn.ConvTranspose2d(2 * width, width, 4, 2, 1),  # 16 × 16
@@ -38,10 +56,33 @@ class ConvDecoder(nn.Module):
             nn.ConvTranspose2d(width, channels, 4, 2, 1),  # 64 × 64
         )
 
-    def forward(self, z: Tensor) -> Tensor:
-        """Latents [..., latent_size] to logits [..., C, 64, 64]."""
-        images = cast(Tensor, self.layers(z.flatten(0, -2)))
-        return cast(Tensor, images.unflatten(0, z.shape[:-1]))
+
+class SubpixelDecoder(_Decoder):
+    """A decoder of 64×64 images at half the cost: convolutions at low resolution whose channels become pixels.
+
+    Shi et al., Real-Time Single Image and Video Super-Resolution Using an Efficient Sub-Pixel Convolutional Neural
+    Network (CVPR 2016). No layer works at a resolution above 16×16, and neighbouring pixels get weights of their own.
+
+    Args:
+        latent_size: size of the latent vector, the sum over blocks.
+        channels: of the image.
+        width: channels at 16×16; the coarser layers have twice as many.
+        hidden: units of the dense layer.
+    """
+
+    def __init__(self, latent_size: int, channels: int = 1, width: int = 32, hidden: int = 256) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            *_dense(latent_size, hidden, 2 * width),
+            nn.Conv2d(2 * width, 2 * width * 4, 3, 1, 1),
+            nn.PixelShuffle(2),  # 8 × 8
+            nn.ReLU(),
+            nn.Conv2d(2 * width, width * 4, 3, 1, 1),
+            nn.PixelShuffle(2),  # 16 × 16
+            nn.ReLU(),
+            nn.Conv2d(width, channels * 16, 3, 1, 1),
+            nn.PixelShuffle(4),  # 64 × 64
+        )
 
 
 class SpatialBroadcastDecoder(nn.Module):

@@ -18,6 +18,7 @@ from pyro_hfvae.models import (
     MixtureModel,
     MLPDecoder,
     SpatialBroadcastDecoder,
+    SubpixelDecoder,
 )
 
 LAYOUTS = {
@@ -50,6 +51,10 @@ def conv(latent_size):
     return ConvDecoder(latent_size, width=4, hidden=16)
 
 
+def subpixel(latent_size):
+    return SubpixelDecoder(latent_size, width=4, hidden=16)
+
+
 def broadcast(latent_size):
     return SpatialBroadcastDecoder(latent_size, width=4, depth=2)
 
@@ -60,6 +65,7 @@ def mlp(latent_size):
 
 NETWORKS = {
     "conv": (64, conv, lambda: ConvEncoder(width=4, hidden=16)),
+    "subpixel": (64, subpixel, lambda: SubpixelEncoder(width=4, hidden=16)),
     "broadcast": (64, broadcast, lambda: SubpixelEncoder(width=4, hidden=16)),
     "mlp": (28, mlp, lambda: MLPEncoder(hidden=(30, 20))),
 }
@@ -254,7 +260,8 @@ def test_networks_of_other_sizes():
     assert ConvEncoder(channels=3)(colour).shape == (4, 256)
     assert ConvDecoder(5, channels=3)(torch.randn(4, 5)).shape == colour.shape
     assert SubpixelEncoder(channels=3)(colour).shape == (4, 256)
-    assert SpatialBroadcastDecoder(5, channels=3)(torch.randn(4, 5)).shape == colour.shape
+    for decoder in (SubpixelDecoder, SpatialBroadcastDecoder):
+        assert decoder(5, channels=3)(torch.randn(4, 5)).shape == colour.shape
 
 
 def test_temperature_is_set_in_place_and_saved():
