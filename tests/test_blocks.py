@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyro_hfvae.blocks import resolve_blocks
+from pyro_hfvae.blocks import block_names, indices_of_site, resolve_blocks
 
 SITES = {"z": 10, "digit": 1}
 
@@ -86,3 +86,18 @@ def test_groups_of_blocks_to_any_depth():
         ("pose", 2, ["place", "turn"]),
     ]
     assert [variable.name for variable in tree.variables] == [f"z[{index}]" for index in range(10)] + ["digit"]
+
+
+def test_one_site_of_a_layout():
+    """What a handler that meets one site after another sees of the layout is what the whole tree says of the site."""
+    layout = {"a": ["z[0]", "z[3:]"], "b": {"c": ["z[1:3]", "y"], "d": ["w[1]"]}, "e": ["w[0]"]}
+    sizes = {"z": 5, "y": 1, "w": 2}
+    root = resolve_blocks(layout, sizes)
+    assert block_names(layout) == ["a", "b", "c", "d", "e"]
+    for site, size in sizes.items():
+        found = indices_of_site(layout, site, size)
+        assert found.keys() == set(block_names(layout))
+        for node in [*root.children, *root.children[1].children]:
+            assert found[node.name] == [variable.index for variable in node.variables if variable.site == site]
+    with pytest.raises(ValueError, match="block 'a' has the part 'z\\[9\\]', but its site has the variables 0 to 4"):
+        indices_of_site({"a": ["z[9]"]}, "z", 5)

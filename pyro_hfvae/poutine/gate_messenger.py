@@ -117,7 +117,7 @@ class GateMessenger(Messenger):
             if name not in self._met:
                 raise ValueError(
                     f"there is a mask for '{name}', but no such block was sampled inside the gate; "
-                    f"the sampled sites are: {_list(self._sites)}"
+                    f"the sampled sites are: {_list(dict.fromkeys(self._sites))}"
                 )
         if self.what == "likelihood" and self.masks and not self._replayed:
             raise ValueError(

@@ -593,6 +593,9 @@ def test_other_refusals():
         gate(3, MASKS)
     with pytest.raises(ValueError, match="the sampled sites are: none"), gate(MASKS):
         pass
+    elbo = OBJECTIVES["Trace_ELBO"](num_particles=2)
+    with pytest.raises(ValueError, match="the sampled sites are: 'pose', 'look', 'digit'$"):
+        run(elbo, gate({"gaze": MASKS["pose"]}))
 
 
 def test_an_error_inside_is_not_hidden():
