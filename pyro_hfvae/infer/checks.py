@@ -11,7 +11,7 @@ from pyro.infer.inspect import TrackProvenance
 from pyro.ops.provenance import get_provenance
 from pyro.poutine import Trace
 from torch import Tensor, nn
-from torch.distributions import Distribution, RelaxedOneHotCategorical, Transform
+from torch.distributions import Distribution, RelaxedBernoulli, RelaxedOneHotCategorical, Transform
 
 from pyro_hfvae.infer.ancestors import components
 from pyro_hfvae.infer.enumeration import enumerated_sites, with_every_combination
@@ -182,7 +182,7 @@ def _parts(site: Mapping[str, Any]) -> Iterator[tuple[str, Tensor]]:
         if isinstance(tensor, Tensor):
             yield parameter, tensor
     yield "value", site["value"]
-    if isinstance(base, RelaxedOneHotCategorical):
+    if isinstance(base, RelaxedBernoulli | RelaxedOneHotCategorical):
         return  # one-hot, as a straight-through sample is, has no finite density; it is the mass that enters the terms
     with pyro.validation_enabled(False):
         yield "log-probability", site["fn"].log_prob(site["value"])
