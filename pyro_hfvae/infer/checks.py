@@ -221,7 +221,7 @@ def _parts(site: Mapping[str, Any]) -> Iterator[tuple[str, Tensor]]:
         if isinstance(tensor, Tensor):
             yield parameter, tensor
     yield "value", site["value"]
-    if isinstance(base, RelaxedOneHotCategorical):
+    if isinstance(base, RelaxedBernoulli | RelaxedOneHotCategorical):
         return  # one-hot, as a straight-through sample is, has no finite density; it is the mass that enters the terms
     with pyro.validation_enabled(False):
         yield "log-probability", site["fn"].log_prob(site["value"])

@@ -193,6 +193,29 @@ def test_straight_through_gives_the_decoder_one_hots_and_the_terms_masses(relaxa
     assert all(value.isfinite() for value in terms.scalars().values())
 
 
+@pytest.mark.parametrize("bias", [0.0, float("nan")])
+def test_straight_through_bernoullis_of_pyro(bias):
+    """Finite terms, a gradient through the decoder; and the likelihood is named where it is not finite."""
+    logits, x = torch.randn(5, 2, requires_grad=True), torch.randn(5, 2)
+
+    def guide(x):
+        with pyro.plate("data", 5):
+            pyro.sample("b", dist.RelaxedBernoulliStraightThrough(torch.tensor(0.7), logits=logits).to_event(1))
+
+    def model(x):
+        with pyro.plate("data", 5):
+            b = pyro.sample("b", dist.RelaxedBernoulli(torch.tensor(0.7), probs=0.5 * torch.ones(2)).to_event(1))
+            assert ((b == 0) | (b == 1)).all()
+            pyro.sample("x", dist.Normal(b + bias, 1.0).to_event(1), obs=x)
+
+    if bias == 0:
+        terms = HierarchicalELBO(50).terms(model, guide, x)
+        assert torch.autograd.grad(terms.reconstruction, [logits])[0].all()
+        return
+    with pyro.validation_enabled(False), pytest.raises(NonFiniteError, match="^site 'x' of the model has a loc"):
+        HierarchicalELBO(50).terms(model, guide, x)
+
+
 def test_gradient_of_a_straight_through_sample_is_the_relaxed_one():
     logits, weights = torch.randn(6, 4, requires_grad=True), torch.randn(6, 4)
     found = []
