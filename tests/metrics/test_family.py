@@ -109,7 +109,7 @@ def test_circular_factor_does_not_depend_on_its_seam(name):
     rng = np.random.default_rng(3)
     values = np.stack([rng.integers(0, 12, 500), rng.integers(0, 4, 500)], axis=1)
     codes = gaussian_codes(values + rng.normal(scale=0.3, size=values.shape))
-    moved = values + np.array([5, 0])
+    moved = np.stack([(values[:, 0] + 5) % 12, values[:, 1]], axis=1)
     scores = [
         SCORES[name](codes, Factors(some, ("turn", "x"), ("circular", "ordinal"), {"turn": 12}))
         for some in (values, moved)
