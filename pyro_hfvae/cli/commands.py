@@ -82,7 +82,7 @@ def evaluate(options: Namespace) -> None:
     }
     if source.factor_names:
         known = Factors(torch.cat(factors).numpy(), source.factor_names, source.factor_kinds, source.factor_periods)
-        metrics["disentanglement"] = measure(codes, known, seed=options.seed)
+        metrics["disentanglement"] = measure(codes, known, permutations=options.permutations, seed=options.seed)
     run.folder.write_history()
     write_atomically(run.folder.metrics, json.dumps(metrics, indent=2) + "\n")
     print("\n".join(summary_lines(metrics)))

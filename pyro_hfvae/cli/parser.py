@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser  # type: ignore[attr-defined]
-from jsonargparse.typing import PositiveInt, restricted_number_type
+from jsonargparse.typing import NonNegativeInt, PositiveInt, restricted_number_type
 from pytorch_lightning import Trainer
 from torch import nn
 
@@ -105,6 +105,12 @@ def _evaluate_parser() -> ArgumentParser:
         type=PositiveInt,
         default=5_000,
         help="held-out data for the exact terms, whose cost is quadratic",
+    )
+    parser.add_argument(
+        "--permutations",
+        type=NonNegativeInt,
+        default=5,
+        help="random orders of the codes that tell what each score is at chance; each costs as much as the scores",
     )
     parser.add_argument("--seed", type=Seed, default=0, help="of the regressors and of the posterior samples")
     return parser

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyro_hfvae.metrics.codes import Codes, Factors, check_matched
-from pyro_hfvae.metrics.dci import Reading, read_factors, split
+from pyro_hfvae.metrics.readers import Reading, chance, read_factors
 
 __all__ = ["BlockFactor", "block_factor", "block_factor_from_readings"]
 
@@ -37,9 +37,9 @@ class BlockFactor:
 def block_factor(codes: Codes, factors: Factors, *, seed: int = 0) -> BlockFactor:
     """``score_dj``: how well a random forest reads factor ``j`` off the columns of block ``d``, on a test split.
 
-    Accuracy for a categorical factor, R² for an ordinal or circular one (`pyro_hfvae.metrics.dci.read_factors`). In a
-    model that is disentangled by blocks, one row of each column is close to ``all`` and the others to ``chance``, which
-    is the accuracy of always answering the commonest class of the train split, and 0 for R².
+    Accuracy for a categorical factor, R² for any other (`pyro_hfvae.metrics.readers.read_factors`). In a model that is
+    disentangled by blocks, one row of each column is close to ``all`` and the others to ``chance``, which is the
+    accuracy of always answering the commonest class of the train split, and 0 for R².
 
     Args:
         codes: the codes of ``n`` data.
@@ -69,14 +69,6 @@ def block_factor_from_readings(
         factors=factors.names,
         score=np.array(rows),
         all=np.array([reading.score for reading in of_all]),
-        chance=np.array([_chance(factors, factor, seed=seed) for factor in range(len(factors.names))]),
+        chance=chance(factors, seed=seed),
         measure=tuple("accuracy" if kind == "categorical" else "r2" for kind in factors.kinds),
     )
-
-
-def _chance(factors: Factors, factor: int, *, seed: int) -> float:
-    if factors.kinds[factor] != "categorical":
-        return 0.0
-    classes = factors.classes(factor)
-    train, test = split(len(classes), seed=seed)
-    return float((classes[test] == np.bincount(classes[train]).argmax()).mean())

@@ -1,15 +1,17 @@
 """What every metric is given: codes (latent variables in named blocks) and the factors that made the data."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal, get_args
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Codes", "FactorKind", "Factors", "check_matched"]
+__all__ = ["BINS", "Codes", "FactorKind", "Factors", "bins_of_equal_width", "check_matched"]
 
-FactorKind = Literal["categorical", "ordinal", "circular"]
+FactorKind = Literal["categorical", "ordinal", "continuous", "circular"]
+
+BINS = 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,36 +105,51 @@ class Codes:
         """The column numbers of all variables of one block."""
         return tuple(column for variable in self.blocks[block] for column in self.columns_of(variable))
 
+    def variances(self) -> NDArray[np.float64]:
+        """The variance over the data of each variable, the sum of those of its columns ``[V]``; 0 for a dead one."""
+        moving = np.ptp(self.columns, axis=0) > 0  # rounding of the mean leaves 1e-32 in a constant column
+        by_column = np.where(moving, self.columns.var(axis=0), 0.0)
+        return np.array([by_column[list(self.columns_of(variable))].sum() for variable in range(len(self.variables))])
+
+    def rows(self, which: NDArray[np.int64]) -> "Codes":
+        """The codes of some of the data, in the order given."""
+        return replace(self, columns=self.columns[which])
+
 
 @dataclass(frozen=True, eq=False)
 class Factors:
-    """The ``F`` factors of ``n`` data, each by the index of its value.
+    """The ``F`` factors of ``n`` data, each by the index of its value, or by the value if it is continuous.
 
-    A categorical factor (shape) has no order; an ordinal one (scale) lies on a line; a circular one (orientation) on a
-    circle, at the angle ``2 π value / period``, so that its last value is next to its first.
+    A categorical factor (shape) has no order; an ordinal one (scale) lies on a line; a continuous one (a temperature)
+    too, with any value; a circular one (orientation) on a circle, at the angle ``2 π value / period``, so that its last
+    value is next to its first.
 
     The period defaults to the largest value + 1. Give it where that is wrong: the 40 orientations of dSprites run from
     0 to 2π *inclusive*, so its period is 39, and 0 and 39 are one orientation.
 
     Attributes:
-        values: int64 ``[n, F]``.
+        values: int64 ``[n, F]``; float64 if any factor is continuous, whole numbers for the others.
         names: the ``F`` names.
-        kinds: the ``F`` kinds, each "categorical", "ordinal" or "circular".
+        kinds: the ``F`` kinds, each "categorical", "ordinal", "continuous" or "circular".
         periods: the period of circular factors, by name, where it is not the largest value + 1.
     """
 
-    values: NDArray[np.int64]
+    values: NDArray[Any]
     names: tuple[str, ...]
     kinds: tuple[FactorKind, ...]
     periods: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         values = np.asarray(self.values)
-        if values.ndim != 2 or not np.issubdtype(values.dtype, np.integer):
-            raise ValueError(f"factors must be an integer array [n, F]; got {values.dtype} of shape {values.shape}")
+        whole = np.issubdtype(values.dtype, np.integer)
+        if values.ndim != 2 or not (whole or (np.issubdtype(values.dtype, np.floating) and "continuous" in self.kinds)):
+            raise ValueError(
+                f"factors must be an integer array [n, F]; got {values.dtype} of shape {values.shape} "
+                "(floats are taken where a factor is of kind 'continuous')"
+            )
         if values.size == 0:
             raise ValueError(f"factors are empty: their shape is {values.shape}")
-        object.__setattr__(self, "values", values.astype(np.int64, copy=False))
+        object.__setattr__(self, "values", values.astype(np.int64 if whole else np.float64, copy=False))
         if not len(self.names) == len(self.kinds) == values.shape[1]:
             raise ValueError(
                 f"there are {values.shape[1]} factors, but {len(self.names)} names and {len(self.kinds)} kinds"
@@ -141,6 +158,7 @@ class Factors:
         for name, kind in zip(self.names, self.kinds, strict=True):
             if kind not in get_args(FactorKind):
                 raise ValueError(f"factor {name!r} is of kind {kind!r}; the kinds are {get_args(FactorKind)}")
+        self._check_numbers()
         circular = tuple(name for name, kind in zip(self.names, self.kinds, strict=True) if kind == "circular")
         for name in circular:
             if values[:, self.names.index(name)].min() < 0:
@@ -156,13 +174,26 @@ class Factors:
                     f"factor {name!r} is constant (value {values[0, index]} in all {len(values)} rows): leave it out"
                 )
 
+    def _check_numbers(self) -> None:
+        for index, (name, kind) in enumerate(zip(self.names, self.kinds, strict=True)):
+            column = self.values[:, index]
+            if not np.isfinite(column).all():
+                raise ValueError(f"factor {name!r} contains NaN or infinity")
+            if kind != "continuous" and (column != np.round(column)).any():
+                raise ValueError(f"the values of {kind} factor {name!r} must be whole numbers")
+
     def period(self, factor: int) -> int:
         """The number of steps in one turn of a circular factor."""
         return self.periods.get(self.names[factor], int(self.values[:, factor].max()) + 1)
 
     def classes(self, factor: int) -> NDArray[np.int64]:
-        """The values of one factor as ``0, ..., K - 1`` without gaps ``[n]``; a circular one is folded to one turn."""
+        """The values of one factor as ``0, ..., K - 1`` without gaps ``[n]``.
+
+        A circular one is folded to one turn, a continuous one put in `BINS` bins of equal width.
+        """
         values = self.values[:, factor]
+        if self.kinds[factor] == "continuous":
+            values = bins_of_equal_width(values.astype(np.float64))
         if self.kinds[factor] == "circular":
             values = values % self.period(factor)
         return np.unique(values, return_inverse=True)[1].astype(np.int64, copy=False)
@@ -170,6 +201,30 @@ class Factors:
     def angles(self, factor: int) -> NDArray[np.float64]:
         """The angle ``2 π value / period`` of a circular factor ``[n]``."""
         return 2.0 * np.pi * self.values[:, factor] / self.period(factor)
+
+    def target(self, factor: int) -> NDArray[Any]:
+        """What a regressor learns: classes ``[n]``, the value ``[n]``, or the cosine and sine of the angle ``[n, 2]``.
+
+        By the index of a circular factor, the two sides of the seam would be far apart.
+        """
+        match self.kinds[factor]:
+            case "categorical":
+                return self.classes(factor)
+            case "ordinal" | "continuous":
+                return self.values[:, factor].astype(np.float64)
+            case "circular":
+                angles = self.angles(factor)
+                return np.stack([np.cos(angles), np.sin(angles)], axis=1)
+
+
+def bins_of_equal_width(column: NDArray[np.float64]) -> NDArray[np.int64]:
+    """The number of the bin of equal width, ``0, ..., BINS - 1`` ``[n]``; 0 everywhere for a constant column."""
+    low, high = column.min(), column.max()
+    if low == high:
+        return np.zeros(len(column), dtype=np.int64)
+    bins: NDArray[np.int64] = ((column - low) / (high - low) * BINS).astype(np.int64)
+    bins[column == high] = BINS - 1  # the last bin is closed
+    return bins
 
 
 def check_matched(codes: Codes, factors: Factors) -> None:

@@ -1,4 +1,4 @@
-"""The codes that metrics measure: posterior means and category probabilities of a guide."""
+"""What metrics measure of a guide: posterior means and category probabilities, or the posteriors themselves."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -12,8 +12,9 @@ from pyro_hfvae.blocks import Layout
 from pyro_hfvae.infer.families import Simplex
 from pyro_hfvae.infer.latents import Discrete, Gaussian, Latents, concatenate, read_posteriors, tree_of
 from pyro_hfvae.metrics.codes import Codes
+from pyro_hfvae.metrics.exact import PosteriorParameters
 
-__all__ = ["encode"]
+__all__ = ["encode", "encode_posteriors"]
 
 
 @torch.no_grad()
@@ -39,6 +40,42 @@ def encode(guide: Callable[..., Any], batches: Iterable[tuple[Any, ...]], blocks
         variables=tuple(variable.name for variable in variables),
         variable_columns=tuple(slice(end - part.shape[1], end) for end, part in zip(ends, columns, strict=True)),
         blocks={name: tuple(place[variable] for variable in members) for name, members in layout.items()},
+    )
+
+
+@torch.no_grad()
+def encode_posteriors(
+    guide: Callable[..., Any], batches: Iterable[tuple[Any, ...]], blocks: Layout | None = None
+) -> PosteriorParameters:
+    """Runs the guide over batches of arguments and reads the parameters of its posteriors, in one pass.
+
+    Args:
+        guide: the inference program, with normal and categorical sites.
+        batches: arguments of the guide, batch by batch.
+        blocks: the layout, as for the objective; each site by default.
+
+    Raises:
+        ValueError: a site is of another family.
+    """
+    latents = concatenate([read_posteriors(poutine.trace(guide).get_trace(*batch)) for batch in batches])
+    layout = tree_of(latents, blocks).blocks
+    normal, categorical = {}, {}
+    for members in layout.values():
+        for variable in members:
+            part = latents[variable.site]
+            if isinstance(part, Gaussian):
+                loc, scale = (parameter[0, :, variable.index] for parameter in (part.loc, part.scale))
+                normal[variable.name] = (loc.cpu().double().numpy(), scale.cpu().double().numpy())
+            elif isinstance(part, Discrete):
+                mass = part.log_mass[0, :, variable.index].double().softmax(-1)  # rows sum to 1 in float64 too
+                categorical[variable.name] = mass.cpu().numpy()
+            else:
+                raise ValueError(
+                    f"site {variable.site!r} is neither normal nor categorical, which are the posteriors that can be "
+                    "read as parameters; use encode, which reads means"
+                )
+    return PosteriorParameters(
+        normal, categorical, {name: tuple(v.name for v in members) for name, members in layout.items()}
     )
 
 

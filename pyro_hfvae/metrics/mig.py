@@ -1,15 +1,14 @@
-"""The mutual information gap (MIG)."""
+"""The mutual information gap, between variables for each factor (MIG) and between factors for each variable."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pyro_hfvae.metrics.codes import Codes, Factors, check_matched
+from pyro_hfvae.metrics.codes import Codes, Factors
+from pyro_hfvae.metrics.information import factor_entropies, information_matrix
 
-__all__ = ["MIG", "discretise", "entropy", "mig", "mutual_information"]
-
-BINS = 20
+__all__ = ["MIG", "MIGSup", "mig", "mig_from_information", "mig_sup", "mig_sup_from_information"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,6 +24,21 @@ class MIG:
     mig: float
     factor_gap: NDArray[np.float64]
     mutual_information: NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class MIGSup:
+    """The result of `mig_sup` for ``V`` variables.
+
+    Attributes:
+        mig_sup: the mean of ``code_gap`` over the live variables, in ``[0, 1]``; 0 where none is alive.
+        code_gap: the gap of each variable, in ``[0, 1]``, ``[V]``; 0 for a dead one.
+        live: the variables that are not constant ``[V]``.
+    """
+
+    mig_sup: float
+    code_gap: NDArray[np.float64]
+    live: NDArray[np.bool_]
 
 
 def mig(codes: Codes, factors: Factors, *, seed: int = 0) -> MIG:
@@ -45,53 +59,42 @@ def mig(codes: Codes, factors: Factors, *, seed: int = 0) -> MIG:
     Returns:
         The gap, per factor and mean, and the matrix of mutual information.
     """
-    check_matched(codes, factors)
-    labels = discretise(codes)
-    classes = [factors.classes(factor) for factor in range(len(factors.names))]
-    information = np.array([[mutual_information(z, v) for v in classes] for z in labels.T])  # [V, F]
-    ranked = np.sort(np.vstack([np.zeros(len(classes)), information]), axis=0)  # the row of zeros is there for V = 1
-    gap = (ranked[-1] - ranked[-2]) / np.array([entropy(v) for v in classes])
-    gap = np.clip(gap, 0.0, 1.0)
+    return mig_from_information(information_matrix(codes, factors), factors)
+
+
+def mig_from_information(information: NDArray[np.float64], factors: Factors) -> MIG:
+    """MIG from the matrix ``I(z_i; v_j)`` ``[V, F]`` in nats, however it was estimated."""
+    gap = np.clip(_gap(information) / factor_entropies(factors), 0.0, 1.0)
     return MIG(mig=float(gap.mean()), factor_gap=gap, mutual_information=information)
 
 
-def discretise(codes: Codes) -> NDArray[np.int64]:
-    """Each variable as an integer ``[n, V]``: its bin of `BINS` between least and greatest, or its arg-max category."""
-    labels = np.empty((len(codes.columns), len(codes.variables)), dtype=np.int64)
-    for variable in range(len(codes.variables)):
-        columns = codes.columns[:, list(codes.columns_of(variable))]
-        labels[:, variable] = columns.argmax(axis=1) if columns.shape[1] > 1 else _bins(columns[:, 0])
-    return labels
+def mig_sup(codes: Codes, factors: Factors, *, seed: int = 0) -> MIGSup:
+    """``MIG-sup = (1/V) Σ_i (I(z_i; v_(1)) / H(v_(1)) - I(z_i; v_(2)) / H(v_(2)))``, the two factors told most of.
 
-
-def mutual_information(a: NDArray[np.int64], b: NDArray[np.int64]) -> float:
-    """``I(a; b) = Σ_ab p(a, b) log p(a, b) / (p(a) p(b))`` of the counts of two labels, in nats.
+    Li et al., Progressive Learning and Disentanglement of Hierarchical Representations, ICLR 2020: MIG asks whether one
+    variable holds a factor, MIG-sup whether a variable holds one factor. A dead variable tells of nothing and is left
+    out of the mean; one that varies and tells nothing stays in, with a gap close to 0. With a single factor the gap is
+    to 0. Codes are discretised as for `mig`.
 
     Args:
-        a: labels ``[n]``.
-        b: labels ``[n]``.
+        codes: the codes of ``n`` data.
+        factors: the factors of the same data.
+        seed: not used (nothing is drawn); all metrics share one signature.
+
+    Returns:
+        The gap, per variable and mean.
     """
-    _, a = np.unique(a, return_inverse=True)
-    _, b = np.unique(b, return_inverse=True)
-    width = int(b.max()) + 1
-    counts = np.bincount(a * width + b, minlength=(int(a.max()) + 1) * width)
-    joint = counts.reshape(-1, width) / len(a)
-    independent = joint.sum(axis=1, keepdims=True) * joint.sum(axis=0)
-    seen = joint > 0
-    return max(float((joint[seen] * np.log(joint[seen] / independent[seen])).sum()), 0.0)
+    return mig_sup_from_information(information_matrix(codes, factors), codes, factors)
 
 
-def entropy(labels: NDArray[np.int64]) -> float:
-    """``H(a) = -Σ_a p(a) log p(a)`` of the counts of labels ``[n]``, in nats."""
-    p = np.unique(labels, return_counts=True)[1] / len(labels)
-    return max(float(-(p * np.log(p)).sum()), 0.0)
+def mig_sup_from_information(information: NDArray[np.float64], codes: Codes, factors: Factors) -> MIGSup:
+    """MIG-sup from the matrix ``I(z_i; v_j)`` ``[V, F]`` in nats, however it was estimated."""
+    live = codes.variances() > 0
+    gap = np.where(live, np.clip(_gap((information / factor_entropies(factors)).T), 0.0, 1.0), 0.0)
+    return MIGSup(mig_sup=float(gap[live].mean()) if live.any() else 0.0, code_gap=gap, live=live)
 
 
-def _bins(column: NDArray[np.float64]) -> NDArray[np.int64]:
-    """The number of the bin of equal width, ``0, ..., BINS - 1`` ``[n]``; 0 everywhere for a constant column."""
-    low, high = column.min(), column.max()
-    if low == high:
-        return np.zeros(len(column), dtype=np.int64)
-    bins: NDArray[np.int64] = ((column - low) / (high - low) * BINS).astype(np.int64)
-    bins[column == high] = BINS - 1  # the last bin is closed
-    return bins
+def _gap(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The greatest less the second of each column; the greatest itself where there is one row."""
+    ranked = np.sort(np.vstack([np.zeros(values.shape[1]), values]), axis=0)
+    return np.asarray(ranked[-1] - ranked[-2])

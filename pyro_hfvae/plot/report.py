@@ -43,6 +43,15 @@ _EXPLAINED = (
     ),
 )
 
+# name in the scores of metrics.json, name on the page, what it is; DCI and MIG have rows of their own
+_EXPLAINED_SCORES = (
+    ("sap", "SAP", "gap between the two variables that each alone predict a factor best"),
+    ("factor_vae_score", "FactorVAE score", "how often the variable that varies least tells which factor was fixed"),
+    ("infomec.modularity", "InfoM", "each variable tells of one factor only"),
+    ("infomec.compactness", "InfoC", "each factor is told by one variable only"),
+    ("infomec.explicitness", "InfoE", "how much of the factors a linear predictor reads"),
+)
+
 
 class Picture(NamedTuple):
     """A PNG inside the page.
@@ -98,6 +107,8 @@ def _render(run: Path) -> str:
         terms=metrics.get("terms") or {},
         terms_note=metrics.get("terms_note"),
         explained=_EXPLAINED,
+        explained_scores=_EXPLAINED_SCORES,
+        scores=measured.get("scores") or {},
         ceiling=_ceiling(metrics),
         findings=findings(metrics),
         dci=measured.get("dci") or {},

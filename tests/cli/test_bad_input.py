@@ -390,6 +390,8 @@ def test_report_before_its_parts(refused, run):
         (["evaluate", "run", "--samples", "0"], "samples: 0 does not conform to restriction v>0"),
         (["evaluate", "run", "--samples", "3"], "the rows are split into train and test, for which at least 8 are ne"),
         (["evaluate", "run", "--term_samples", "-1"], "term_samples: -1 does not conform to restriction v>0"),
+        (["evaluate", "run", "--permutations", "-1"], "permutations: -1 does not conform to restriction v>=0"),
+        (["evaluate", "run", "--permutations", "1"], "permutations must be 0, or at least 2 for an interval; got 1"),
         (["traverse", "run", "--columns", "0"], "columns: 0 does not conform to restriction v>0"),
         (["traverse", "run", "--columns", "31"], "--columns 31 is more than the 30 held-out data"),
         (["traverse", "run", "--rows", "3"], "unrecognized arguments: --rows 3; the options are listed by --help"),

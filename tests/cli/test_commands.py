@@ -27,7 +27,8 @@ def run(tmp_path_factory):
     """A run, evaluated, traversed and reported; not to be changed."""
     folder = RunFolder(tmp_path_factory.mktemp("runs") / "tiny")
     assert main(["fit", "--config", TINY, "--run", str(folder.path)]) == 0
-    for command in ("evaluate", "traverse", "report"):
+    assert main(["evaluate", str(folder.path), "--permutations", "2"]) == 0
+    for command in ("traverse", "report"):
         assert main([command, str(folder.path)]) == 0
     return folder
 
@@ -60,7 +61,14 @@ def test_metrics_say_all(run):
     assert metrics["data"] == {"name": "TinyImages", "data_size": 70, "held_out": 30, "held_out_for_terms": 30}
     assert (metrics["step"], metrics["seed"]) == (40, 0)
     assert metrics["terms_note"] == "exact inference marginal of 30 held-out data; I(x; z) is at most 3.40"
-    assert metrics["disentanglement"].keys() == {"dci", "mig", "block_factor"}
+    assert metrics["disentanglement"].keys() == {
+        *("scores", "permutations", "dci", "mig", "block_factor"),
+        *("clustering", "active_units", "total_correlation"),
+    }
+    assert metrics["disentanglement"]["permutations"] == 2
+    score = metrics["disentanglement"]["scores"]["mig"]
+    assert score["value"] == metrics["disentanglement"]["mig"]["mig"]
+    assert score["low"] <= score["chance"] <= score["high"]
     table = metrics["disentanglement"]["block_factor"]
     assert table["blocks"] == ["z", "level"]
     assert table["factors"] == ["x", "y", "level"]
@@ -83,10 +91,12 @@ def test_terms_are_finite_and_add_up(run):
     assert blocks["level"]["within"] == pytest.approx(0, abs=1e-6)
 
 
-@pytest.mark.parametrize(("command", "written"), [("evaluate", "metrics.json"), ("report", "report.html")])
+@pytest.mark.parametrize(
+    ("command", "written"), [(["evaluate", "--permutations", "2"], "metrics.json"), (["report"], "report.html")]
+)
 def test_twice_gives_the_same_file(run, copy, command, written):
     (copy.path / written).unlink()
-    assert main([command, str(copy.path)]) == 0
+    assert main([*command, str(copy.path)]) == 0
     again = (copy.path / written).read_bytes().replace(b"Run copy", b"Run tiny")
     assert again == (run.path / written).read_bytes()
 
@@ -99,12 +109,12 @@ def test_traverse_twice_gives_the_same_pictures(run, copy):
 
 
 def test_another_seed_gives_other_terms(run, copy):
-    assert main(["evaluate", str(copy.path), "--seed", "1"]) == 0
+    assert main(["evaluate", str(copy.path), "--seed", "1", "--permutations", "0"]) == 0
     assert json.loads(copy.metrics.read_text())["terms"] != json.loads(run.metrics.read_text())["terms"]
 
 
 def test_evaluate_on_fewer_data(copy, capsys):
-    assert main(["evaluate", str(copy.path), "--samples", "20", "--term_samples", "10"]) == 0
+    assert main(["evaluate", str(copy.path), "--samples", "20", "--term_samples", "10", "--permutations", "0"]) == 0
     metrics = json.loads(copy.metrics.read_text())
     assert metrics["data"]["held_out"] == 20
     assert metrics["data"]["held_out_for_terms"] == 10
@@ -177,7 +187,7 @@ def test_an_objective_of_ones_own(tmp_path, path):
     run = RunFolder(tmp_path / "run")
     assert fit(run.path, "--config", str(config), "--trainer.max_steps=2") == 0
     assert f"class_path: {path}\n  init_args:\n    half: 0.25" in run.config.read_text()
-    assert main(["evaluate", str(run.path)]) == 0
+    assert main(["evaluate", str(run.path), "--permutations", "0"]) == 0
 
 
 @pytest.mark.parametrize(
@@ -202,7 +212,7 @@ def test_blocks_of_the_objective_are_those_of_the_measures(tmp_path):
     run = RunFolder(tmp_path / "run")
     layout = '{"first": ["z[0]"], "rest": ["z[1]", "level"]}'
     assert fit(run.path, "--objective.blocks", layout, "--trainer.max_steps", "5") == 0
-    assert main(["evaluate", str(run.path)]) == 0
+    assert main(["evaluate", str(run.path), "--permutations", "0"]) == 0
     assert main(["traverse", str(run.path)]) == 0
     metrics = json.loads(run.metrics.read_text())
     assert list(metrics["terms"]["blocks"]) == ["first", "rest"]
@@ -243,7 +253,7 @@ def test_help_lists_the_weights():
 def test_the_random_stream_of_the_caller_decides_nothing(run, copy):
     torch.manual_seed(123)
     torch.rand(7)
-    assert main(["evaluate", str(copy.path)]) == 0
+    assert main(["evaluate", str(copy.path), "--permutations", "2"]) == 0
     assert copy.metrics.read_bytes() == run.metrics.read_bytes()
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from pyro_hfvae import Concrete
-from pyro_hfvae.metrics import encode
+from pyro_hfvae.metrics import encode, encode_posteriors
 
 X = torch.randn(11, 6, generator=torch.Generator().manual_seed(0))
 
@@ -83,3 +83,22 @@ def test_parameters_get_no_gradient_and_may_need_one():
 def test_a_layout_that_does_not_fit():
     with pytest.raises(ValueError, match="site 'w' has variables in no block: w"):
         encode(guide, [(X,)], {"a": ["z", "kind"]})
+
+
+def test_posterior_parameters_are_those_of_the_guide():
+    posteriors = encode_posteriors(
+        guide, ((batch,) for batch in X.split(4)), {"late": ["w", "z[1]"], "early": ["kind", "z[0]"]}
+    )
+    assert posteriors.blocks == {"late": ("w", "z[1]"), "early": ("kind", "z[0]")}
+    np.testing.assert_allclose(posteriors.normal["z[1]"][0], X[:, 1], rtol=1e-6)
+    np.testing.assert_array_equal(posteriors.normal["w"][1], 5.0)
+    np.testing.assert_allclose(posteriors.categorical["kind"], X[:, 3:].softmax(-1), rtol=1e-6)
+
+
+def test_other_posteriors_have_no_parameters_here():
+    def gamma(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("g", dist.Gamma(x[:, 0].exp(), 1.0))
+
+    with pytest.raises(ValueError, match="site 'g' is neither normal nor categorical"):
+        encode_posteriors(gamma, [(X,)])

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from pyro_hfvae.metrics import Codes, Factors, block_factor, dci, measure, mig
+from pyro_hfvae.metrics import Codes, Factors, block_factor, dci, measure, mig, supervised_scores
 
 
 def data(n=500, seed=0):
@@ -30,7 +30,7 @@ def measured():
 
 def assert_plain(value):
     """Only what JSON has: no numpy scalar, no tuple, no NaN."""
-    assert type(value) in (dict, list, str, float, int)
+    assert value is None or type(value) in (dict, list, str, float, int)
     for inner in value.values() if type(value) is dict else value if type(value) is list else ():
         assert_plain(inner)
 
@@ -43,7 +43,15 @@ def test_is_json(measured):
 def test_layout(measured):
     result = measured
     factors, variables = ["shape", "scale", "turn"], ["style[0]", "style[1]", "style[2]", "digit"]
-    assert list(result) == ["dci", "mig", "block_factor"]
+    assert list(result) == [
+        *("scores", "permutations", "dci", "mig", "block_factor"),
+        *("clustering", "active_units", "total_correlation"),
+    ]
+    assert result["permutations"] == 0
+    assert all(score["chance"] is score["low"] is score["high"] is None for score in result["scores"].values())
+    assert result["clustering"]["blocks"] == ["digit"]
+    assert list(result["active_units"]["variables"]) == variables
+    assert list(result["total_correlation"]["within"]) == ["style", "digit"]
     assert list(result["dci"]["per_factor_informativeness"]) == factors
     assert list(result["mig"]["per_factor"]) == factors
     for matrix in (result["dci"]["importance"], result["mig"]["mutual_information"]):
@@ -72,6 +80,11 @@ def test_is_the_metrics_themselves():
     assert list(result["mig"]["per_factor"].values()) == by_mig.factor_gap.tolist()
     assert result["mig"]["mutual_information"]["matrix"] == by_mig.mutual_information.tolist()
     assert result["block_factor"]["score"] == table.score.tolist()
+    assert {name: score["value"] for name, score in result["scores"].items()} == supervised_scores(
+        codes, factors, seed=2
+    )
+    assert result["scores"]["dci.disentanglement"]["value"] == by_dci.disentanglement
+    assert result["scores"]["mig"]["value"] == by_mig.mig
     assert result["block_factor"]["all"] == table.all.tolist()
     assert result["block_factor"]["chance"] == table.chance.tolist()
 
@@ -83,11 +96,60 @@ def test_same_seed_same_result():
 
 
 def test_nothing_is_fitted_twice(monkeypatch):
-    module = importlib.import_module("pyro_hfvae.metrics.dci")
+    module = importlib.import_module("pyro_hfvae.metrics.readers")
     make, made = module._forest, []
     monkeypatch.setattr(module, "_forest", lambda kind, **options: made.append(kind) or make(kind, **options))
     measure(*data(100))
     assert made == ["categorical", "ordinal", "circular"] * 3  # all codes, style, digit
+
+
+def test_chance_is_below_codes_that_tell_and_around_codes_that_do_not():
+    codes, factors = data(200)
+    result = measure(codes, factors, permutations=3)
+    assert_plain(result)
+    assert result["permutations"] == 3
+    for name in ("dci.informativeness", "mig", "sap", "factor_vae_score", "infomec.explicitness"):
+        score = result["scores"][name]
+        assert score["low"] <= score["chance"] <= score["high"] < score["value"], name
+    noise = Codes(
+        np.random.default_rng(5).normal(size=codes.columns.shape), codes.variables, codes.variable_columns, codes.blocks
+    )
+    scores = measure(noise, factors, permutations=3)["scores"].values()
+    # 95 % of scores fall in their interval, if they were independent and normal.
+    assert np.mean([score["low"] - 1e-9 <= score["value"] <= score["high"] + 1e-9 for score in scores]) > 0.8
+
+
+@pytest.mark.parametrize("permutations", [1, -3])
+def test_permutations_that_make_no_interval(permutations):
+    with pytest.raises(ValueError, match=f"permutations must be 0, or at least 2 for an interval; got {permutations}"):
+        measure(*data(60), permutations=permutations)
+
+
+def test_too_few_data_for_groups():
+    """Five rows to score, each with its own value: no factor can be fixed."""
+    values = np.arange(20)[:, None]
+    codes = Codes(values * 0.1, ("z",), ((0,),), {"z": (0,)})
+    result = measure(codes, Factors(values, ("x",), ("ordinal",)), permutations=2)
+    assert_plain(result)
+    for name in ("beta_vae_score", "factor_vae_score"):
+        assert result["scores"][name] == {"value": None, "chance": None, "low": None, "high": None}
+    assert result["scores"]["sap"]["value"] > 0.9
+
+
+def test_shared_blocks_have_no_total_correlation():
+    codes, factors = data(60)
+    both = Codes(codes.columns, codes.variables, codes.variable_columns, {**codes.blocks, "all": (0, 1, 2, 3)})
+    assert measure(both, factors)["total_correlation"] is None
+
+
+def test_infinite_total_correlation_is_none():
+    codes, factors = data(60)
+    columns = codes.columns.copy()
+    columns[:, 2] = columns[:, 1]
+    copied = Codes(columns, codes.variables, codes.variable_columns, codes.blocks)
+    found = measure(copied, factors)["total_correlation"]
+    assert found["within"]["style"] is None
+    assert found["between"] >= 0
 
 
 def test_mnist_shape():
@@ -166,6 +228,14 @@ GOOD_FACTORS = {
         ({"values": np.array([[4, 1], [4, 0]])}, r"factor 'shape' is constant \(value 4 in all 2 rows\): leave it out"),
         ({"values": np.array([[0, 0], [1, 0]])}, "factor 'turn' is constant"),
         ({"values": np.array([[0, -1], [1, 0]])}, "the values of circular factor 'turn' must not be negative"),
+        (
+            {"values": np.array([[0, 0.5], [1, 0]]), "kinds": ("continuous", "circular")},
+            "the values of circular factor 'turn' must be whole numbers",
+        ),
+        (
+            {"values": np.array([[0, np.nan], [1, 0]]), "kinds": ("categorical", "continuous")},
+            "factor 'turn' contains NaN or infinity",
+        ),
         ({"periods": {"shape": 3}}, r"a period is given for 'shape'; the circular factors are \('turn',\)"),
         ({"periods": {"turn": 1}}, "the period of factor 'turn' must be at least 2; got 1"),
         (
@@ -185,3 +255,11 @@ def test_single_precision_and_small_integers_are_taken():
     factors = Factors(**(GOOD_FACTORS | {"values": GOOD_FACTORS["values"].astype(np.uint8)}))
     assert codes.columns.dtype == np.float64
     assert factors.values.dtype == np.int64
+
+
+def test_continuous_factors_are_kept_as_they_are():
+    values = np.array([[0.25, 0], [0.5, 1], [1.25, 2]])
+    factors = Factors(values, ("heat", "shape"), ("continuous", "categorical"))
+    np.testing.assert_array_equal(factors.target(0), values[:, 0])
+    np.testing.assert_array_equal(factors.target(1), [0, 1, 2])
+    np.testing.assert_array_equal(factors.classes(0), [0, 1, 2])  # bins 0, 5 and 19, without gaps

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from pyro_hfvae.metrics import Codes, Factors, mig
-from pyro_hfvae.metrics.mig import discretise, entropy, mutual_information
+from pyro_hfvae.metrics.information import discretise, entropy, mutual_information
 
 labels = arrays(np.int64, 30, elements=st.integers(0, 4))
 

@@ -172,6 +172,21 @@ def test_the_page_has_every_picture(run, html):
     assert "swap of <pose>" in page.text
 
 
+def test_scores_stand_beside_their_chance(tmp_path):
+    scores = {
+        "mig": {"value": 0.312, "chance": 0.011, "low": -0.002, "high": 0.024},
+        "sap": {"value": 0.277, "chance": None, "low": None, "high": None},
+        "infomec.modularity": {"value": 0.655, "chance": 0.305, "low": 0.201, "high": 0.409},
+    }
+    metrics = {**METRICS, "disentanglement": {**METRICS["disentanglement"], "scores": scores}}
+    text = Page(write_report(make_run(tmp_path, metrics)).read_text()).text
+    assert "MIG0.312-0.002 to 0.024gap" in text  # cells stand side by side
+    assert "SAP0.277–gap" in text
+    assert "InfoM0.6550.201 to 0.409each" in text
+    assert "DCI disentanglement0.612–each" in text
+    assert "InfoE" not in text
+
+
 def test_data_without_factors(tmp_path):
     page = Page(write_report(make_run(tmp_path / "run", PLAIN)).read_text())
     assert "without known factors" in page.text

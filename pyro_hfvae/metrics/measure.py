@@ -1,0 +1,179 @@
+"""Every metric of codes and factors at once, each score with what it is at chance, as JSON takes it."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pyro_hfvae.metrics.block_factor import block_factor_from_readings
+from pyro_hfvae.metrics.clustering import clustering
+from pyro_hfvae.metrics.codes import Codes, Factors
+from pyro_hfvae.metrics.dci import DCI, dci, dci_from_readings
+from pyro_hfvae.metrics.dci_es import dci_es
+from pyro_hfvae.metrics.fixed_factor import beta_vae_score, can_be_fixed, factor_vae_score
+from pyro_hfvae.metrics.infomec import infomec
+from pyro_hfvae.metrics.information import information_matrix
+from pyro_hfvae.metrics.irs import irs
+from pyro_hfvae.metrics.mig import mig_from_information, mig_sup_from_information
+from pyro_hfvae.metrics.modularity import explicitness, modularity_from_information
+from pyro_hfvae.metrics.permutation import permutation_chance
+from pyro_hfvae.metrics.readers import Reading, read_factors
+from pyro_hfvae.metrics.sap import sap
+from pyro_hfvae.metrics.unsupervised import active_units, gaussian_total_correlation
+
+__all__ = ["measure", "supervised_scores"]
+
+
+def measure(codes: Codes, factors: Factors, *, permutations: int = 0, seed: int = 0) -> dict[str, Any]:
+    """Every metric, as nested dictionaries that ``json.dumps`` takes.
+
+    ``scores``: each score of `supervised_scores` as ``{"value", "chance", "low", "high"}``, the last three from
+    `permutation_chance`; None without permutations, or where the data are too few for the score. ``dci``: `dci`, with
+    ``per_factor_informativeness`` (a negative R² clipped to 0), ``per_factor_score`` (raw) and the matrix
+    ``importance``. ``mig``: `mig`, with ``per_factor`` and the matrix ``mutual_information`` in nats. ``block_factor``:
+    `block_factor`, raw scores. ``clustering``: `clustering`. ``active_units`` and ``total_correlation`` (None where it
+    is infinite, or where blocks share variables) need no factors. A matrix is ``{"variables", "factors", "matrix"}``, a
+    row a variable. The forests on all codes are fitted once, for ``dci`` and ``block_factor`` together.
+
+    Args:
+        codes: the codes of ``n`` data; ten thousand are plenty.
+        factors: the factors of the same data.
+        permutations: how many permutations tell what each score is at chance; 0, or at least 2. Each costs as much as
+            the scores themselves.
+        seed: of the split, the forests and the permutations; the result is a function of it.
+    """
+    if permutations == 1 or permutations < 0:
+        raise ValueError(f"permutations must be 0, or at least 2 for an interval; got {permutations}")
+    of_all = read_factors(codes, factors, seed=seed)
+    by_dci = dci_from_readings(codes, factors, of_all, seed=seed)
+    information = information_matrix(codes, factors)
+    by_mig = mig_from_information(information, factors)
+    table = block_factor_from_readings(codes, factors, of_all, seed=seed)
+    clusters = clustering(codes, factors)
+    units = active_units(codes)
+    values = supervised_scores(codes, factors, of_all=of_all, seed=seed)
+    chances = {}
+    if permutations:
+        chances = permutation_chance(
+            lambda some, factors: supervised_scores(some, factors, seed=seed),
+            codes,
+            factors,
+            permutations=permutations,
+            seed=seed,
+        )
+
+    def by_factor(values: NDArray[np.float64]) -> dict[str, float]:
+        return dict(zip(factors.names, values.tolist(), strict=True))
+
+    def matrix(values: NDArray[np.float64]) -> dict[str, Any]:
+        return {"variables": list(codes.variables), "factors": list(factors.names), "matrix": values.tolist()}
+
+    return {
+        "scores": {
+            name: {
+                "value": _finite(value),
+                "chance": _finite(chances[name].mean) if chances else None,
+                "low": _finite(chances[name].low) if chances else None,
+                "high": _finite(chances[name].high) if chances else None,
+            }
+            for name, value in values.items()
+        },
+        "permutations": permutations,
+        "dci": {
+            "disentanglement": by_dci.disentanglement,
+            "completeness": by_dci.completeness,
+            "informativeness": by_dci.informativeness,
+            "per_factor_informativeness": by_factor(by_dci.factor_informativeness),
+            "per_factor_score": by_factor(by_dci.score),
+            "importance": matrix(by_dci.importance),
+        },
+        "mig": {
+            "mig": by_mig.mig,
+            "per_factor": by_factor(by_mig.factor_gap),
+            "mutual_information": matrix(by_mig.mutual_information),
+        },
+        "block_factor": {
+            "blocks": list(table.blocks),
+            "factors": list(table.factors),
+            "score": table.score.tolist(),
+            "all": table.all.tolist(),
+            "chance": table.chance.tolist(),
+            "measure": list(table.measure),
+        },
+        "clustering": {
+            "blocks": list(clusters.blocks),
+            "factors": list(clusters.factors),
+            "accuracy": clusters.accuracy.tolist(),
+            "normalised_mutual_information": clusters.normalised_mutual_information.tolist(),
+            "adjusted_rand_index": clusters.adjusted_rand_index.tolist(),
+        },
+        "active_units": {
+            "count": units.count,
+            "variables": dict(zip(codes.variables, units.variance.tolist(), strict=True)),
+            "blocks": units.block_count,
+        },
+        "total_correlation": _total_correlation(codes),
+    }
+
+
+def supervised_scores(
+    codes: Codes, factors: Factors, *, of_all: Sequence[Reading] | None = None, seed: int = 0
+) -> dict[str, float]:
+    """Every score that needs factors, by name; a higher one is better.
+
+    Those of groups with a fixed factor are NaN where the data are too few to have such groups.
+
+    Args:
+        codes: the codes of ``n`` data.
+        factors: the factors of the same data.
+        of_all: what `read_factors` made of all columns with the same seed, if that is known.
+        seed: of splits, forests and groups.
+    """
+    forests = read_factors(codes, factors, seed=seed) if of_all is None else of_all
+    information = information_matrix(codes, factors)
+    by_infomec = infomec(codes, factors, seed=seed)
+    groups = can_be_fixed(factors, seed=seed)
+    return {
+        **_dci_scores("dci", dci_from_readings(codes, factors, forests, seed=seed)),
+        **_dci_scores("dci_lasso", dci(codes, factors, reader="lasso", seed=seed)),
+        **_dci_scores("dci_linear", dci(codes, factors, reader="linear", seed=seed)),
+        "dci_es.explicitness": dci_es(codes, factors, seed=seed).explicitness,
+        "mig": mig_from_information(information, factors).mig,
+        "mig_sup": mig_sup_from_information(information, codes, factors).mig_sup,
+        "sap": sap(codes, factors, seed=seed).sap,
+        "modularity": modularity_from_information(information).modularity,
+        "explicitness": explicitness(codes, factors, seed=seed).explicitness,
+        "beta_vae_score": beta_vae_score(codes, factors, seed=seed).score if groups else math.nan,
+        "factor_vae_score": factor_vae_score(codes, factors, seed=seed).score if groups else math.nan,
+        "irs": irs(codes, factors).irs,
+        "infomec.modularity": by_infomec.modularity,
+        "infomec.compactness": by_infomec.compactness,
+        "infomec.explicitness": by_infomec.explicitness,
+    }
+
+
+def _dci_scores(name: str, result: DCI) -> dict[str, float]:
+    return {
+        f"{name}.disentanglement": result.disentanglement,
+        f"{name}.completeness": result.completeness,
+        f"{name}.informativeness": result.informativeness,
+        f"{name}.disentanglement_of_blocks": result.disentanglement_of_blocks,
+        f"{name}.completeness_of_blocks": result.completeness_of_blocks,
+    }
+
+
+def _total_correlation(codes: Codes) -> dict[str, Any] | None:
+    members = [variable for variables in codes.blocks.values() for variable in variables]
+    if len(set(members)) < len(members):
+        return None
+    found = asdict(gaussian_total_correlation(codes))
+    found["between"] = _finite(found["between"])
+    found["within"] = {block: _finite(value) for block, value in found["within"].items()}
+    return found
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
