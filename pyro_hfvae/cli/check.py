@@ -15,10 +15,10 @@ __all__ = ["check"]
 
 def check(options: Namespace) -> None:
     """Checks the posterior of a run, writes ``checks/`` and prints the summary."""
-    # ArviZ takes seconds to import, which the other subcommands need not wait for.
+    run = load_run(RunFolder(options.run))
+    # ArviZ takes seconds to import, which neither the other subcommands nor a folder that is no run need wait for.
     from pyro_hfvae.posterior import check_figures, findings, run_checks, summary, to_arviz, write_netcdf
 
-    run = load_run(RunFolder(options.run))
     blocks = run.objective.blocks
     few = (_held_out(run, options.data),)
     torch.manual_seed(options.seed)

@@ -57,7 +57,8 @@ def guide_figure(quality: GuideQuality) -> Figure:
         shape.scatter(order[chosen], quality.pareto_k[chosen], s=14, color=colour, marker=marker, label=label)
     shape.axhline(0.7, color="black", linewidth=0.8, linestyle="--")
     shape.set(xlabel="datum", ylabel="Pareto k of PSIS", title="importance weights")
-    shape.legend(frameon=False, fontsize=8)
+    shape.margins(y=0.3)  # room for the legend
+    shape.legend(frameon=False, fontsize=8, loc="upper right", ncols=2)
     gaps.hist(quality.gap, bins=20, color=BLUE)
     gaps.set(xlabel="bound less ELBO, nats", ylabel="data", title="gap of each datum")
     bounds.plot(quality.counts, quality.bounds.mean(1), color=BLUE, marker="o", markersize=4, linewidth=1.2)

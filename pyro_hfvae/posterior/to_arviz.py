@@ -19,17 +19,13 @@ __all__ = ["to_arviz"]
 def to_arviz(model: Program, guide: Program, *args: Any, draws: int = 100, blocks: Layout | None = None) -> Any:
     """Draws from model and guide, and puts everything into ArviZ's groups.
 
-    ==================== ===========================================================================================
-    ``posterior``        z ~ q(z|x_n): a variable for each block, dims chain, draw, data, BLOCK_variable, and
-                         BLOCK_category where the block's variables are categorical
-    ``prior``            z ~ p(z), in the same form
-    ``posterior_predictive``  x ~ p(x|z) of the posterior's draws
-    ``prior_predictive``      x ~ p(x|z) of the prior's draws
-    ``observed_data``    what the observed sites hold
-    ``log_likelihood``   log p(x_n|z), in nats, for each observed site together
-    ``sample_stats``     ``lp`` = log p(x, z), ``log_prior``, ``log_q`` and ``log_weight`` = log p(x, z) - log q(z|x),
-                         in nats
-    ==================== ===========================================================================================
+    - ``posterior``: z ~ q(z|x_n), a variable for each block, with the dims chain, draw, data, BLOCK_variable, and
+      BLOCK_category where the block's variables are categorical;
+    - ``prior``: z ~ p(z), in the same form;
+    - ``posterior_predictive`` and ``prior_predictive``: x ~ p(x|z) of the draws of either;
+    - ``observed_data``: what the observed sites hold;
+    - ``log_likelihood``: ``data_log_likelihood`` = log p(x_n|z), in nats, summed over the observed sites;
+    - ``sample_stats``: ``lp`` = log p(x, z), ``log_prior``, ``log_q`` and ``log_weight`` = log p(x, z) - log q(z|x).
 
     The draws are those of the guide, not of the exact posterior: ``log_weight`` says how to reweight them. The one
     chain is there because ArviZ wants it; the draws are independent.

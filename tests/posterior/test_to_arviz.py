@@ -59,6 +59,16 @@ def test_densities_belong_to_the_draws():
     torch.testing.assert_close(torch.tensor(made["log_likelihood"]["data_log_likelihood"].values)[0], log_likelihood)
 
 
+def test_prior_and_posterior_are_drawn_from_their_own_program():
+    torch.manual_seed(0)
+    x = lg.data(3)
+    made = to_arviz(lg.model, lg.Guide(shift=100.0), x, draws=2)
+    assert (abs(made["prior"]["a"]) < 10).all()
+    assert (made["posterior"]["a"] > 50).all()
+    assert (abs(made["prior_predictive"]["x"]) < 20).all()
+    assert (abs(made["posterior_predictive"]["x"]) > 20).any()
+
+
 def test_blocks_name_the_variables():
     made = to_arviz(lg.model, lg.Guide(), lg.data(2), draws=2, blocks={"first": ["a[0]"], "rest": ["b", "a[1]"]})
     posterior = made["posterior"]
