@@ -101,6 +101,6 @@ def test_figures_are_labelled(exact):
 
 @pytest.mark.slow
 def test_false_alarms_of_an_exact_guide():
-    """Four checks by p-values of at most 1 % each and three that cannot fail: at most 4 % of runs."""
+    """Five checks by p-values of at most 1 % each and two that cannot fail: at most 5 % of runs."""
     alarms = [bool(wrong(checked(lg.Guide(), seed))) for seed in range(1, 41)]
-    assert sum(alarms) <= 5  # 1.6 expected at most; 6 or more has a probability below .01
+    assert sum(alarms) <= 6  # 2 expected at most; 7 or more has a probability below .01
