@@ -39,6 +39,7 @@ def test_check_writes_everything(run, capsys):
             assert matplotlib.image.imread(run.checks / name).shape[0] > 100
 
 
+@pytest.mark.slow
 def test_twice_gives_the_same_summary_and_pictures(run, tmp_path):
     copy = RunFolder(Path(shutil.copytree(run.path, tmp_path / "copy")))
     shutil.rmtree(copy.checks, ignore_errors=True)

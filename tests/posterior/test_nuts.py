@@ -28,6 +28,7 @@ def test_exact_guide_agrees():
     assert found["a"].shift.shape == (2,)
 
 
+@pytest.mark.slow
 def test_narrow_and_shifted_guide_does_not():
     found = compare(lg.Guide(scale=0.3, shift=1.0))
     _, scale = lg.posterior(lg.data(1))
