@@ -10,6 +10,7 @@ import pyro
 from jsonargparse import ArgumentError, Namespace
 
 from pyro_hfvae.cli import commands
+from pyro_hfvae.cli.check import check
 from pyro_hfvae.cli.messages import one_line
 from pyro_hfvae.cli.parser import build_parser
 from pyro_hfvae.infer import NonFiniteError
@@ -28,6 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "evaluate": commands.evaluate,
         "traverse": commands.traverse,
         "report": commands.report,
+        "check": check,
     }
     try:
         # Parameters stay with their modules: in Pyro's global store a second model would find those of the first.

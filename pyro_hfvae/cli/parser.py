@@ -54,6 +54,7 @@ def build_parser() -> ArgumentParser:
     commands.add_subcommand("evaluate", _evaluate_parser(), help="write metrics.json of a run")
     commands.add_subcommand("traverse", _traverse_parser(), help="draw the pictures of a run")
     commands.add_subcommand("report", _report_parser(), help="make one HTML page of metrics and pictures")
+    commands.add_subcommand("check", _check_parser(), help="check the posterior of a run")
     return parser
 
 
@@ -127,4 +128,23 @@ def _traverse_parser() -> ArgumentParser:
 def _report_parser() -> ArgumentParser:
     parser = ArgumentParser(description="One self-contained page; writes RUN/report.html.", exit_on_error=False)
     parser.add_argument("run", type=Path, help="run folder")
+    return parser
+
+
+def _check_parser() -> ArgumentParser:
+    parser = ArgumentParser(
+        description="Check the posterior of a run on its held-out data; writes RUN/checks/.", exit_on_error=False
+    )
+    parser.add_argument("run", type=Path, help="run folder")
+    parser.add_argument("--data", type=PositiveInt, default=64, help="held-out data that are checked one by one")
+    parser.add_argument("--draws", type=PositiveInt, default=1000, help="importance weights of each, 25 or more")
+    parser.add_argument(
+        "--predictive_draws", type=PositiveInt, default=100, help="data drawn for each, and kept, 39 or more"
+    )
+    parser.add_argument("--simulations", type=PositiveInt, default=200, help="data simulated for calibration")
+    parser.add_argument("--aggregate_data", type=PositiveInt, default=2000, help="held-out data for q(z), 20 or more")
+    parser.add_argument(
+        "--nuts_data", type=NonNegativeInt, default=0, help="of the data, how many to run NUTS on: minutes for each"
+    )
+    parser.add_argument("--seed", type=Seed, default=0, help="of all draws")
     return parser

@@ -34,7 +34,7 @@ class RunFolder:
 
     ``config.yaml`` (resolved), ``checkpoints/last.ckpt``, ``metrics.csv`` (training history), ``csv/`` and
     ``tensorboard/`` (the loggers' own files), ``versions.json`` (versions, machine, seed, wall time); later
-    ``metrics.json``, ``pictures/`` and ``report.html``.
+    ``metrics.json``, ``pictures/``, ``checks/`` and ``report.html``.
     """
 
     path: Path
@@ -68,6 +68,11 @@ class RunFolder:
     def pictures(self) -> Path:
         """What ``pyro-hfvae traverse`` drew."""
         return self.path / "pictures"
+
+    @property
+    def checks(self) -> Path:
+        """What ``pyro-hfvae check`` found."""
+        return self.path / "checks"
 
     def require(self) -> None:
         """Raises FileNotFoundError, in one line, if this is no run."""

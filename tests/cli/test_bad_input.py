@@ -256,8 +256,11 @@ def test_options_of_fit(refused_fit, options, message):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], 'expected "command" to be one of {fit,evaluate,traverse,report}, but it was not provided.'),
-        (["fitt"], "argument command: invalid choice: 'fitt' (choose from 'fit', 'evaluate', 'traverse', 'report')"),
+        ([], 'expected "command" to be one of {fit,evaluate,traverse,report,check}, but it was not provided.'),
+        (
+            ["fitt"],
+            "argument command: invalid choice: 'fitt' (choose from 'fit', 'evaluate', 'traverse', 'report', 'check')",
+        ),
         (["fit", "--config", TINY], "the following arguments are required: --run"),
         (["fit", "--run", "new"], "the following arguments are required: --data, --guide, --model"),
         (["evaluate"], "the following arguments are required: RUN"),
@@ -305,8 +308,8 @@ def test_a_run_folder_that_exists_is_not_written_to(refused, run):
     assert refused("fit", "--config", TINY, "--run", "file/new") == "Not a directory: 'file/new'"
 
 
-COMMANDS = {"resume": ["fit", "--resume"], "evaluate": ["evaluate"], "traverse": ["traverse"], "report": ["report"]}
-LOADING = [COMMANDS[name] for name in ("resume", "evaluate", "traverse")]
+COMMANDS = {"resume": ["fit", "--resume"]} | {name: [name] for name in ("evaluate", "traverse", "report", "check")}
+LOADING = [COMMANDS[name] for name in ("resume", "evaluate", "traverse", "check")]
 
 
 @pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)

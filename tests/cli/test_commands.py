@@ -246,7 +246,7 @@ def test_help_lists_the_weights():
     assert "--objective.gamma" in text
     code, text = shown("--help")
     assert code == 0
-    for command in ("fit", "evaluate", "traverse", "report"):
+    for command in ("fit", "evaluate", "traverse", "report", "check"):
         assert command in text
 
 

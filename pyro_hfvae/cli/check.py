@@ -1,0 +1,52 @@
+"""The subcommand ``check``: ArviZ groups, pictures and a summary of the posterior checks of a run."""
+
+from io import BytesIO
+
+import torch
+from jsonargparse import Namespace
+from torch import Tensor
+
+from pyro_hfvae.cli.programs import Trained, load_run
+from pyro_hfvae.files import write_atomically
+from pyro_hfvae.train import RunFolder
+
+__all__ = ["check"]
+
+
+def check(options: Namespace) -> None:
+    """Checks the posterior of a run, writes ``checks/`` and prints the summary."""
+    run = load_run(RunFolder(options.run))
+    # ArviZ takes seconds to import, which neither the other subcommands nor a folder that is no run need wait for.
+    from pyro_hfvae.posterior import check_figures, findings, run_checks, summary, to_arviz, write_netcdf
+
+    blocks = run.objective.blocks
+    few = (_held_out(run, options.data),)
+    torch.manual_seed(options.seed)
+    checks = run_checks(
+        run.model,
+        run.guide,
+        few,
+        (_held_out(run, options.simulations),),
+        ((part,) for part in _held_out(run, options.aggregate_data).split(256)),
+        blocks=blocks,
+        draws=options.draws,
+        predictive_draws=options.predictive_draws,
+        nuts_data=min(options.nuts_data, len(few[0])),
+        seed=options.seed,
+    )
+    found = summary(findings(checks))
+    groups = to_arviz(run.model, run.guide, *few, draws=options.predictive_draws, blocks=blocks)
+    run.folder.checks.mkdir(exist_ok=True)
+    write_netcdf(groups, run.folder.checks / "posterior.nc")
+    for name, figure in check_figures(checks).items():
+        buffer = BytesIO()
+        figure.savefig(buffer, format="png", dpi=figure.dpi)
+        write_atomically(run.folder.checks / f"{name}.png", buffer.getvalue())
+    write_atomically(run.folder.checks / "summary.txt", found)
+    print(f"{found}\nchecks: {run.folder.checks}")
+
+
+def _held_out(run: Trained, count: int) -> Tensor:
+    """The first held-out images, ``count`` of them at most."""
+    device = next(run.model.parameters()).device
+    return torch.cat([images for images, _ in run.data.held_out_batches(count)]).to(device)

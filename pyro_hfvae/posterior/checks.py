@@ -1,0 +1,80 @@
+"""All checks of a model and a guide, with one call."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from pyro_hfvae.blocks import Layout
+from pyro_hfvae.posterior.aggregate import TwoSample, aggregate_against_prior
+from pyro_hfvae.posterior.calibration import Calibration, simulation_based_calibration
+from pyro_hfvae.posterior.draws import Program
+from pyro_hfvae.posterior.importance import GuideQuality, guide_quality
+from pyro_hfvae.posterior.nuts import Agreement, compare_with_nuts
+from pyro_hfvae.posterior.predictive import LeaveOneOut, PredictiveCheck, leave_one_out, predictive_checks
+
+__all__ = ["Checks", "run_checks"]
+
+
+@dataclass(frozen=True)
+class Checks:
+    """What every check measured."""
+
+    quality: GuideQuality
+    calibration: Calibration
+    aggregate: dict[str, TwoSample]
+    predictive: list[PredictiveCheck]
+    leave_one_out: list[LeaveOneOut]
+    """Empty where LOO-PIT does not apply."""
+    nuts: list[dict[str, Agreement]]
+    """For each datum that NUTS was run on."""
+
+
+def run_checks(
+    model: Program,
+    guide: Program,
+    args: tuple[Any, ...],
+    simulation_args: tuple[Any, ...],
+    batches: Iterable[tuple[Any, ...]],
+    blocks: Layout | None = None,
+    draws: int = 1000,
+    calibration_draws: int = 99,
+    predictive_draws: int = 100,
+    nuts_data: int = 0,
+    seed: int = 0,
+) -> Checks:
+    """Runs every check; set torch's seed before, and put modules into evaluation mode.
+
+    Args:
+        model: the generative program.
+        guide: the inference program.
+        args: arguments of both, one batch; its data are checked one by one.
+        simulation_args: arguments of as many data as are simulated for calibration; only their shapes matter.
+        batches: arguments, batch by batch, of the data that make the aggregate posterior.
+        blocks: the layout, as for the objective; each site by default.
+        draws: importance weights of each datum.
+        calibration_draws: draws of the guide for each simulated datum.
+        predictive_draws: data drawn for each datum.
+        nuts_data: how many of the data to run NUTS on; seconds to minutes each.
+        seed: of the classifiers.
+    """
+    try:
+        left_out = leave_one_out(model, guide, *args, draws=draws)
+    except NotImplementedError:  # discrete data, say: the PIT does not apply
+        left_out = []
+    return Checks(
+        quality=guide_quality(model, guide, *args, draws=draws),
+        calibration=simulation_based_calibration(
+            model, guide, *simulation_args, draws=calibration_draws, blocks=blocks
+        ),
+        aggregate=aggregate_against_prior(model, guide, batches, blocks, seed),
+        predictive=predictive_checks(model, guide, *args, draws=predictive_draws),
+        leave_one_out=left_out,
+        nuts=[compare_with_nuts(model, guide, *_one(args, place)) for place in range(nuts_data)],
+    )
+
+
+def _one(args: tuple[Any, ...], place: int) -> tuple[Any, ...]:
+    """The arguments of one datum."""
+    return tuple(part[place : place + 1] if isinstance(part, Tensor) and part.dim() else part for part in args)

@@ -1,0 +1,153 @@
+"""Predictive checks and LOO-PIT against the closed forms of a linear Gaussian model."""
+
+import linear_gaussian as lg
+import numpy as np
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from scipy.stats import kstest
+
+from pyro_hfvae.posterior import (
+    IMAGE_STATISTICS,
+    draw_guide,
+    leave_one_out,
+    predict,
+    predictive_checks,
+    simulate,
+    uniformity_p_value,
+)
+
+
+def moments(draws):
+    draws = draws.reshape(-1, draws.shape[-1])
+    return draws.mean(0), draws.T.cov()
+
+
+def test_prior_draws_have_the_moments_of_the_evidence():
+    torch.manual_seed(0)
+    observed = simulate(lg.model, lg.data(20_000)).observed["x"]
+    mean, covariance = moments(observed)
+    expected = lg.LOADINGS @ lg.LOADINGS.mT + lg.NOISE**2 * torch.eye(4)
+    # Standard errors: sqrt(variance / n) < .01, and about .02 for the second moments; 4 of them.
+    torch.testing.assert_close(mean, torch.zeros(4).double(), atol=0.04, rtol=0)
+    torch.testing.assert_close(covariance, expected, atol=0.08, rtol=0)
+
+
+def test_posterior_draws_have_the_moments_of_the_posterior():
+    torch.manual_seed(0)
+    x = lg.data(1).expand(20_000, 4)
+    draw = draw_guide(lg.model, lg.Guide(), x)
+    mean, covariance = moments(predict(lg.model, draw.guide_trace, x)["x"])
+    loc, scale = lg.posterior(x[:1])
+    torch.testing.assert_close(mean, (loc @ lg.LOADINGS.mT)[0], atol=0.04, rtol=0)
+    expected = lg.LOADINGS * scale**2 @ lg.LOADINGS.mT + lg.NOISE**2 * torch.eye(4)
+    torch.testing.assert_close(covariance, expected, atol=0.03, rtol=0)
+
+
+def test_right_model_passes_and_wrong_ones_do_not():
+    torch.manual_seed(0)
+    right = predictive_checks(lg.model, lg.Guide(), lg.data(200), draws=60)
+    assert [check.statistic for check in right] == ["mean", "standard deviation", "smallest", "largest"]
+    assert min(min(check.prior_p_value, check.posterior_p_value) for check in right) > 0.01 / 8
+    spread = {check.statistic: check for check in predictive_checks(lg.model, lg.Guide(), 3 * lg.data(200), draws=60)}
+    assert spread["standard deviation"].prior_p_value < 1e-6
+    assert spread["standard deviation"].distance > 0.4
+    shifted = predictive_checks(lg.model, lg.Guide(shift=2.0), lg.data(200), draws=60)
+    assert shifted[0].posterior_p_value < 1e-6
+    assert shifted[0].tail_share > 0.3
+    assert shifted[0].prior_p_value > 0.001  # the guide does not enter
+
+
+def test_statistics_of_images():
+    images = torch.zeros(2, 1, 4, 5)
+    images[0, 0, 1, 3] = 1.0
+    images[1, 0, 2, 0] = images[1, 0, 2, 2] = 0.6
+    found = {name: function(images).tolist() for name, function in IMAGE_STATISTICS.items()}
+    assert found["mean brightness"] == pytest.approx([1 / 20, 1.2 / 20])
+    assert found["bright pixels"] == [1, 2]
+    assert found["centre of mass, row"] == pytest.approx([1, 2])
+    assert found["centre of mass, column"] == pytest.approx([3, 1])
+    assert IMAGE_STATISTICS["centre of mass, row"](torch.zeros(1, 1, 4, 5)).tolist() == [
+        0
+    ]  # black: a number all the same
+
+
+def grey(x):
+    with pyro.plate("data", len(x)):
+        z = pyro.sample("z", dist.Normal(x.new_zeros(1), 1.0).to_event(1))
+        probs = (0 * z)[..., None, None].expand(x.shape) + 0.6
+        pyro.sample("x", dist.Bernoulli(probs, validate_args=False).to_event(3), obs=x)
+
+
+def standard(x):
+    with pyro.plate("data", len(x)):
+        pyro.sample("z", dist.Normal(x.new_zeros(1), 1.0).to_event(1))
+
+
+def test_grey_counts_as_the_probability_of_white():
+    torch.manual_seed(0)
+    x = torch.full((200, 1, 6, 6), 0.6)
+    checks = {check.statistic: check for check in predictive_checks(grey, standard, x, draws=39)}
+    # Taken of the grey pixels, all 36 of them would be bright.
+    assert checks["bright pixels"].observed.mean() == pytest.approx(36 * 0.6, abs=1)
+    assert checks["bright pixels"].prior_p_value > 0.01
+
+
+def test_two_observed_sites_and_chosen_statistics():
+    def model(x, counts):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(x.new_zeros(1), 1.0).to_event(1))
+            pyro.sample("x", dist.Normal(z, 1.0).to_event(1), obs=x)
+            pyro.sample("counts", dist.Poisson(z[:, 0].exp()), obs=counts)
+
+    found = predictive_checks(
+        model, lambda x, counts: standard(x), torch.randn(5, 1), torch.ones(5), draws=39,
+        statistics={"first": lambda x: x.reshape(len(x), -1)[:, 0]},
+    )  # fmt: skip
+    assert [check.statistic for check in found] == ["x: first", "counts: first"]
+    assert found[1].prior.shape == (39, 5)
+
+
+@pytest.mark.parametrize("guide", [lg.Guide(), lg.Guide(scale=1.3)])
+def test_leave_one_out_against_the_conditional_normal(guide):
+    torch.manual_seed(0)
+    x = lg.data(4)
+    (left_out,) = leave_one_out(lg.model, guide, x, draws=400)
+    covariance = lg.LOADINGS @ lg.LOADINGS.mT + lg.NOISE**2 * torch.eye(4)
+    for n in range(4):
+        (j,) = (x[n] == left_out.observed[n]).nonzero()[0].tolist()
+        rest = [i for i in range(4) if i != j]
+        solved = torch.linalg.solve(covariance[rest][:, rest], covariance[rest, j])
+        mean, variance = solved @ x[n, rest], covariance[j, j] - solved @ covariance[rest, j]
+        exact = dist.Normal(mean, variance.sqrt()).cdf(x[n, j]).item()
+        # 400 draws, of which weights leave a hundred or more: a share has a standard error of up to .05.
+        assert left_out.pit()[n] == pytest.approx(exact, abs=0.12)
+
+
+def test_leave_one_out_catches_a_wrong_noise():
+    torch.manual_seed(0)
+    (right,) = leave_one_out(lg.model, lg.Guide(), lg.data(150), draws=200)
+    assert kstest(right.pit(), "uniform").pvalue > 0.01
+    (wrong,) = leave_one_out(lg.model, lg.Guide(), 2.5 * lg.data(150), draws=200)
+    assert uniformity_p_value(wrong.pit()) < 0.001
+
+
+def test_refusals():
+    x = torch.zeros(3, 1, 2, 2)
+    with pytest.raises(NotImplementedError, match=r"LOO-PIT does not apply to the observed site 'x' \(Bernoulli\)"):
+        leave_one_out(grey, standard, x, draws=25)
+    with pytest.raises(ValueError, match="predictive checks need 39 draws or more, got 38"):
+        predictive_checks(grey, standard, x, draws=38)
+    with pytest.raises(ValueError, match=r"statistic 'all' of site 'x' must give one finite .* of the 3 data, .*\(\)"):
+        predictive_checks(grey, standard, x, draws=39, statistics={"all": lambda data: data.sum()})
+    with pytest.raises(ValueError, match=r"'none' .* got the shape \(3,\), not all finite"):
+        predictive_checks(grey, standard, x, draws=39, statistics={"none": lambda data: data.flatten(1).mean(1) / 0})
+
+
+def test_tails_are_symmetric_and_ties_are_no_tail():
+    from pyro_hfvae.posterior import PredictiveCheck
+
+    drawn = np.arange(1.0, 40.0)[:, None].repeat(5, 1)  # 39 draws: 1 to 39
+    check = PredictiveCheck("s", np.array([0.0, 1.0, 20.0, 39.0, 40.0]), drawn, drawn)
+    assert check.tail_share == 2 / 5
