@@ -175,7 +175,7 @@ def test_terms_of_many_combinations_telescope(particles):
         torch.manual_seed(3)
         run = next(elbo._runs(model, guide, (x,), {}))  # the same samples; what follows draws combinations
         torch.manual_seed(seed)
-        terms.append(elbo._split(run.latents, run.priors, run.log_likelihood, 100, Stratified(), None))
+        terms.append(elbo._split(run.latents, run.priors, run.log_likelihood, 100, Stratified(), None, []))
     assert terms[0].between != terms[1].between
     for name in sites:
         assert terms[0].blocks[name].mutual_information == terms[1].blocks[name].mutual_information
