@@ -1,7 +1,8 @@
 """Trains and leaves a run folder."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import pyro
@@ -71,7 +72,7 @@ def fit(
     write_atomically(run.config, config)
     started = time.monotonic()
     try:
-        with pyro.validation_enabled(False):
+        with pyro.validation_enabled(False), _denormals_as_zero():
             try:
                 loop.fit(training, data, ckpt_path=run.checkpoint if resume else None, weights_only=True)
             except (ValueError, NotImplementedError, OSError) as error:  # a first batch went through: no bad input
@@ -81,6 +82,20 @@ def fit(
     finally:
         run.write_history()
         run.write_versions(seed, loop.global_step, time.monotonic() - started)
+
+
+@contextmanager
+def _denormals_as_zero() -> Iterator[None]:
+    """Numbers below 1e-38 count as 0: the gradients of pixels that are certain are such, and slow a CPU down by half.
+
+    On processors that know no such mode nothing changes.
+    """
+    before = not torch.full((1,), 1e-39).mul(1.0).any()
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(before)
 
 
 def _trainer(trainer: Mapping[str, Any], data: ImageDataModule, run: RunFolder, checkpoint_every: int) -> Trainer:

@@ -55,6 +55,21 @@ def test_every_parameter_moves(tmp_path):
     assert all((first[name] != later[name]).any() for name in first)
 
 
+def tiny():
+    """A number below the smallest normal one, as arithmetic has it."""
+    return (torch.full((1,), 1e-39) * 1.0).item()
+
+
+def test_tiny_numbers_are_zero_in_training_and_nowhere_else(tmp_path, monkeypatch):
+    supported = torch.set_flush_denormal(True)
+    torch.set_flush_denormal(False)
+    seen = []
+    monkeypatch.setattr(Training, "on_train_batch_end", lambda *_: seen.append(tiny()))
+    fit(tmp_path / "run", "--trainer.max_steps", "2")
+    assert seen == ([0.0, 0.0] if supported else [tiny()] * 2)
+    assert tiny() > 0
+
+
 def same(a, b):
     if isinstance(a, torch.Tensor):
         return a.equal(b)
