@@ -4,6 +4,9 @@ RUN ?= runs/demo
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
+# Compiled modules are kept: each command imports thousands of them, and compiling takes most of half a minute.
+export PYTHONDONTWRITEBYTECODE =
+
 .PHONY: demo test lint types unit docs clean
 
 # One thread: the networks are small, and where two share a core the second slows the first down.
