@@ -10,6 +10,9 @@ __all__ = ["Finding", "block_of_variables", "findings", "number", "summary_lines
 # A block holds a factor if its score covers at least this share of the way from chance to a perfect score.
 HELD = 0.1
 
+SILENT = 0.01
+"""Nats of I(x; z_d) below which a block says nothing, whatever a regressor makes of its traces: it sees no scale."""
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -18,7 +21,7 @@ class Finding:
     Attributes:
         factor: its name.
         measure: `"accuracy"` or `"R²"`, what the scores are.
-        block: the block that alone predicts it best, None where no score is known.
+        block: the block that alone predicts it best, of those that tell .01 nats of x or more; None where there is none.
         score: the score of that block.
         chance: the score of a guess that has not seen the latent variables.
         held: whether the score is clear of chance.
@@ -48,11 +51,14 @@ def findings(metrics: Mapping[str, Any]) -> list[Finding]:
     table = measured.get("block_factor") or {"blocks": [], "factors": [], "score": []}
     information = (measured.get("mig") or {}).get("mutual_information") or {"variables": [], "factors": []}
     owner = block_of_variables(metrics)
+    told = {name: content.get("mutual_information") for name, content in _blocks(metrics).items()}
+    silent = {name for name, nats in told.items() if nats is not None and nats < SILENT}
     found = []
     for column, factor in enumerate(table["factors"]):
         chance = _entry(table.get("chance"), column)
         floor = chance if math.isfinite(chance) else 0.0
-        scores = {name: _value(row[column]) for name, row in zip(table["blocks"], table["score"], strict=True)}
+        rows = zip(table["blocks"], table["score"], strict=True)
+        scores = {name: _value(row[column]) for name, row in rows if name not in silent}
         block, score = _largest(scores)
         beyond = score - floor
         held = beyond >= HELD * (1 - floor)
@@ -60,8 +66,8 @@ def findings(metrics: Mapping[str, Any]) -> list[Finding]:
         per_variable: dict[str, float] = {}
         if factor in information["factors"]:
             at = information["factors"].index(factor)
-            rows = zip(information["variables"], information["matrix"], strict=True)
-            per_variable = {name: _value(row[at]) for name, row in rows}
+            alone = zip(information["variables"], information["matrix"], strict=True)
+            per_variable = {name: _value(row[at]) for name, row in alone}
         variable, most = _largest(per_variable)
         inside = variable is not None and owner.get(variable, _stem(variable)) == block
         found.append(
@@ -116,8 +122,12 @@ def _place(found: Finding) -> str:
 
 def block_of_variables(metrics: Mapping[str, Any]) -> dict[str, str]:
     """The block of every variable that the terms name."""
-    blocks = (metrics.get("terms") or {}).get("blocks") or {}
-    return {variable: block for block, content in blocks.items() for variable in content.get("variables") or {}}
+    return {variable: block for block, said in _blocks(metrics).items() for variable in said.get("variables") or {}}
+
+
+def _blocks(metrics: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The terms of each block, by name."""
+    return (metrics.get("terms") or {}).get("blocks") or {}
 
 
 def number(value: float | None, digits: int = 2) -> str:

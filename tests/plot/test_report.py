@@ -329,6 +329,20 @@ def test_another_block_that_reads_a_factor_is_named_if_it_goes_half_as_far_beyon
     assert findings(metrics)[0].also == (("pose", 0.7),)
 
 
+def test_a_block_that_tells_nothing_holds_nothing_whatever_a_regressor_reads_from_its_traces():
+    metrics = copy.deepcopy(METRICS)
+    table = metrics["disentanglement"]["block_factor"]
+    assert table["blocks"] == ["pose", "kind"]
+    for row in table["score"]:
+        row[:] = [0.99] * len(row)
+    for nats, blocks in ((0.011, {"pose", "kind"}), (0.009, {"pose"})):
+        metrics["terms"]["blocks"]["kind"]["mutual_information"] = nats
+        for found in findings(metrics):
+            assert {found.block, *(name for name, _ in found.also)} == blocks
+    metrics["terms"]["blocks"]["pose"]["mutual_information"] = 0.0
+    assert all(found.block is None and not found.held for found in findings(metrics))
+
+
 def test_near_chance_is_not_held():
     metrics = copy.deepcopy(METRICS)
     table = metrics["disentanglement"]["block_factor"]
