@@ -21,7 +21,7 @@ class Finding:
     Attributes:
         factor: its name.
         measure: `"accuracy"` or `"R²"`, what the scores are.
-        block: the block that alone predicts it best, of those that tell .01 nats of x or more; None where there is none.
+        block: the block that alone predicts it best, of those that tell .01 nats of x or more; None if there is none.
         score: the score of that block.
         chance: the score of a guess that has not seen the latent variables.
         held: whether the score is clear of chance.
