@@ -58,7 +58,7 @@ def run_cell(output: Path, data: str, condition: str, base: str, wrong: float, s
         options += [f"--objective=pyro_hfvae.infer.{base}", *(f"--objective.{option}" for option in BASES[base])]
         options += ["--seed", str(seed)] + (["--batches.pairs.wrong", str(wrong)] if wrong else [])
         _command("fit", "--config", str(HERE / data / f"{condition}.yaml"), "--run", str(run.path), *options)
-    _command("evaluate", str(run.path), "--seed", str(seed))
+    _command("evaluate", str(run.path), "--seed", str(seed), "--permutations", "0")
     metrics, versions = (json.loads(path.read_text()) for path in (run.metrics, run.versions))
     measured = metrics["disentanglement"]
     content = {"data": data, "condition": condition, "base": base, "wrong": wrong, "seed": seed, "steps": steps}
