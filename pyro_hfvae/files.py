@@ -2,9 +2,12 @@
 
 import os
 import tempfile
+from io import BytesIO
 from pathlib import Path
 
-__all__ = ["write_atomically"]
+from matplotlib.figure import Figure
+
+__all__ = ["write_atomically", "write_figure"]
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
@@ -20,3 +23,10 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def write_figure(path: Path, figure: Figure) -> None:
+    """Writes a figure as a PNG of its own resolution, whole or not at all."""
+    buffer = BytesIO()
+    figure.savefig(buffer, format="png", dpi=figure.dpi)
+    write_atomically(path, buffer.getvalue())

@@ -3,7 +3,9 @@
 import os
 from pathlib import Path
 
+import pyro
 import pytest
+import torch
 
 
 @pytest.fixture(scope="session")
@@ -14,3 +16,13 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"real data are not at '{folder}': name their folder in PYRO_HFVAE_SHARED")
     return folder
+
+
+@pytest.fixture
+def double_precision():
+    """A fixed seed, no parameters of earlier tests, and float64 by default."""
+    pyro.clear_param_store()
+    torch.manual_seed(0)
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)

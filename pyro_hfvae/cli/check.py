@@ -1,13 +1,11 @@
 """The subcommand ``check``: ArviZ groups, pictures and a summary of the posterior checks of a run."""
 
-from io import BytesIO
-
 import torch
 from jsonargparse import Namespace
 from torch import Tensor
 
 from pyro_hfvae.cli.programs import Trained, load_run
-from pyro_hfvae.files import write_atomically
+from pyro_hfvae.files import write_atomically, write_figure
 from pyro_hfvae.train import RunFolder
 
 __all__ = ["check"]
@@ -39,9 +37,7 @@ def check(options: Namespace) -> None:
     run.folder.checks.mkdir(exist_ok=True)
     write_netcdf(groups, run.folder.checks / "posterior.nc")
     for name, figure in check_figures(checks).items():
-        buffer = BytesIO()
-        figure.savefig(buffer, format="png", dpi=figure.dpi)
-        write_atomically(run.folder.checks / f"{name}.png", buffer.getvalue())
+        write_figure(run.folder.checks / f"{name}.png", figure)
     write_atomically(run.folder.checks / "summary.txt", found)
     print(f"{found}\nchecks: {run.folder.checks}")
 

@@ -2,19 +2,17 @@
 
 import json
 from collections.abc import Iterable, Iterator
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import torch
 from jsonargparse import Namespace
-from matplotlib.figure import Figure
 from pyro import poutine
 from torch import Tensor
 
 from pyro_hfvae.cli.parser import build_fit_parser
 from pyro_hfvae.cli.programs import Trained, build_training, load_run
-from pyro_hfvae.files import write_atomically
+from pyro_hfvae.files import write_atomically, write_figure
 from pyro_hfvae.infer.latents import read_posteriors, tree_of
 from pyro_hfvae.metrics import Factors, encode, measure
 from pyro_hfvae.plot import decode, image_grid, posterior_modes, sample, summary_lines, write_report
@@ -114,7 +112,7 @@ def traverse(options: Namespace) -> None:
     run.folder.pictures.mkdir(exist_ok=True)
     for name, figure in pictures.items():
         path = run.folder.pictures / f"{name}.png"
-        write_atomically(path, _png(figure))
+        write_figure(path, figure)
         print(path)
 
 
@@ -133,9 +131,3 @@ def _on_device(run: Trained, images: Iterable[Tensor]) -> Iterator[tuple[Tensor]
 def _array(rows: list[Tensor]) -> np.ndarray:
     """Rows of pictures as [R, Q, C, H, W]."""
     return torch.stack(rows).clamp(0, 1).cpu().float().numpy()
-
-
-def _png(figure: Figure) -> bytes:
-    buffer = BytesIO()
-    figure.savefig(buffer, format="png", dpi=figure.dpi)
-    return buffer.getvalue()

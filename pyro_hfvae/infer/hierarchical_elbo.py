@@ -23,7 +23,6 @@ from pyro_hfvae.infer.latents import (
     read_posteriors,
     tree_of,
 )
-from pyro_hfvae.infer.memory import Memory
 from pyro_hfvae.infer.penalties.learned import LearnedPenalty
 from pyro_hfvae.infer.penalty import Penalty
 from pyro_hfvae.infer.priors import Priors, concatenate_priors, groups_of_priors, read_priors
@@ -270,7 +269,7 @@ class HierarchicalELBO(ELBO):
             call, tree = Call(model, args, kwargs, model_trace), tree_of(latents, self.blocks)
             structured = None
             if self._dependence.structured_guide:
-                if isinstance(self.marginal, Memory):
+                if self.marginal.remembers:
                     raise NotImplementedError(NO_MEMORY)
                 groups = [*groups_of_terms(latents, tree), *groups_of_priors(tree, self._dependence.model)]
                 structured = read_structured_posterior(

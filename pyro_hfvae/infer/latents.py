@@ -38,6 +38,7 @@ __all__ = [
     "latent_sites",
     "log_masses",
     "name_list",
+    "observed_sites",
     "read_log_likelihood",
     "read_posteriors",
     "tree_of",
@@ -110,7 +111,7 @@ def read_posteriors(guide_trace: Trace) -> Latents:
         NotImplementedError: an observed site, or a distribution whose marginals are not known here.
     """
     sites = latent_sites(guide_trace)
-    for name, _ in _observed_sites(guide_trace):
+    for name in observed_sites(guide_trace):
         raise NotImplementedError(f"the guide observes site '{name}'; observed guide sites are not supported")
     if not sites:
         raise ValueError("the guide samples no latent site")
@@ -128,11 +129,11 @@ def read_log_likelihood(model_trace: Trace, shape: torch.Size) -> Tensor:
     Raises:
         ValueError: no observed site, or one with more batch dimensions than the data.
     """
-    sites = _observed_sites(model_trace)
+    sites = observed_sites(model_trace)
     if not sites:
         raise ValueError("the model observes nothing: give one of its sample sites obs=…")
-    total = torch.zeros(shape, device=sites[0][1]["value"].device)
-    for name, site in sites:
+    total = torch.zeros(shape, device=next(iter(sites.values()))["value"].device)
+    for name, site in sites.items():
         log_prob = scale_and_mask(site["fn"].log_prob(site["value"]), mask=site["mask"])
         if not broadcasts(log_prob.shape, shape):
             raise ValueError(
@@ -155,7 +156,7 @@ def common_scale(model_trace: Trace, guide_trace: Trace) -> float | Tensor:
             raise NotImplementedError(
                 f"the latent site '{name}' is masked, and has no marginal then; masks are for observed sites"
             )
-    sites = [*latents, *_observed_sites(model_trace)]
+    sites = [*latents, *observed_sites(model_trace).items()]
     first, scale = sites[0][0], sites[0][1]["scale"]
     for name, site in sites:
         if site["scale"] is not scale and not bool((torch.as_tensor(site["scale"]) == torch.as_tensor(scale)).all()):
@@ -171,8 +172,9 @@ def latent_sites(trace: Trace) -> dict[str, Site]:
     return {name: site for name, site in _sample_sites(trace) if not site["is_observed"]}
 
 
-def _observed_sites(trace: Trace) -> list[tuple[str, Site]]:
-    return [(name, site) for name, site in _sample_sites(trace) if site["is_observed"]]
+def observed_sites(trace: Trace) -> dict[str, Site]:
+    """The sample sites that are observed, by name."""
+    return {name: site for name, site in _sample_sites(trace) if site["is_observed"]}
 
 
 def _sample_sites(trace: Trace) -> list[tuple[str, Site]]:

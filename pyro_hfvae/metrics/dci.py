@@ -141,11 +141,7 @@ def weighted_completeness(importance: NDArray[np.float64]) -> float:
     Args:
         importance: R, non-negative ``[V, F]``.
     """
-    importance = _checked(importance)
-    total = importance.sum()
-    if total == 0:
-        return 0.0
-    return float(np.clip((importance.sum(axis=0) / total) @ factor_completeness(importance), 0.0, 1.0))
+    return disentanglement(_checked(importance).T)
 
 
 def code_disentanglement(importance: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -8,7 +8,6 @@ import torch
 from pyro import poutine
 from pyro.distributions.util import scale_and_mask
 from pyro.poutine import Trace
-from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
 from pyro_hfvae.infer.latents import broadcasts, latent_sites, name_list, read_log_likelihood
@@ -18,7 +17,6 @@ __all__ = [
     "Simulation",
     "draw_guide",
     "draw_log_weights",
-    "observed_sites",
     "predict",
     "simulate",
     "with_observed",
@@ -174,18 +172,6 @@ def with_observed(model: Program, observed: Mapping[str, Tensor], *args: Any) ->
         for place in places:
             replaced[place] = value.reshape(args[place].shape).to(args[place].dtype)
     return tuple(replaced)
-
-
-def observed_sites(trace: Trace) -> dict[str, dict[str, Any]]:
-    """The sample sites of a model that hold data, by name."""
-    return {
-        name: dict(site)
-        for name, site in trace.nodes.items()
-        if site["type"] == "sample"
-        and site["is_observed"]
-        and not site_is_subsample(site)
-        and not (site["infer"] or {}).get("_deterministic")
-    }
 
 
 def _same_numbers(argument: object, value: Tensor) -> bool:

@@ -17,13 +17,7 @@ from pyro_hfvae import Concrete, HierarchicalELBO
 WEIGHTS = ("mutual_information", "between", "within", "dimension")
 
 
-@pytest.fixture(autouse=True)
-def _double():
-    pyro.clear_param_store()
-    torch.manual_seed(0)
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
+pytestmark = pytest.mark.usefixtures("double_precision")
 
 
 class Guide(nn.Module):

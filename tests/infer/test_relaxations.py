@@ -23,13 +23,7 @@ VECTORISED = {"num_particles": 3, "vectorize_particles": True, "max_plate_nestin
 STRAIGHT = [StraightThroughConcrete, dist.RelaxedOneHotCategoricalStraightThrough]
 
 
-@pytest.fixture(autouse=True)
-def _double():
-    pyro.clear_param_store()
-    torch.manual_seed(0)
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
+pytestmark = pytest.mark.usefixtures("double_precision")
 
 
 class Guide(nn.Module):
