@@ -34,9 +34,10 @@ class MixtureModel(ImageModel):
         decoder: called with the size of the latent vector, makes the network that gives the logits of the pixels.
         temperature: of the Concrete sites; set ``model.temperature`` to anneal it.
         relaxation: class of the discrete sites; None for one-hot categoricals, which are summed over.
+        scale: standard deviation of each pixel, whose values go from 0 to 1; None for a Bernoulli likelihood.
 
     Raises:
-        ValueError: ``given`` names a site that is not there, or the temperature is not above 0.
+        ValueError: ``given`` names a site that is not there, or the temperature or the scale is not above 0.
     """
 
     def __init__(
@@ -47,8 +48,9 @@ class MixtureModel(ImageModel):
         decoder: Decoder = ConvDecoder,
         temperature: float = DEFAULT_TEMPERATURE,
         relaxation: type[Concrete] | None = Concrete,
+        scale: float | None = None,
     ) -> None:
-        super().__init__(gaussian, discrete, decoder, temperature, relaxation)
+        super().__init__(gaussian, discrete, decoder, temperature, relaxation, scale)
         for kind, known, names in (("Gaussian", gaussian, given), ("discrete", discrete, given.values())):
             for name in names:
                 if name not in known:
@@ -80,7 +82,7 @@ class HierarchicalModel(ImageModel):
     r"""Images from a chain of Gaussian blocks, each the cause of the next.
 
     .. math:: z_1 \sim N(0, I), \qquad z_d | z_{d-1} \sim N(\mu_d(z_{d-1}), \sigma_d(z_{d-1})), \qquad
-        x \sim \mathrm{Bernoulli}(f(z_D, y))
+        x \sim p(x \mid f(z_D, y))
 
     The image is made from the last of them, and from the discrete blocks, which stand apart.
 
@@ -91,9 +93,10 @@ class HierarchicalModel(ImageModel):
         temperature: of the Concrete sites; set ``model.temperature`` to anneal it.
         hidden: units of the hidden layer between two Gaussian sites.
         relaxation: class of the discrete sites; None for one-hot categoricals, which are summed over.
+        scale: standard deviation of each pixel, whose values go from 0 to 1; None for a Bernoulli likelihood.
 
     Raises:
-        ValueError: no Gaussian site, or the temperature is not above 0.
+        ValueError: no Gaussian site, or the temperature or the scale is not above 0.
     """
 
     def __init__(
@@ -104,10 +107,11 @@ class HierarchicalModel(ImageModel):
         temperature: float = DEFAULT_TEMPERATURE,
         hidden: int = 64,
         relaxation: type[Concrete] | None = Concrete,
+        scale: float | None = None,
     ) -> None:
         if not gaussian:
             raise ValueError("a hierarchy needs one Gaussian site or more")
-        super().__init__(gaussian, discrete, decoder, temperature, relaxation)
+        super().__init__(gaussian, discrete, decoder, temperature, relaxation, scale)
         pairs = zip(gaussian.values(), list(gaussian.items())[1:], strict=False)
         self.conditionals = nn.ModuleDict(
             {
@@ -149,9 +153,10 @@ class CorrelatedModel(ImageModel):
         decoder: called with the size of the latent vector, makes the network that gives the logits of the pixels.
         temperature: of the Concrete sites; set ``model.temperature`` to anneal it.
         relaxation: class of the discrete sites; None for one-hot categoricals, which are summed over.
+        scale: standard deviation of each pixel, whose values go from 0 to 1; None for a Bernoulli likelihood.
 
     Raises:
-        ValueError: the temperature is not above 0.
+        ValueError: the temperature or the scale is not above 0.
     """
 
     def __init__(
@@ -161,8 +166,9 @@ class CorrelatedModel(ImageModel):
         decoder: Decoder = ConvDecoder,
         temperature: float = DEFAULT_TEMPERATURE,
         relaxation: type[Concrete] | None = Concrete,
+        scale: float | None = None,
     ) -> None:
-        super().__init__(gaussian, discrete, decoder, temperature, relaxation)
+        super().__init__(gaussian, discrete, decoder, temperature, relaxation, scale)
         self.below_diagonal = nn.ParameterDict(
             {name: nn.Parameter(torch.zeros(size * (size - 1) // 2)) for name, size in gaussian.items() if size > 1}
         )

@@ -5,13 +5,12 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Literal, get_args
 
-import pyro.distributions as dist
 import torch
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
-from torch.distributions import Distribution, Independent, Normal, OneHotCategorical, RelaxedOneHotCategorical
+from torch.distributions import Distribution
 
-from pyro_hfvae.distributions import log_mass
+from pyro_hfvae.poutine.posterior_parameters import posterior_parameters, with_parameters
 
 __all__ = ["GroupMessenger", "PairMessenger", "share_group", "share_pairs"]
 
@@ -115,7 +114,7 @@ class GroupMessenger(_ShareMessenger):
             return sums.index_select(dim, self._place)
 
         count = self._sizes[self._place].reshape(-1, *(1,) * len(fn.event_shape))  # [B, 1, …]
-        return _rebuilt(fn, _combined(_parameters(name, fn), total, count, self.how))
+        return with_parameters(fn, _combined(posterior_parameters(name, fn), total, count, self.how))
 
 
 class PairMessenger(_ShareMessenger):
@@ -146,7 +145,7 @@ class PairMessenger(_ShareMessenger):
         if not batch or batch[-1] % 2:
             raise ValueError(f"site '{name}' has the batch shape {tuple(batch)}, which is not two halves of pairs")
         dim, half = len(batch) - 1, batch[-1] // 2
-        parameters = _parameters(name, fn)
+        parameters = posterior_parameters(name, fn)
         first, second = zip(*(part.detach().split(half, dim) for part in parameters), strict=True)
         divergence = _divergence(first, second)  # [*batch, *event], one number for each variable
         variables = tuple(range(len(batch), divergence.dim()))
@@ -159,26 +158,7 @@ class PairMessenger(_ShareMessenger):
         both = _combined(parameters, total, torch.tensor(2, device=divergence.device), self.how)
         if len(parameters) == 1:
             shared = shared[..., None]
-        return _rebuilt(fn, [torch.where(shared, one, own) for one, own in zip(both, parameters, strict=True)])
-
-
-def _base(fn: Any) -> Any:
-    while isinstance(fn, Independent):
-        fn = fn.base_dist
-    return fn
-
-
-def _parameters(name: str, fn: Any) -> list[Tensor]:
-    """loc and scale, [*batch, *event]; or the log-mass of the categories, [*batch, *event]."""
-    base, shape = _base(fn), fn.batch_shape + fn.event_shape
-    if isinstance(base, Normal):
-        return [base.loc.expand(shape), base.scale.expand(shape)]
-    if isinstance(base, OneHotCategorical | RelaxedOneHotCategorical):
-        return [log_mass(base).expand(shape)]
-    raise NotImplementedError(
-        f"site '{name}' is {type(base).__name__}, whose posteriors are not combined here: share normal and categorical "
-        "sites"
-    )
+        return with_parameters(fn, [torch.where(shared, one, own) for one, own in zip(both, parameters, strict=True)])
 
 
 def _combined(parameters: Sequence[Tensor], total: Callable[[Tensor], Tensor], count: Tensor, how: How) -> list[Tensor]:
@@ -202,16 +182,6 @@ def _divergence(first: Sequence[Tensor], second: Sequence[Tensor]) -> Tensor:
         ratio = (scale / other_scale).square()
         return 0.5 * (ratio + ((loc - other_loc) / other_scale).square() - 1 - ratio.log())
     return (first[0].exp() * (first[0] - second[0])).sum(-1)
-
-
-def _rebuilt(fn: Any, parameters: Sequence[Tensor]) -> Distribution:
-    """A distribution of the same class with other parameters."""
-    base, event = _base(fn), len(fn.event_shape)
-    if len(parameters) == 2:
-        loc, scale = parameters
-        return dist.Normal(loc, scale, validate_args=False).to_event(event)  # type: ignore[no-any-return]
-    temperature = [base.temperature] if isinstance(base, RelaxedOneHotCategorical) else []
-    return type(base)(*temperature, logits=parameters[0], validate_args=False).to_event(event - 1)  # type: ignore[no-any-return]
 
 
 def share_group(sites: Sequence[str], groups: Tensor, how: How = "product") -> GroupMessenger:

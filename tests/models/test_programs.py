@@ -226,6 +226,34 @@ def test_grey_images(pair):
             assert weighted().terms(model, guide, grey).elbo.isfinite()
 
 
+PROGRAMS_WITH_SCALE = {
+    "image": lambda scale: ImageModel({"pose": 3}, {"shape": 3}, mlp, scale=scale),
+    "mixture": lambda scale: MixtureModel({"pose": 3}, {"shape": 3}, {"pose": "shape"}, mlp, scale=scale),
+    "hierarchy": lambda scale: HierarchicalModel({"pose": 3}, {"shape": 3}, mlp, scale=scale),
+    "correlated": lambda scale: CorrelatedModel({"pose": 3}, {"shape": 3}, mlp, scale=scale),
+}
+
+
+@pytest.mark.parametrize("program", PROGRAMS_WITH_SCALE)
+def test_normal_pixels(program):
+    """With a scale the log-likelihood is the squared error over twice its square, and the constant."""
+    scale, x = 0.1, torch.rand(4, 1, 28, 28)
+    torch.manual_seed(0)
+    trace = poutine.trace(PROGRAMS_WITH_SCALE[program](scale)).get_trace(x)
+    trace.compute_log_prob()
+    torch.manual_seed(0)
+    grey = poutine.trace(PROGRAMS_WITH_SCALE[program](None)).get_trace(x).nodes["x"]["fn"].mean
+    expected = -((x - grey) ** 2).sum((1, 2, 3)) / (2 * scale**2) - 784 * math.log(scale * math.sqrt(2 * math.pi))
+    torch.testing.assert_close(trace.nodes["x"]["log_prob"], expected, rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("scale", [0.0, -0.1, math.nan, math.inf])
+@pytest.mark.parametrize("program", PROGRAMS_WITH_SCALE)
+def test_the_scale_of_pixels_must_be_above_0(program, scale):
+    with pytest.raises(ValueError, match=f"the scale of the pixels must be above 0 and finite, got {scale}"):
+        PROGRAMS_WITH_SCALE[program](scale)
+
+
 @pytest.mark.parametrize("case", CASES, ids=" ".join)
 def test_vectorised_particles(case):
     """As particles one by one, up to the samples; where no site is discrete, the ordinary ELBO to rounding."""

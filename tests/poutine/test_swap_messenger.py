@@ -1,0 +1,179 @@
+"""Swapped posteriors: against indexing by hand, datum by datum, for sites, slices of sites and categoricals."""
+
+import doctest
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pyro import poutine
+
+from pyro_hfvae import Concrete
+from pyro_hfvae.distributions import log_mass
+from pyro_hfvae.guides import ImageGuide, MLPEncoder
+from pyro_hfvae.infer import VAE, HierarchicalELBO
+from pyro_hfvae.models import ImageModel, MLPDecoder
+from pyro_hfvae.poutine import gate, swap, swap_messenger
+
+
+def numbers(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)).double()
+
+
+def guide_of(loc, scale, logits):
+    def guide(*_):
+        with pyro.plate("data", loc.shape[-2]):
+            pyro.sample("z", dist.Normal(loc, scale).to_event(1))
+            pyro.sample("a", dist.Normal(loc[..., 0], 1.0))
+            pyro.sample("y", Concrete(0.7, logits=logits))
+            pyro.sample("g", dist.Gamma(scale, 1.0).to_event(1))
+
+    return guide
+
+
+def test_example_of_the_class():
+    names = {"torch": torch, "pyro": pyro, "dist": dist, "swap": swap}
+    results = doctest.testmod(swap_messenger, extraglobs=names)
+    assert results.attempted == 5
+    assert results.failed == 0
+
+
+@settings(max_examples=15, deadline=None)
+@given(data=st.data(), count=st.integers(1, 5), particles=st.integers(0, 2))
+def test_against_indexing_by_hand(data, count, particles):
+    """Any partners, masks and leading dimensions; what is in no mask is the guide's own, to the bit."""
+    partners = data.draw(st.lists(st.integers(0, count - 1), min_size=count, max_size=count))
+    masks = {
+        name: data.draw(st.lists(st.booleans(), min_size=count, max_size=count)) for name in ("first", "rest", "y", "a")
+    }
+    lead = (particles,) if particles else ()
+    loc, scale = numbers(*lead, count, 3), 0.5 + numbers(*lead, count, 3, seed=1).sigmoid()
+    logits = numbers(*lead, count, 4, seed=2)
+    blocks = {"first": ["z[0]"], "rest": ["z[1:3]"], "y": ["y"], "a": ["a"], "g": ["g"]}
+    tensors = {name: torch.tensor(mask) for name, mask in masks.items()}
+    with swap(tensors, torch.tensor(partners), blocks):
+        nodes = poutine.trace(guide_of(loc, scale, logits)).get_trace().nodes
+    for b in range(count):
+        for variable in range(3):
+            source = partners[b] if masks["first" if variable == 0 else "rest"][b] else b
+            assert nodes["z"]["fn"].base_dist.loc[..., b, variable].equal(loc[..., source, variable])
+            assert nodes["z"]["fn"].base_dist.scale[..., b, variable].equal(scale[..., source, variable])
+        source = partners[b] if masks["a"][b] else b
+        assert nodes["a"]["fn"].loc[..., b].equal(loc[..., source, 0])
+        source = partners[b] if masks["y"][b] else b
+        torch.testing.assert_close(log_mass(nodes["y"]["fn"])[..., b, :], logits[..., source, :].log_softmax(-1))
+    assert nodes["g"]["fn"].base_dist.concentration.equal(scale)
+    assert nodes["y"]["fn"].temperature == 0.7
+
+
+def programs():
+    torch.manual_seed(0)
+    sizes = {"pose": 2, "rest": 2}
+    model = ImageModel(sizes, {"shape": 3}, lambda size: MLPDecoder(size, (1, 4, 4), (8,)))
+    return model, ImageGuide(sizes, {"shape": 3}, lambda: MLPEncoder((1, 4, 4), (8,)))
+
+
+@pytest.mark.parametrize("objective", [VAE(100), HierarchicalELBO(100, between=3.0, within=2.0)])
+def test_a_block_learns_from_the_partner_and_the_others_from_the_datum(objective):
+    """Gradients with respect to the images: of datum 0 through pose of datum 1 alone, all else from datum 0."""
+    model, guide = programs()
+    x = torch.rand(2, 1, 4, 4)
+    partners, all_shared = torch.tensor([1, 0]), torch.tensor([True, True])
+    opened = {"pose": all_shared, "rest": ~all_shared, "shape": ~all_shared}
+    for handlers in (
+        [gate(opened), swap({"pose": all_shared}, partners)],
+        [swap({"pose": all_shared}, partners), gate(opened)],
+    ):
+        inputs = x.clone().requires_grad_()
+        with handlers[0], handlers[1]:
+            trace = poutine.trace(guide).get_trace(inputs)
+        trace.nodes["pose"]["value"][0].sum().backward(retain_graph=True)
+        assert not inputs.grad[0].any()
+        assert inputs.grad[1].any()
+        assert (
+            not trace.nodes["rest"]["value"].requires_grad
+            or not torch.autograd.grad(trace.nodes["rest"]["value"].sum(), inputs, allow_unused=True)[0].any()
+        )
+        with handlers[0], handlers[1]:
+            loss = objective.differentiable_loss(model, guide, x)
+        loss.backward()
+        assert all(parameter.grad is not None for parameter in guide.gaussian["pose"].parameters())
+
+
+def test_swapping_with_oneself_is_the_base_to_the_bit():
+    model, guide = programs()
+    x, objective = torch.rand(5, 1, 4, 4), HierarchicalELBO(100, between=3.0)
+    torch.manual_seed(1)
+    base = objective.differentiable_loss(model, guide, x)
+    torch.manual_seed(1)
+    with swap({"pose": torch.ones(5, dtype=torch.bool)}, torch.arange(5)):
+        swapped = objective.differentiable_loss(model, guide, x)
+    assert swapped.equal(base)
+
+
+def test_partners_that_swap_both_ways_leave_the_posteriors_of_the_batch_as_they_are():
+    model, guide = programs()
+    x, masks = torch.rand(4, 1, 4, 4), {"pose": torch.ones(4, dtype=torch.bool)}
+    with swap(masks, torch.tensor([1, 0, 3, 2])):
+        swapped = poutine.trace(guide).get_trace(x).nodes
+    own = poutine.trace(guide).get_trace(x).nodes
+    assert swapped["pose"]["fn"].base_dist.loc.sort(0).values.equal(own["pose"]["fn"].base_dist.loc.sort(0).values)
+    assert not swapped["pose"]["fn"].base_dist.loc.equal(own["pose"]["fn"].base_dist.loc)
+    assert swapped["rest"]["fn"].base_dist.loc.equal(own["rest"]["fn"].base_dist.loc)
+    with swap(masks, torch.tensor([1, 0, 3, 2])):
+        assert HierarchicalELBO(4).terms(model, guide, x).elbo.isfinite()
+
+
+MASK = {"z": torch.tensor([True, False])}
+PLACES = torch.tensor([1, 0])
+
+
+@pytest.mark.parametrize(
+    ("masks", "partners", "error", "message"),
+    [
+        (
+            MASK,
+            torch.tensor([0.0, 1.0]),
+            ValueError,
+            r"partners must be integers of shape \(B,\), got torch.float32 of",
+        ),
+        (
+            MASK,
+            torch.tensor([[0, 1]]),
+            ValueError,
+            r"partners must be integers of shape \(B,\), got torch.int64 of shape",
+        ),
+        (
+            MASK,
+            torch.tensor([0, 2]),
+            ValueError,
+            r"partners must be from 0 to 1, their places in the batch; got \[0, 2\]",
+        ),
+        ({"z": torch.ones(2)}, PLACES, TypeError, "mask of block 'z' must be a boolean tensor, got torch.float32"),
+        ({"z": torch.tensor([True])}, PLACES, ValueError, r"block 'z' has the shape \(1,\), but there are 2 partners"),
+    ],
+)
+def test_bad_arguments(masks, partners, error, message):
+    with pytest.raises(error, match=message):
+        swap(masks, partners)
+
+
+def test_what_does_not_fit_the_programs():
+    guide = guide_of(numbers(3, 2), torch.ones(3, 2).double(), numbers(3, 4))
+    three, mask = torch.tensor([1, 0, 2]), torch.tensor([True, True, False])
+    with (
+        pytest.raises(ValueError, match="there are 2 partners, but site 'z' has the batch shape \\(3,\\)"),
+        swap(MASK, PLACES),
+    ):
+        guide()
+    with (
+        pytest.raises(ValueError, match="there is a mask for 'pose', but no such block was sampled inside the swap"),
+        swap({"pose": mask}, three),
+    ):
+        guide()
+    with pytest.raises(NotImplementedError, match="site 'g' is Gamma, whose posteriors"), swap({"g": mask}, three):
+        guide()
+    with pytest.raises(ValueError, match="there is a mask for 'pose', which is no block; the blocks are: 'z'"):
+        swap({"pose": mask}, three, {"z": ["z"]})
