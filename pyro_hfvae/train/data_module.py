@@ -9,23 +9,27 @@ from torch.utils.data import DataLoader, Dataset
 
 from pyro_hfvae.data.batches import IndexBatches, in_order
 from pyro_hfvae.data.images import Images
-from pyro_hfvae.weak import PairBatch, PairBatches, Pairing, Pairs, PairSampler
+from pyro_hfvae.weak import PairBatch, PairBatches, Pairing, Pairs, PairSampler, SwapBatch, as_swaps
 
 __all__ = ["ImageDataModule"]
 
-Batch = tuple[Tensor] | PairBatch
-"""Arguments of model and guide; of pairs also the gates that they open."""
+Batch = tuple[Tensor] | PairBatch | SwapBatch
+"""Arguments of model and guide; of pairs also the gates that they open and what they swap."""
 
 
 class _Gather(Dataset[Batch]):
     """A batch for each tensor of indices, or for each batch of pairs: one gather, nothing for each item."""
 
-    def __init__(self, images: Images) -> None:
+    def __init__(self, images: Images, swap: bool) -> None:
         self.images = images
+        self.swap = swap
 
     def __getitem__(self, asked: Tensor | Pairs) -> Batch:
         if isinstance(asked, Tensor):
             return (self.images.images(asked),)
+        if self.swap:
+            swaps = as_swaps(asked)
+            return SwapBatch(self.images.images(swaps.data), swaps.gates, swaps.shared, swaps.partners)
         x, target = self.images.images(torch.cat([asked.inputs, asked.targets])).chunk(2)
         return PairBatch(x, target, asked.gates)
 
@@ -67,6 +71,11 @@ class ImageDataModule(LightningDataModule):
         self._batches(0)  # refuses a bad batch size here, not when training starts
         self._sampler: PairSampler | None = None
         if pairs is not None:
+            if pairs.swap and 2 * batch_size > self.data_size:
+                raise ValueError(
+                    f"with pairs.swap a batch of {batch_size} pairs can have {2 * batch_size} data, but there are "
+                    f"{self.data_size:,} training data"
+                )
             factors = images.factors(self.train_indices)
             self._sampler = PairSampler(pairs, self.train_indices, factors, images.factor_names, seed)
 
@@ -82,7 +91,7 @@ class ImageDataModule(LightningDataModule):
 
     def first_batch(self) -> Batch:
         """The batch that training starts with."""
-        return _Gather(self.images)[next(iter(self._training_batches(0)))]
+        return self._gather()[next(iter(self._training_batches(0)))]
 
     def held_out_batches(self, limit: int | None = None, batch_size: int = 256) -> Iterable[tuple[Tensor, Tensor]]:
         """Held-out images [B, C, H, W] and their factors [B, F], each once, ``limit`` of them at most."""
@@ -100,7 +109,7 @@ class ImageDataModule(LightningDataModule):
 
     def _loader(self, batches: Iterable[Tensor | Pairs]) -> DataLoader[Batch]:
         return DataLoader(
-            _Gather(self.images),
+            self._gather(),
             sampler=batches,
             batch_size=None,
             num_workers=self.num_workers,
@@ -108,6 +117,9 @@ class ImageDataModule(LightningDataModule):
             # A generator of its own: else each start of a loader would draw from the stream that training draws from.
             generator=torch.Generator().manual_seed(self.seed),
         )
+
+    def _gather(self) -> _Gather:
+        return _Gather(self.images, self._sampler is not None and self._sampler.pairing.swap)
 
     def _batches(self, start: int) -> IndexBatches:
         return IndexBatches(self.train_indices, self.batch_size, self.seed, start)

@@ -17,9 +17,9 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from pyro_hfvae.infer import HierarchicalELBO, NonFiniteError, Terms
 from pyro_hfvae.infer.penalties import LearnedPenalty
-from pyro_hfvae.poutine import gate
+from pyro_hfvae.poutine import gate, swap
 from pyro_hfvae.schedules import Schedule
-from pyro_hfvae.weak import PairBatch
+from pyro_hfvae.weak import PairBatch, SwapBatch
 
 __all__ = ["Training"]
 
@@ -30,7 +30,8 @@ class Training(LightningModule):
     The loss is minus the weighted ELBO per datum, so that a learning rate means the same at every batch size.
 
     A batch is the tuple of arguments of model and guide. Those of a :class:`~pyro_hfvae.weak.PairBatch` are x and its
-    target, and the step is taken within the gates that the pairs open.
+    target, and the step is taken within the gates that the pairs open; those of a :class:`~pyro_hfvae.weak.SwapBatch`
+    are x alone, and partners swap what they share.
 
     A penalty that learns (:class:`~pyro_hfvae.infer.penalties.LearnedPenalty`) has an optimiser of its own and takes
     its step after the programs have taken theirs, on the samples that were drawn before. Training is then manual
@@ -81,10 +82,14 @@ class Training(LightningModule):
 
     @contextmanager
     def gated(self, batch: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
-        """The arguments of model and guide for a batch, within the gates that it opens, if it has any."""
+        """The arguments of model and guide for a batch, within the gates that it opens and with what partners swap."""
+        blocks = self.objective.blocks
         if isinstance(batch, PairBatch):
-            with gate(batch.gates, blocks=self.objective.blocks):
+            with gate(batch.gates, blocks=blocks):
                 yield batch.x, batch.target
+        elif isinstance(batch, SwapBatch):
+            with gate(batch.gates, blocks=blocks), swap(batch.shared, batch.partners, blocks=blocks):
+                yield (batch.x,)
         else:
             yield batch
 

@@ -3,6 +3,7 @@
 from pyro_hfvae.weak.batches import PairBatch, PairBatches, Pairs, PairSampler
 from pyro_hfvae.weak.pairing import Pairing
 from pyro_hfvae.weak.sharing import Groups, IndexPairs, SharedFactors, Sharing
+from pyro_hfvae.weak.swaps import SwapBatch, Swaps, as_swaps
 
 __all__ = [
     "Groups",
@@ -14,4 +15,7 @@ __all__ = [
     "Pairs",
     "SharedFactors",
     "Sharing",
+    "SwapBatch",
+    "Swaps",
+    "as_swaps",
 ]

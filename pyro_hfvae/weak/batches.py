@@ -25,6 +25,8 @@ class Pairs(NamedTuple):
     """Indices of the data that x is to be decoded to, int64, [B]."""
     gates: dict[str, Tensor]
     """Block name to whether it may learn from each pair, bool, [B]."""
+    shared: dict[str, Tensor]
+    """Block name to whether the pair was made to share its factor, bool, [B]."""
 
 
 class PairBatch(NamedTuple):
@@ -93,7 +95,7 @@ class PairSampler:
         wrong, uniform = torch.rand(2, size, dtype=torch.float64, generator=generator)
         data = torch.searchsorted(self.indices, inputs)
         targets, identity = inputs.clone(), torch.ones(size, dtype=torch.bool)
-        opened = {}
+        shared_by = {}
         for mode, (name, partners) in enumerate(self.partners.items(), start=1):
             chosen = (modes == mode) & partners.has_partner[data]
             shared = chosen.nonzero().squeeze(1)
@@ -102,10 +104,11 @@ class PairSampler:
                 noisy = (chosen & (wrong < self.pairing.wrong)).nonzero().squeeze(1)
                 targets[noisy] = self.indices[partners.differing(data[noisy], uniform[noisy])]
             identity &= ~chosen
-            opened[name] = chosen
+            shared_by[name] = chosen
         if not self.pairing.gated:
             identity = torch.ones_like(identity)
-        return Pairs(inputs, targets, {name: identity | opened.get(name, identity) for name in self.pairing.blocks})
+        gates = {name: identity | shared_by.get(name, identity) for name in self.pairing.blocks}
+        return Pairs(inputs, targets, gates, shared_by)
 
 
 class PairBatches(Sampler[Pairs]):

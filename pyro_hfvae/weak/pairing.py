@@ -30,6 +30,8 @@ class Pairing:
             noise, for studies.
         mixed: draw the mode for each datum; False draws one for each batch.
         gated: False leaves all gates open in every pair: what the pairs alone do, for comparison.
+        swap: let x and t take the block that they share from each other and explain each itself, instead of explaining
+            t by x (:class:`~pyro_hfvae.weak.Swaps`).
 
     Raises:
         ValueError: a number outside its range, names that do not match, or a block that would never learn.
@@ -41,6 +43,7 @@ class Pairing:
     wrong: float = 0.0
     mixed: bool = True
     gated: bool = True
+    swap: bool = False
 
     def __post_init__(self) -> None:
         for name, rate in (("identity", self.identity), ("wrong", self.wrong)):

@@ -13,7 +13,7 @@ from pyro_hfvae.guides import ImageGuide, MLPEncoder
 from pyro_hfvae.infer import VAE
 from pyro_hfvae.models import ImageModel, MLPDecoder
 from pyro_hfvae.train import ImageDataModule, RunFolder, Training
-from pyro_hfvae.weak import PairBatch, Pairing
+from pyro_hfvae.weak import PairBatch, Pairing, SwapBatch
 
 TINY = str(Path(__file__).parents[1] / "tiny.yaml")
 BLOCKS = {"z": ["x", "y"], "level": ["level"]}
@@ -83,6 +83,48 @@ def test_a_batch_is_made_of_images_of_the_pairs():
         assert gates["level"][row] == (one[2] == other[2]) or not gates["level"][row]
         assert gates["z"][row] or gates["level"][row]
     assert any((x != target).flatten(1).any(1))
+
+
+def test_partners_that_swap_are_in_one_batch():
+    data = ImageDataModule(TinyImages(), 16, held_out=30, pairs=Pairing(BLOCKS, identity=0.3, swap=True))
+    batch = data.first_batch()
+    assert isinstance(batch, SwapBatch)
+    assert 16 < len(batch.x) == len(batch.partners) <= 32
+    images = [image.flatten().tolist() for image in data.images.images(data.train_indices)]
+    factors = data.images.factors(data.train_indices)
+    for row, partner in enumerate(batch.partners.tolist()):
+        one, other = (factors[images.index(batch.x[place].flatten().tolist())] for place in (row, partner))
+        assert not batch.shared["z"][row] or one[:2].equal(other[:2])
+        assert not batch.shared["level"][row] or one[2] == other[2]
+
+
+def test_swaps_that_do_not_fit_the_data():
+    with pytest.raises(ValueError, match="a batch of 16 pairs can have 32 data, but there are 30 training data"):
+        ImageDataModule(TinyImages(), 16, held_out=len(TinyImages()) - 30, pairs=Pairing(BLOCKS, swap=True))
+
+
+def test_a_swapped_block_is_taken_from_the_partner(training):
+    """The loss is that of the batch in which block z was encoded from the other datum, by hand."""
+    x = torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    both, none = torch.ones(2, dtype=torch.bool), torch.zeros(2, dtype=torch.bool)
+    open_gates = {"z": both, "level": both}
+    own = gradients(training, SwapBatch(x, open_gates, {"z": none, "level": none}, torch.tensor([1, 0])))
+    assert own[0] == gradients(training, (x,))[0]
+    one = gradients(training, SwapBatch(x, {"z": both, "level": none}, {"z": both}, torch.tensor([1, 0])))
+    guide = training.programs.guide
+
+    def by_hand(x):
+        with pyro.plate("data", 2):
+            pyro.sample("z", guide.normal(guide.gaussian["z"](guide.encoder(x.flip(0)))))
+            pyro.sample("level", guide._categories(guide.discrete["level"](guide.encoder(x))))
+
+    torch.manual_seed(1)
+    assert one[0] == training.objective.differentiable_loss(training.programs.model, by_hand, x) / 2
+    assert one[0] != own[0]
+    closed = [name for name in one[1] if name.startswith("guide") and ".level." in name]
+    assert closed
+    assert not any(one[1][name].any() for name in closed)
+    assert all(one[1][name].any() for name in one[1] if name.startswith("model."))
 
 
 def test_validation_has_single_images():

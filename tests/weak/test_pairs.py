@@ -217,7 +217,7 @@ def test_order_of_the_indices_decides_nothing():
 
 
 def test_pairs_are_named():
-    assert Pairs._fields == ("inputs", "targets", "gates")
+    assert Pairs._fields == ("inputs", "targets", "gates", "shared")
 
 
 @pytest.mark.parametrize(

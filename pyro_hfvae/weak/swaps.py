@@ -1,0 +1,55 @@
+"""Pairs whose two data swap the block that they share and are explained each by themselves otherwise."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from pyro_hfvae.weak.batches import Pairs
+
+__all__ = ["SwapBatch", "Swaps", "as_swaps"]
+
+
+class Swaps(NamedTuple):
+    """A batch of B data by index, of which partners swap blocks: the arguments of :func:`pyro_hfvae.poutine.swap`."""
+
+    data: Tensor
+    """Indices of the data, int64, [B]."""
+    gates: dict[str, Tensor]
+    """Block name to whether it may learn from each datum, bool, [B]."""
+    shared: dict[str, Tensor]
+    """Block name to whether each datum takes it from its partner, bool, [B]."""
+    partners: Tensor
+    """Place of the partner of each datum in the batch, its own if it has none, int64, [B]."""
+
+
+class SwapBatch(NamedTuple):
+    """The data themselves, as programs take them, and what else :class:`Swaps` holds."""
+
+    x: Tensor
+    """What the guide reads and the model is to explain, [B, ...]."""
+    gates: dict[str, Tensor]
+    """Block name to whether it may learn from each datum, bool, [B]."""
+    shared: dict[str, Tensor]
+    """Block name to whether each datum takes it from its partner, bool, [B]."""
+    partners: Tensor
+    """Place of the partner of each datum in the batch, its own if it has none, int64, [B]."""
+
+
+def as_swaps(pairs: Pairs) -> Swaps:
+    """Inputs, then the targets that are not their own, in one batch; both data of a pair have its gates.
+
+    Args:
+        pairs: B of them, P of which are no identity pairs.
+
+    Returns:
+        B + P data.
+    """
+    paired = (pairs.inputs != pairs.targets).nonzero().squeeze(1)  # [P]
+    count = len(pairs.inputs)
+    partners = torch.cat([torch.arange(count), paired])
+    partners[paired] = count + torch.arange(len(paired))
+    gates, shared = (
+        {name: torch.cat([mask, mask[paired]]) for name, mask in masks.items()} for masks in (pairs.gates, pairs.shared)
+    )
+    return Swaps(torch.cat([pairs.inputs, pairs.targets[paired]]), gates, shared, partners)
