@@ -9,6 +9,7 @@ import hashlib
 import math
 import zipfile
 import zlib
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
@@ -53,27 +54,47 @@ class DSprites(Images):
     """All 3 × 6 × 40 × 32 × 32 frames of dSprites, drawn when asked for, in the order of the original file.
 
     Orientation runs over 40 values from 0 to 2π with both ends: the first and the last are the same angle.
+
+    Args:
+        fixed: factor to the one value that it keeps, counted from 0. It is then no factor of the data:
+            ``DSprites({"orientation": 0})`` are the 18,432 upright frames, with four factors.
+
+    Raises:
+        ValueError: a factor or a value that dSprites does not have, or none left that varies.
     """
 
-    factor_names = FACTOR_NAMES
-    factor_sizes = FACTOR_SIZES
-    factor_kinds = FACTOR_KINDS
-    factor_periods = FACTOR_PERIODS
     image_shape = (1, CANVAS, CANVAS)
 
-    def __init__(self) -> None:
+    def __init__(self, fixed: Mapping[str, int] | None = None) -> None:
+        given = dict(fixed or {})
+        sizes = dict(zip(FACTOR_NAMES, FACTOR_SIZES, strict=True))
+        for name, value in given.items():
+            if name not in sizes:
+                raise ValueError(f"dSprites has no factor '{name}' to be fixed; its factors are: {', '.join(sizes)}")
+            if not 0 <= value < sizes[name]:
+                raise ValueError(f"factor '{name}' can be fixed at 0 to {sizes[name] - 1}, got {value}")
+        self._varied = [place for place, name in enumerate(FACTOR_NAMES) if name not in given]
+        if not self._varied:
+            raise ValueError("every factor is fixed: leave one that varies")
+        self._values = torch.tensor([given.get(name, 0) for name in FACTOR_NAMES])
+        self.factor_names = tuple(FACTOR_NAMES[place] for place in self._varied)
+        self.factor_sizes = tuple(FACTOR_SIZES[place] for place in self._varied)
+        self.factor_kinds = tuple(FACTOR_KINDS[place] for place in self._varied)
+        self.factor_periods = {name: n for name, n in FACTOR_PERIODS.items() if name not in given}
         _edge_tables()  # takes a fraction of a second: here, not in the first batch
 
     def __len__(self) -> int:
-        return math.prod(FACTOR_SIZES)
+        return math.prod(self.factor_sizes)
 
     def images(self, indices: Tensor) -> Tensor:
         """Frames at ``indices`` [B], float32 zeros and ones, [B, 1, 64, 64]."""
-        return render(self.factors(indices)).unsqueeze(1).float()
+        classes = self._values.expand(len(indices), -1).clone()
+        classes[:, self._varied] = self.factors(indices)
+        return render(classes).unsqueeze(1).float()
 
     def factors(self, indices: Tensor) -> Tensor:
-        """Shape, scale, orientation and position of the frames at ``indices`` [B], int64, [B, 5]."""
-        return torch.stack(torch.unravel_index(self._checked(indices), FACTOR_SIZES), dim=1)
+        """The factors that vary, in dSprites' order, of the frames at ``indices`` [B], int64, [B, F]."""
+        return torch.stack(torch.unravel_index(self._checked(indices), self.factor_sizes), dim=1)
 
 
 class DSpritesFile(Images):

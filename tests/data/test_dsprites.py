@@ -46,6 +46,45 @@ class Bomb:
         return pytest.fail, ("the pickle in the file was opened",)
 
 
+@pytest.mark.parametrize(
+    "fixed", [{}, {"orientation": 0}, {"shape": 2, "position_y": 31}, {"scale": 5, "orientation": 39}]
+)
+def test_fixed_factors(drawn, fixed):
+    """The frames that have those values, in the same order, with the other factors."""
+    part = DSprites(fixed)
+    names = drawn.factor_names
+    assert part.factor_names == tuple(name for name in names if name not in fixed)
+    table = dict(zip(names, zip(drawn.factor_sizes, drawn.factor_kinds, strict=True), strict=True))
+    assert list(zip(part.factor_sizes, part.factor_kinds, strict=True)) == [table[name] for name in part.factor_names]
+    assert dict(part.factor_periods) == {n: p for n, p in drawn.factor_periods.items() if n not in fixed}
+    assert len(part) == math.prod(size for name, (size, _) in table.items() if name not in fixed)
+    everything = drawn.factors(torch.arange(737_280))
+    chosen = torch.ones(737_280, dtype=torch.bool)
+    for name, value in fixed.items():
+        chosen &= everything[:, names.index(name)] == value
+    whole = chosen.nonzero().squeeze(1)
+    here = torch.randint(len(part), (50,), generator=torch.Generator().manual_seed(0))
+    assert part.images(here).equal(drawn.images(whole[here]))
+    varied = [names.index(name) for name in part.factor_names]
+    assert part.factors(here).equal(everything[whole[here]][:, varied])
+    with pytest.raises(IndexError, match=f"no image {len(part)}"):
+        part.images(torch.tensor([len(part)]))
+
+
+@pytest.mark.parametrize(
+    ("fixed", "message"),
+    [
+        ({"angle": 0}, "dSprites has no factor 'angle' to be fixed; its factors are: shape, scale, orientation, "),
+        ({"shape": 3}, "factor 'shape' can be fixed at 0 to 2, got 3"),
+        ({"shape": -1}, "factor 'shape' can be fixed at 0 to 2, got -1"),
+        (dict.fromkeys(DSprites().factor_names, 0), "every factor is fixed: leave one that varies"),
+    ],
+)
+def test_what_cannot_be_fixed(fixed, message):
+    with pytest.raises(ValueError, match=message):
+        DSprites(fixed)
+
+
 # ---------------------------------------------------------------------------------------------------------- drawing
 
 
