@@ -65,7 +65,6 @@ class PairSampler:
         self.pairing = pairing
         self.seed = seed
         self.indices, order = indices.sort()
-        self.rates = torch.tensor(pairing.rates, dtype=torch.float64)
         self.partners = {}
         for name, sharing in pairing.sharing.items():
             try:
@@ -90,7 +89,8 @@ class PairSampler:
         """
         generator = generator_of(self.seed, step, _OF_PAIRS)
         size = len(inputs)
-        modes = self.rates.multinomial(size if self.pairing.mixed else 1, replacement=True, generator=generator)
+        rates = torch.tensor(self.pairing.rates(step), dtype=torch.float64)
+        modes = rates.multinomial(size if self.pairing.mixed else 1, replacement=True, generator=generator)
         modes = modes.expand(size)  # [B]; 0 is identity
         wrong, uniform = torch.rand(2, size, dtype=torch.float64, generator=generator)
         data = torch.searchsorted(self.indices, inputs)

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from pyro_hfvae.schedules import Schedule, value_at
 from pyro_hfvae.weak.sharing import SharedFactors, Sharing
 
 __all__ = ["Pairing"]
@@ -23,7 +24,8 @@ class Pairing:
     Args:
         blocks: block name to what its data share: names of known factors (all of them agree in a pair), or a
             :class:`~pyro_hfvae.weak.Sharing`; an empty list for a residual block, which is open in identity pairs only.
-        identity: share of identity pairs, from 0 to 1.
+        identity: share of identity pairs, from 0 to 1; a schedule gives it for each batch. Few of them at first let the
+            blocks that share something take their factors before a residual block can.
         shares: block name to its part of the other pairs, in any unit; equal parts by default. Names each block that
             has a factor.
         wrong: rate, from 0 to 1, at which the target of a pair does not share the factor though the gate is open:
@@ -38,7 +40,7 @@ class Pairing:
     """
 
     blocks: dict[str, list[str] | Sharing]
-    identity: float = 0.4
+    identity: float | Schedule = 0.4
     shares: dict[str, float] | None = None
     wrong: float = 0.0
     mixed: bool = True
@@ -46,9 +48,9 @@ class Pairing:
     swap: bool = False
 
     def __post_init__(self) -> None:
-        for name, rate in (("identity", self.identity), ("wrong", self.wrong)):
-            if not 0 <= rate <= 1:
-                raise ValueError(f"pairs.{name} must be from 0 to 1, got {rate}")
+        if not 0 <= self.wrong <= 1:
+            raise ValueError(f"pairs.wrong must be from 0 to 1, got {self.wrong}")
+        self.identity_at(0)
         shared = list(self.sharing)
         if not shared:
             raise ValueError("pairs.blocks names no block with a factor to share: give one a list of factors")
@@ -61,8 +63,8 @@ class Pairing:
                     raise ValueError(f"pairs.shares of block '{name}' must be 0 or more, got {share}")
             if not sum(self.shares.values()):
                 raise ValueError("pairs.shares are all 0: give one block a part above 0")
-        for name, probability in self.open_rates.items():
-            if not probability:
+        for name, probability in self.open_rates().items():
+            if not probability and not isinstance(self.identity, Schedule):
                 raise ValueError(
                     f"block '{name}' would never learn: its gate is open in no pair; set pairs.identity above 0"
                 )
@@ -73,15 +75,22 @@ class Pairing:
         given = {name: shared for name, shared in self.blocks.items() if isinstance(shared, Sharing) or shared}
         return {name: s if isinstance(s, Sharing) else SharedFactors(s) for name, s in given.items()}
 
-    @property
-    def rates(self) -> list[float]:
+    def identity_at(self, step: int) -> float:
+        """The share of identity pairs in the batch of that number."""
+        share = value_at(self.identity, step)
+        if not 0 <= share <= 1:
+            at = f" at batch {step}" if isinstance(self.identity, Schedule) else ""
+            raise ValueError(f"pairs.identity must be from 0 to 1, got {share}{at}")
+        return share
+
+    def rates(self, step: int = 0) -> list[float]:
         """Probability of each mode: identity, then the blocks that share something, in order."""
         shares: Mapping[str, float] = self.shares or dict.fromkeys(self.sharing, 1.0)
-        total = sum(shares.values())
-        return [self.identity, *((1 - self.identity) * shares[name] / total for name in self.sharing)]
+        identity, total = self.identity_at(step), sum(shares.values())
+        return [identity, *((1 - identity) * shares[name] / total for name in self.sharing)]
 
-    @property
-    def open_rates(self) -> dict[str, float]:
+    def open_rates(self, step: int = 0) -> dict[str, float]:
         """Share of the pairs in which each block is open, where every datum has a partner."""
-        by_block = dict(zip(self.sharing, self.rates[1:], strict=True))
-        return {name: self.identity + by_block.get(name, 0.0) for name in self.blocks}
+        identity, *others = self.rates(step)
+        by_block = dict(zip(self.sharing, others, strict=True))
+        return {name: identity + by_block.get(name, 0.0) for name in self.blocks}

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pyro_hfvae.data import IndexBatches
+from pyro_hfvae.schedules import Steps
 from pyro_hfvae.weak import Groups, IndexPairs, PairBatches, Pairing, Pairs, PairSampler
 
 NAMES = ("yaw", "pitch", "expression")
@@ -113,7 +114,7 @@ def test_rates(identity, shares, wrong):
         rate = (1 - identity) * part / sum((shares or {"pose": 1, "expression": 1}).values())
         chosen = gates[name] & (inputs != targets)
         assert within(int(chosen.sum()), count, rate)
-        assert within(int(gates[name].sum()), count, pairing.open_rates[name])
+        assert within(int(gates[name].sum()), count, pairing.open_rates()[name])
         differ = (GRID[inputs] != GRID[targets])[:, COLUMNS[name]].any(1)[chosen]
         assert within(int(differ.sum()), len(differ), wrong)
     # A pair of one block shares the factors of the others by chance only.
@@ -214,6 +215,21 @@ def test_order_of_the_indices_decides_nothing():
     one = draw(Pairing(BLOCKS), inputs=inputs)
     other = draw(Pairing(BLOCKS), inputs=inputs, factors=GRID[order], indices=order)
     assert equal(one, other)
+
+
+def test_the_share_of_identity_pairs_follows_its_schedule():
+    pairing = Pairing(BLOCKS, identity=Steps([0.0, 0.7], [20]))
+    drawn = sampler(pairing)
+    for start, rate in ((0, 0.0), (20, 0.7)):
+        batches = [drawn.pairs(torch.arange(300), step) for step in range(start, start + 20)]
+        count = sum(int((pairs.inputs == pairs.targets).sum()) for pairs in batches)
+        assert within(count, 6000, rate)
+        assert pairing.open_rates(start)["residual"] == rate
+    with pytest.raises(ValueError, match="pairs.identity must be from 0 to 1, got 1.5 at batch 0"):
+        Pairing(BLOCKS, identity=Steps([1.5, 0.4], [3]))
+    late = sampler(Pairing(BLOCKS, identity=Steps([0.4, 1.5], [3])))
+    with pytest.raises(ValueError, match="pairs.identity must be from 0 to 1, got 1.5 at batch 3"):
+        late.pairs(torch.arange(300), 3)
 
 
 def test_pairs_are_named():
