@@ -70,17 +70,22 @@ class SFMFaces(_Faces):
             (:func:`~pyro_hfvae.data.data_root`). It holds ``images`` (uint8, [N, 64, 64]) and ``factors`` (integers,
             [N, 4]: identity, yaw, pitch, expression).
         held_out_people: number of identities, the last ones, that are held out with all their images.
+        size: height and width; 32 takes means over squares of 2×2 pixels, for networks that are to be quick.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is not such a file, or no such number of people can be held out.
+        ValueError: it is not such a file, no such number of people can be held out, or another size.
     """
 
     factor_names = ("identity", "yaw", "pitch", "expression")
     factor_sizes = (30, 9, 5, 7)
     factor_kinds: tuple[FactorKind, ...] = ("categorical", "ordinal", "ordinal", "categorical")
 
-    def __init__(self, path: str = "sfm_faces/sfm_faces.npz", held_out_people: int = 6) -> None:
+    def __init__(
+        self, path: str = "sfm_faces/sfm_faces.npz", held_out_people: int = 6, size: Literal[64, 32] = 64
+    ) -> None:
+        if size not in (64, 32):
+            raise ValueError(f"SFM faces have the size 64, or 32 as means over squares, got {size}")
         file = locate(path)
         if not file.is_file():
             raise FileNotFoundError(
@@ -88,6 +93,12 @@ class SFMFaces(_Faces):
                 "(integers, [N, 4]: identity, yaw, pitch, expression) there"
             )
         super().__init__(file, ("images", "factors"), 255, held_out_people)
+        if size == 32:
+            if self.image_shape != (1, 64, 64):
+                raise ValueError(f"'{file}': size 32 takes means of images of 64 × 64, got {self.image_shape[1:]}")
+            squares = self._images.unflatten(1, (-1, 2)).unflatten(3, (-1, 2))  # [N, 32, 2, 32, 2]
+            self._images = squares.float().mean((2, 4)).round().to(torch.uint8)
+            self.image_shape = (1, 32, 32)
 
 
 class CMUFaces(_Faces):

@@ -45,6 +45,23 @@ def test_images_factors_and_held_out_people(tmp_path, which):
         faces.images(torch.tensor([12]))
 
 
+def test_half_size(tmp_path):
+    """Means over squares, rounded to a pixel value, datum by datum."""
+    images = np.random.default_rng(1).integers(0, 256, (12, 64, 64)).astype(np.uint8)
+    write(tmp_path / "a.npz", "sfm", images=images)
+    faces = SFMFaces(str(tmp_path / "a.npz"), held_out_people=1, size=32)
+    assert faces.image_shape == (1, 32, 32)
+    drawn = faces.images(torch.tensor([3]))[0, 0]
+    for row, column in ((0, 0), (31, 31), (5, 17)):
+        square = images[3, 2 * row : 2 * row + 2, 2 * column : 2 * column + 2].astype(float)
+        assert drawn[row, column].item() == pytest.approx(square.mean() / 255, abs=0.51 / 255)
+    with pytest.raises(ValueError, match="SFM faces have the size 64, or 32 as means over squares, got 16"):
+        SFMFaces(str(tmp_path / "a.npz"), size=16)
+    write(tmp_path / "b.npz", "sfm")
+    with pytest.raises(ValueError, match=r"b.npz': size 32 takes means of images of 64 × 64, got \(6, 5\)"):
+        SFMFaces(str(tmp_path / "b.npz"), held_out_people=1, size=32)
+
+
 def real(shared_data, which):
     file = shared_data / f"{which}_faces" / f"{which}_faces.npz"
     if not file.is_file():
