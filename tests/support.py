@@ -39,6 +39,20 @@ class TinyImages(Images):
         return images
 
 
+class PlainImages(TinyImages):
+    """The same without known factors."""
+
+    factor_names = ()
+    factor_sizes = ()
+    factor_kinds = ()
+
+    def factors(self, indices):
+        return torch.zeros(len(indices), 0, dtype=torch.long)
+
+    def images(self, indices):
+        return TinyImages().images(indices)
+
+
 class KillAt(Callback):
     """The machine goes down."""
 

@@ -13,6 +13,7 @@ from pyro_hfvae.cli import commands
 from pyro_hfvae.cli.check import check
 from pyro_hfvae.cli.messages import one_line
 from pyro_hfvae.cli.parser import build_parser
+from pyro_hfvae.cli.traverse import traverse
 from pyro_hfvae.infer import NonFiniteError
 
 __all__ = ["main"]
@@ -27,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     run: dict[str, Callable[[Namespace], None]] = {
         "fit": commands.fit,
         "evaluate": commands.evaluate,
-        "traverse": commands.traverse,
+        "traverse": traverse,
         "report": commands.report,
         "check": check,
     }

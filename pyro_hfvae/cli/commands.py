@@ -7,20 +7,17 @@ from pathlib import Path
 import numpy as np
 import torch
 from jsonargparse import Namespace
-from pyro import poutine
 from torch import Tensor
 
 from pyro_hfvae.cli.parser import build_fit_parser
 from pyro_hfvae.cli.programs import Trained, build_training, load_run
-from pyro_hfvae.files import write_atomically, write_figure
-from pyro_hfvae.infer.latents import read_posteriors, tree_of
+from pyro_hfvae.files import write_atomically
 from pyro_hfvae.metrics import Factors, encode, measure
-from pyro_hfvae.plot import decode, image_grid, posterior_modes, sample, summary_lines, write_report
-from pyro_hfvae.plot import traverse as traverse_block
+from pyro_hfvae.plot import summary_lines, write_report
 from pyro_hfvae.train import RunFolder
 from pyro_hfvae.train import fit as train
 
-__all__ = ["evaluate", "expand_resume", "fit", "report", "traverse"]
+__all__ = ["evaluate", "expand_resume", "fit", "report"]
 
 
 def expand_resume(arguments: list[str]) -> list[str]:
@@ -86,36 +83,6 @@ def evaluate(options: Namespace) -> None:
     print("\n".join(summary_lines(metrics)))
 
 
-def traverse(options: Namespace) -> None:
-    """Draws the pictures of a run."""
-    run, columns = load_run(RunFolder(options.run)), options.columns
-    if columns > len(run.data.held_out_indices):
-        raise ValueError(f"--columns {columns} is more than the {len(run.data.held_out_indices):,} held-out data")
-    x = next(_on_device(run, (images for images, _ in run.data.held_out_batches(max(columns, 256)))))[0]
-    torch.manual_seed(options.seed)
-    modes, discrete = posterior_modes(run.guide, x)
-    few = x[:columns]
-    rebuilt = decode(run.model, {name: mode[:columns] for name, mode in modes.items()}, few)
-    drawn = sample(run.model, few.repeat(4, 1, 1, 1))
-    pictures = {
-        "reconstructions": image_grid(_array([few, rebuilt]), ["input", "reconstruction"]),
-        "samples": image_grid(_array(list(drawn.split(columns))), [""] * 4),
-    }
-    blocks = tree_of(read_posteriors(poutine.trace(run.guide).get_trace(x)), run.objective.blocks).blocks
-    steps = np.linspace(-2, 2, columns).tolist()
-    for block, variables in blocks.items():
-        labels, rows = traverse_block(run.model, run.guide, x, variables, steps)
-        swept = not discrete & {variable.site for variable in variables}
-        pictures[f"traversal_{block}"] = image_grid(
-            _array(rows), labels, [f"{s:+.1f}" for s in steps] if swept else None
-        )
-    run.folder.pictures.mkdir(exist_ok=True)
-    for name, figure in pictures.items():
-        path = run.folder.pictures / f"{name}.png"
-        write_figure(path, figure)
-        print(path)
-
-
 def report(options: Namespace) -> None:
     """Writes the page of a run."""
     RunFolder(options.run).require()
@@ -126,8 +93,3 @@ def _on_device(run: Trained, images: Iterable[Tensor]) -> Iterator[tuple[Tensor]
     """Arguments of the programs, on their device."""
     device = next(run.model.parameters()).device
     return ((batch.to(device),) for batch in images)
-
-
-def _array(rows: list[Tensor]) -> np.ndarray:
-    """Rows of pictures as [R, Q, C, H, W]."""
-    return torch.stack(rows).clamp(0, 1).cpu().float().numpy()

@@ -28,6 +28,7 @@ TRAINER_DEFAULTS = {
     "trainer.use_distributed_sampler": False,
 }
 
+Columns = restricted_number_type("Columns", int, [(">=", 2)])
 Seed = restricted_number_type("Seed", int, [(">=", 0), ("<", 2**32)])
 
 
@@ -120,7 +121,11 @@ def _evaluate_parser() -> ArgumentParser:
 def _traverse_parser() -> ArgumentParser:
     parser = ArgumentParser(description="Draw the pictures of a run; writes RUN/pictures/.", exit_on_error=False)
     parser.add_argument("run", type=Path, help="run folder")
-    parser.add_argument("--columns", type=PositiveInt, default=10, help="pictures in a row")
+    parser.add_argument("--columns", type=Columns, default=10, help="pictures in a row, 2 or more")
+    parser.add_argument(
+        "--image", type=NonNegativeInt, help="start the traversals from this image of the data too, by its index"
+    )
+    parser.add_argument("--gif", action="store_true", help="write the traversals as animations too")
     parser.add_argument("--seed", type=Seed, default=0, help="of what is drawn")
     return parser
 

@@ -1,48 +1,120 @@
-"""Images that a model makes of chosen latents: reconstructions, samples from the prior, traversals."""
+"""Latent variables of images, and images of latent variables: what pictures need of a model and a guide."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
 from pyro import poutine
 from pyro.poutine import Trace
+from pyro.poutine.messenger import Messenger
+from pyro.poutine.util import site_is_subsample
 from torch import Tensor
+from torch.distributions import Bernoulli, OneHotCategorical, RelaxedBernoulli, RelaxedOneHotCategorical
 from torch.nn.functional import one_hot
 
 from pyro_hfvae.blocks import Variable
-from pyro_hfvae.infer.latents import Discrete, Gaussian, read_posteriors
+from pyro_hfvae.distributions import log_mass
+from pyro_hfvae.infer.latents import Discrete, Gaussian, describe, latent_sites, read_posteriors, unwrap, variables_of
 
-__all__ = ["decode", "posterior_modes", "sample", "traverse"]
+__all__ = ["LatentValues", "decode", "posterior_draws", "posterior_modes", "prior_modes", "sample"]
 
 Program = Callable[..., Any]
 Values = Mapping[str, Tensor]
 """Site name to its value for each of B data, [B, ...]."""
 
 
+@dataclass(frozen=True)
+class LatentValues:
+    """A value of every latent site for each of B data."""
+
+    values: Values
+    """Site name to values, [B, ...]."""
+    widths: Mapping[str, int]
+    """Numbers of each variable of a site: K of a categorical, whose value is a one-hot, or of a simplex, else 1."""
+
+    @property
+    def size(self) -> int:
+        """B."""
+        return len(next(iter(self.values.values())))
+
+    def of(self, variable: Variable) -> Tensor:
+        """The values of one variable: [B], or [B, K] of a categorical or a simplex."""
+        numbers = self._numbers(variable.site)[:, variable.index]  # [B, width]
+        return numbers if self.widths[variable.site] > 1 else numbers[:, 0]
+
+    def rows(self, indices: Tensor) -> "LatentValues":
+        """Those of some of the data, in the order given, repeats allowed."""
+        return LatentValues({name: value[indices] for name, value in self.values.items()}, self.widths)
+
+    def replaced(self, values: Mapping[Variable, Tensor]) -> "LatentValues":
+        """The same with other values of some variables, each [B], or [B, K] of a categorical or a simplex."""
+        changed = {name: value.clone() for name, value in self.values.items()}
+        for variable, value in values.items():
+            width = self.widths[variable.site]
+            numbers = changed[variable.site].view(self.size, -1, width)  # [B, V, width]
+            numbers[:, variable.index] = value.reshape(self.size, width).to(numbers)
+        return LatentValues(changed, self.widths)
+
+    def _numbers(self, site: str) -> Tensor:
+        return self.values[site].reshape(self.size, -1, self.widths[site])  # [B, V, width]
+
+    @staticmethod
+    def joined(parts: "Iterable[LatentValues]") -> "LatentValues":
+        """Those of several batches, one after the other."""
+        batches = list(parts)
+        names = batches[0].values
+        return LatentValues(
+            {name: torch.cat([part.values[name] for part in batches]) for name in names}, batches[0].widths
+        )
+
+
 @torch.no_grad()
-def posterior_modes(guide: Program, x: Tensor) -> tuple[dict[str, Tensor], set[str]]:
+def posterior_modes(guide: Program, x: Tensor) -> LatentValues:
     """The most likely value of every latent site: the mean of a Gaussian, the one-hot of the likeliest category.
 
     Args:
         guide: the inference program.
         x: its data, [B, ...].
-
-    Returns:
-        The values by site, [B, ...], and which of the sites are discrete.
     """
-    trace = poutine.trace(guide).get_trace(x)
-    modes, discrete = {}, set()
-    for name, site in read_posteriors(trace).items():
-        value = cast(Tensor, trace.nodes[name]["value"])
-        if not isinstance(site, Discrete):
-            mode = site.loc if isinstance(site, Gaussian) else site.mean
-        elif value.numel() < site.log_mass.numel():
-            mode = site.log_mass.argmax(-1).to(site.log_mass.dtype)  # relaxed Bernoullis: 0 or 1
-        else:
-            mode = one_hot(site.log_mass.argmax(-1), site.log_mass.shape[-1]).to(site.log_mass.dtype)
-            discrete.add(name)
-        modes[name] = mode.reshape(value.shape)
-    return modes, discrete
+    return _read(poutine.trace(guide).get_trace(x), drawn=False)
+
+
+@torch.no_grad()
+def posterior_draws(guide: Program, x: Tensor) -> LatentValues:
+    r"""One draw from the posterior of each datum, :math:`z_n \sim q(z|x_n)`: together, draws of the aggregate q(z).
+
+    Of a Concrete site the category next to the sample is taken, which is a draw of the categorical (Gumbel-max).
+
+    Args:
+        guide: the inference program.
+        x: its data, [B, ...].
+    """
+    return _read(poutine.trace(guide).get_trace(x), drawn=True)
+
+
+@torch.no_grad()
+def prior_modes(model: Program, x: Tensor) -> LatentValues:
+    """The middle of the prior: the mean of each continuous site and the first of the likeliest categories.
+
+    A site that depends on others is taken given theirs.
+
+    Args:
+        model: the generative program.
+        x: what it is called with, [B, ...]; only its shape matters.
+
+    Raises:
+        ValueError: a site whose distribution has no mean; names it.
+    """
+    with _Modes():
+        trace = poutine.trace(model).get_trace(x)
+    values, widths = {}, {}
+    for name, site in latent_sites(trace).items():
+        values[name] = site["value"].expand(len(x), *site["fn"].event_shape)
+        base = unwrap(site["fn"])
+        simplex = isinstance(base, RelaxedOneHotCategorical | OneHotCategorical | torch.distributions.Dirichlet)
+        widths[name] = site["fn"].event_shape[-1] if simplex else 1
+    return LatentValues(values, widths)
 
 
 @torch.no_grad()
@@ -66,43 +138,47 @@ def sample(model: Program, x: Tensor) -> Tensor:
     return _image(poutine.trace(model).get_trace(x), {})
 
 
-def traverse(
-    model: Program, guide: Program, x: Tensor, variables: Sequence[Variable], steps: Sequence[float]
-) -> tuple[list[str], list[Tensor]]:
-    """Pictures of what each variable of a block does, all else fixed.
+class _Modes(Messenger):
+    """Puts the mode or mean of its distribution in the place of every latent sample."""
 
-    A Gaussian variable gives one row: the most typical datum of x with the variable set to each of the steps. A
-    categorical gives a row for each category: that category with the other latents of one datum per column.
-
-    Args:
-        model: the generative program.
-        guide: the inference program.
-        x: data to start from, [B, C, H, W], at least as many as steps.
-        variables: of the block.
-        steps: values of a Gaussian variable, Q of them.
-
-    Returns:
-        Labels of the rows, and the rows, each [Q, C, H, W].
-    """
-    modes, discrete = posterior_modes(guide, x)
-    gaussian = [value.reshape(len(value), -1) for name, value in modes.items() if name not in discrete]
-    typical = int(torch.cat(gaussian, 1).square().sum(1).argmin()) if gaussian else 0
-    labels, rows, count = [], [], len(steps)
-    for variable in variables:
-        if variable.site in discrete:
-            for category in range(modes[variable.site].shape[-1]):
-                values = {name: value[:count].clone() for name, value in modes.items()}
-                chosen = values[variable.site].view(count, -1, modes[variable.site].shape[-1])
-                chosen[:, variable.index] = 0
-                chosen[:, variable.index, category] = 1
-                labels.append(f"{variable.name} = {category}")
-                rows.append(decode(model, values, x[:count]))
+    def _pyro_sample(self, msg: Any) -> None:
+        if msg["is_observed"] or site_is_subsample(msg):
+            return
+        fn = cast(Any, msg["fn"])
+        base = unwrap(fn)
+        if isinstance(base, RelaxedOneHotCategorical | OneHotCategorical):
+            masses = log_mass(base)
+            mode = one_hot(masses.argmax(-1), masses.shape[-1]).to(masses)
+        elif isinstance(base, RelaxedBernoulli | Bernoulli):
+            mode = (base.logits > 0).to(base.logits)
         else:
-            values = {name: value[typical].expand(count, *value.shape[1:]).clone() for name, value in modes.items()}
-            values[variable.site].view(count, -1)[:, variable.index] = torch.tensor(steps, device=x.device)
-            labels.append(variable.name)
-            rows.append(decode(model, values, x[:count]))
-    return labels, rows
+            try:
+                mode = base.mean
+            except NotImplementedError:
+                raise ValueError(
+                    f"site '{msg['name']}' is {describe(fn)} in the model, whose mean is not known: the prior has no "
+                    "middle to start from; start from an image"
+                ) from None
+        msg["value"] = mode.expand(fn.batch_shape + fn.event_shape)
+        msg["done"] = True
+
+
+def _read(trace: Trace, drawn: bool) -> LatentValues:
+    values, widths = {}, {}
+    for name, site in read_posteriors(trace).items():
+        value = cast(Tensor, trace.nodes[name]["value"])
+        widths[name] = 1
+        if not isinstance(site, Discrete):
+            chosen = value if drawn else site.loc if isinstance(site, Gaussian) else site.mean
+            widths[name] = value[0].numel() // variables_of(site)
+        elif value.numel() < site.log_mass.numel():  # Bernoullis, relaxed or not: 0 or 1
+            chosen = value > 0.5 if drawn else site.log_mass.argmax(-1)
+        else:
+            widths[name] = site.log_mass.shape[-1]
+            scores = value.reshape(site.log_mass.shape) if drawn else site.log_mass
+            chosen = one_hot(scores.argmax(-1), widths[name])
+        values[name] = chosen.to(value.dtype).reshape(value.shape)
+    return LatentValues(values, widths)
 
 
 def _image(trace: Trace, given: Values) -> Tensor:

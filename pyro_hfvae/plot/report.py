@@ -16,8 +16,10 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from pyro_hfvae.files import write_atomically
-from pyro_hfvae.plot.pictures import DPI, TERMS, block_factor_heatmap, importance_matrix, term_curves
+from pyro_hfvae.plot.curves import TERMS, term_curves
+from pyro_hfvae.plot.style import DPI
 from pyro_hfvae.plot.summary import block_of_variables, findings, number, summary_lines
+from pyro_hfvae.plot.tables import block_factor_heatmap, importance_matrix
 
 __all__ = ["summary_lines", "write_report"]
 
@@ -186,12 +188,12 @@ def _curves(table: Path) -> Picture | None:
 
 
 def _read_history(table: Path) -> dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]:
-    """Columns `train/…` and `val/…` of a CSV with empty cells: name to (steps `[T]`, values `[T]`)."""
+    """Terms and schedules of a CSV with empty cells: name to (steps `[T]`, values `[T]`)."""
     points: dict[str, list[tuple[float, float]]] = {}
     with table.open(newline="", encoding="utf-8") as lines:
         for row in csv.DictReader(lines):
             for name, cell in row.items():
-                if name and name.startswith(("train/", "val/")) and cell and row.get("step"):
+                if name and name.startswith(("train/", "val/", "weight/", "temperature")) and cell and row.get("step"):
                     points.setdefault(name, []).append((float(row["step"]), float(cell)))
     columns = {name: np.array(pairs).T for name, pairs in points.items()}
     return {name: (steps, values) for name, (steps, values) in columns.items()}

@@ -395,8 +395,10 @@ def test_report_before_its_parts(refused, run):
         (["evaluate", "run", "--term_samples", "-1"], "term_samples: -1 does not conform to restriction v>0"),
         (["evaluate", "run", "--permutations", "-1"], "permutations: -1 does not conform to restriction v>=0"),
         (["evaluate", "run", "--permutations", "1"], "permutations must be 0, or at least 2 for an interval; got 1"),
-        (["traverse", "run", "--columns", "0"], "columns: 0 does not conform to restriction v>0"),
+        (["traverse", "run", "--columns", "0"], "columns: 0 does not conform to restriction v>=2"),
         (["traverse", "run", "--columns", "31"], "--columns 31 is more than the 30 held-out data"),
+        (["traverse", "run", "--image", "-1"], "image: -1 does not conform to restriction v>=0"),
+        (["traverse", "run", "--image", "100"], "--image 100 is not in the data: its images are 0 to 99"),
         (["traverse", "run", "--rows", "3"], "unrecognized arguments: --rows 3; the options are listed by --help"),
     ],
 )

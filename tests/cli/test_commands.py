@@ -9,17 +9,29 @@ from contextlib import redirect_stdout
 from pathlib import Path
 
 import matplotlib.image
+import numpy as np
 import pytest
 import torch
+from PIL import Image
+from support import TinyImages
 
 import pyro_hfvae
-from pyro_hfvae.cli import main
+from pyro_hfvae.cli import main, traverse
+from pyro_hfvae.cli.programs import load_run
+from pyro_hfvae.plot import decode, image_grid, posterior_modes
 from pyro_hfvae.train import RunFolder
 
 TINY = str(Path(__file__).parents[1] / "tiny.yaml")
 COSTS = ("mutual_information", "between", "within", "dimension")
 PITCH = 11 * (8 + 1)  # 8 pixels and a gap of 1, each drawn as 11 dots
-PICTURES = ("reconstructions", "samples", "traversal_level", "traversal_z")
+PICTURES = (
+    *("reconstructions", "samples", "categories_level", "interpolation_z", "swap_z", "combinations"),
+    *("aggregate_posterior", "pair_x", "pair_y", "pair_level", "traversal_z", "traversal_level"),
+)
+GRIDS = {  # rows and columns
+    **{"reconstructions": (2, 10), "samples": (4, 10), "categories_level": (4, 10), "interpolation_z": (4, 10)},
+    **{"swap_z": (7, 11), "combinations": (3, 10), "traversal_z": (2, 10), "traversal_level": (1, 4)},
+}
 
 
 @pytest.fixture(scope="module")
@@ -129,21 +141,62 @@ def picture(path):
 
 
 def test_traverse_draws_a_picture_of_each_kind_and_block(run):
-    assert sorted(path.stem for path in run.pictures.iterdir()) == sorted(PICTURES)
+    assert sorted(path.name for path in run.pictures.iterdir()) == sorted(f"{name}.png" for name in PICTURES)
     drawn = {name: picture(run.pictures / f"{name}.png") for name in PICTURES}
-    for name, rows in {"reconstructions": 2, "samples": 4, "traversal_level": 4, "traversal_z": 2}.items():
+    for name, (rows, columns) in GRIDS.items():
         height, width = drawn[name].shape[:2]
-        assert rows * PITCH - 11 <= height < (rows + 1) * PITCH, name
-        assert 10 * PITCH - 11 <= width < 12.5 * PITCH, name  # names of rows stand to the left
+        assert rows * PITCH - 11 <= height < (rows + 1.5) * PITCH, name  # title and heads stand above
+        assert columns * PITCH - 11 <= width < max(columns + 3.5, 10) * PITCH, name  # names of rows stand to the left
         assert drawn[name].std() > 0.05, name
 
 
 def test_columns_and_output_of_traverse(copy, capsys):
     assert main(["traverse", str(copy.path), "--columns", "3", "--seed", "5"]) == 0
-    assert capsys.readouterr().out.splitlines() == [
-        str(copy.pictures / f"{name}.png") for name in ("reconstructions", "samples", "traversal_z", "traversal_level")
-    ]
+    assert capsys.readouterr().out.splitlines() == [str(copy.pictures / f"{name}.png") for name in PICTURES]
     assert picture(copy.pictures / "samples.png").shape[1] < 4 * PITCH
+
+
+def test_traversals_from_an_image_and_as_animations(copy, capsys, monkeypatch):
+    """The picture from an image has it in front; the rows start from its posterior."""
+    grids = {}
+
+    def recorded(images, row_labels, column_labels=None, title=None):
+        grids[title] = images, row_labels, column_labels
+        return image_grid(images, row_labels, column_labels, title)
+
+    monkeypatch.setitem(traverse.__globals__, "image_grid", recorded)
+    assert main(["traverse", str(copy.path), "--columns", "4", "--image", "57", "--gif"]) == 0
+    blocks = [f"{start}traversal_{block}" for start in ("", "image_57_") for block in ("z", "level")]
+    added = [str(copy.pictures / f"{name}.{ending}") for name in blocks for ending in ("png", "gif")]
+    assert capsys.readouterr().out.splitlines()[-8:] == added
+    image = TinyImages().images(torch.tensor([57]))
+    of_image = {title: grid for title, grid in grids.items() if title and "image 57" in title}
+    assert [title.partition(";")[0] for title in of_image] == [f"{b}, all else as in image 57" for b in ("z", "level")]
+    (z, z_rows, z_heads), (level, level_rows, level_heads) = of_image.values()
+    for grid in (z, level):
+        assert (grid[0, 0] == image[0].numpy()).all()
+    assert math.isnan(z[1, 0, 0, 0, 0])
+    assert z_heads == ["image", "1 %", "", "", "99 %"]
+    assert level_heads == ["image", "0", "1", "2", "3"]
+    assert z_rows[0].startswith("z[0]: ")
+    assert level_rows == ["level: 0 to 3"]
+    trained = load_run(copy)
+    modes = posterior_modes(trained.guide, image)
+    rebuilt = decode(trained.model, modes.values, image)[0].numpy()
+    # The category that the image has, with all else as in the image, is its reconstruction.
+    np.testing.assert_allclose(level[0, 1 + int(modes.values["level"].argmax())], rebuilt, rtol=1e-5)
+    with Image.open(copy.pictures / "traversal_z.gif") as read:
+        assert read.n_frames == 2 * 4 - 2
+
+
+def test_no_pictures_of_what_the_data_have_not(tmp_path):
+    """One block, one variable, no factors: nothing to swap, to combine, to interpolate or to colour."""
+    run = RunFolder(tmp_path / "run")
+    sizes = [f"--{program}.{kind}" for program in ("model", "guide") for kind in ("gaussian={z: 1}", "discrete={}")]
+    assert fit(run.path, *sizes, "--data", "support.PlainImages", "--trainer.max_steps=2") == 0
+    assert main(["traverse", str(run.path), "--columns", "2"]) == 0
+    expected = {"reconstructions", "samples", "aggregate_posterior", "traversal_z"}
+    assert {path.stem for path in run.pictures.iterdir()} == expected
 
 
 def test_the_page_has_all_pictures_and_no_address(run):

@@ -1,58 +1,29 @@
-"""Pictures of chosen latents, by a decoder whose pictures are known."""
+"""Latents of images and images of latents, by a decoder whose pictures are known."""
 
 import pyro
 import pyro.distributions as dist
 import pytest
 import torch
-from torch.nn.functional import one_hot
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from painting import WIDTHS, X, expected_modes, guide, model
 
 from pyro_hfvae import Concrete
-from pyro_hfvae.blocks import Variable, resolve_blocks
-from pyro_hfvae.plot import decode, posterior_modes, sample, traverse
-
-STEPS = [-2.0, 0.0, 1.0, 2.0]
-X = torch.randn(7, 1, 2, 3, generator=torch.Generator().manual_seed(0))
-
-
-def paint(z, w, kind):
-    """An image [B, 1, 2, 3] with a pixel for each number: z and w above, the categories below."""
-    return torch.cat([z, w, kind], -1).view(-1, 1, 2, 3)
-
-
-def model(x):
-    """Images are normal about what is painted."""
-    with pyro.plate("data", len(x)):
-        z = pyro.sample("z", dist.Normal(torch.zeros(2), 1.0).to_event(1))
-        w = pyro.sample("w", dist.Normal(0.0, 1.0))
-        kind = pyro.sample("kind", Concrete(logits=torch.zeros(3)))
-        pyro.sample("label", dist.Categorical(logits=torch.zeros(len(x), 4)), obs=torch.zeros(len(x)))
-        pyro.sample("x", dist.Normal(paint(z, w[:, None], kind), 0.1).to_event(3), obs=x)
-
-
-def guide(x):
-    """Posterior means are pixels of the upper row, categories those of the lower; scales are large."""
-    upper, lower = x.squeeze(1).unbind(1)
-    with pyro.plate("data", len(x)):
-        pyro.sample("z", dist.Normal(upper[:, :2], 3.0).to_event(1))
-        pyro.sample("w", dist.Normal(upper[:, 2], 3.0))
-        pyro.sample("kind", Concrete(logits=lower))
-
-
-def expected_modes(x):
-    upper, lower = x.squeeze(1).unbind(1)
-    return {"z": upper[:, :2], "w": upper[:, 2], "kind": one_hot(lower.argmax(-1), 3).float()}
+from pyro_hfvae.blocks import Variable
+from pyro_hfvae.models import CorrelatedModel, MixtureModel, MLPDecoder
+from pyro_hfvae.plot import LatentValues, decode, posterior_draws, posterior_modes, prior_modes, sample
 
 
 def test_modes_are_means_and_likeliest_categories():
-    modes, discrete = posterior_modes(guide, X)
-    assert discrete == {"kind"}
-    assert modes.keys() == expected_modes(X).keys()
-    assert all(modes[name].equal(value) for name, value in expected_modes(X).items())
+    modes = posterior_modes(guide, X)
+    assert modes.widths == WIDTHS
+    assert modes.size == 7
+    assert modes.values.keys() == expected_modes(X).keys()
+    assert all(modes.values[name].equal(value) for name, value in expected_modes(X).items())
 
 
 def test_reconstructions_are_the_mean_image_of_the_modes():
-    modes, _ = posterior_modes(guide, X)
-    upper, lower = decode(model, modes, X).squeeze(1).unbind(1)
+    upper, lower = decode(model, posterior_modes(guide, X).values, X).squeeze(1).unbind(1)
     assert upper.equal(X[:, 0, 0])
     assert lower.equal(expected_modes(X)["kind"])
 
@@ -62,53 +33,115 @@ def test_the_image_does_not_depend_on_what_the_model_is_called_with():
     assert decode(model, values, X).equal(decode(model, values, torch.zeros_like(X)))
 
 
-@pytest.mark.parametrize(
-    ("place", "variable"), [(0, Variable("z", 0, "z[0]")), (1, Variable("z", 1, "z[1]")), (2, Variable("w", 0, "w"))]
-)
-def test_a_normal_variable_takes_the_steps_and_all_else_stays(place, variable):
-    (label,), (row,) = traverse(model, guide, X, [variable], STEPS)
-    assert label == variable.name
-    assert row.shape == (4, 1, 2, 3)
-    assert row[:, 0, 0, place].tolist() == STEPS
-    typical = X[:, 0, 0].square().sum(1).argmin()  # the posterior means nearest to the prior's
-    rest = [pixel for pixel in range(6) if pixel != place]
-    shown = decode(model, expected_modes(X[typical : typical + 1]), X[:1]).flatten()
-    assert row.flatten(1)[:, rest].equal(shown[rest].expand(4, -1))
+def test_draws_are_those_of_the_posterior():
+    torch.manual_seed(0)
+    x = X[:1].expand(20_000, *X.shape[1:])
+    draws = posterior_draws(guide, x)
+    assert draws.widths == WIDTHS
+    assert set(draws.values["kind"].unique().tolist()) == {0.0, 1.0}
+    assert draws.values["kind"].sum(1).eq(1).all()
+    mass = X[0, 0, 1].softmax(-1)
+    error = (mass * (1 - mass) / len(x)).sqrt()
+    assert ((draws.values["kind"].mean(0) - mass).abs() < 4 * error).all()  # four standard errors
+    assert ((draws.values["z"].mean(0) - X[0, 0, 0, :2]).abs() < 4 * 3 / len(x) ** 0.5).all()
+    assert ((draws.values["z"].std(0) - 3).abs() < 4 * 3 / (2 * len(x)) ** 0.5).all()
 
 
-def test_category_rows_change_only_the_category():
-    labels, rows = traverse(model, guide, X, [Variable("kind", 0, "kind")], STEPS)
-    assert labels == ["kind = 0", "kind = 1", "kind = 2"]
-    for category, row in enumerate(rows):
-        upper, lower = row.squeeze(1).unbind(1)
-        assert upper.equal(X[:4, 0, 0])  # a datum for each column
-        assert lower.equal(one_hot(torch.full((4,), category), 3).float())
+@pytest.mark.parametrize("relaxed", [True, False])
+def test_bernoullis_are_0_or_1(relaxed):
+    kind = (lambda p: dist.RelaxedBernoulli(torch.tensor(0.5), probs=p)) if relaxed else (lambda p: dist.Bernoulli(p))
 
-
-def test_a_block_of_several_sites_has_the_rows_of_each():
-    block = resolve_blocks({"a": ["w", "kind"], "b": ["z"]}, {"z": 2, "w": 1, "kind": 1}).blocks["a"]
-    labels, rows = traverse(model, guide, X, block, STEPS)
-    assert labels == ["w", "kind = 0", "kind = 1", "kind = 2"]
-    assert rows[0][:, 0, 0, 2].tolist() == STEPS
-
-
-def test_several_categoricals_of_one_site():
-    """Of [B, 2, 3] one categorical is set, the other stays."""
-
-    def pair_model(x):
+    def switches(x):
         with pyro.plate("data", len(x)):
-            kinds = pyro.sample("kinds", Concrete(logits=torch.zeros(2, 3)).to_event(1))
-            pyro.sample("x", dist.Normal(kinds.unsqueeze(1), 0.1).to_event(3), obs=x)
+            pyro.sample("on", kind(x).to_event(1))
 
-    def pair_guide(x):
+    x = torch.tensor([[0.2, 0.9]]).expand(4000, 2)
+    assert posterior_modes(switches, x).values["on"][0].tolist() == [0.0, 1.0]
+    torch.manual_seed(0)
+    draws = posterior_draws(switches, x)
+    assert draws.widths == {"on": 1}
+    assert set(draws.values["on"].unique().tolist()) == {0.0, 1.0}
+    assert ((draws.values["on"].mean(0) - x[0]).abs() < 4 * 0.5 / 4000**0.5).all()
+
+
+def test_a_simplex_is_one_variable():
+    def topics(x):
         with pyro.plate("data", len(x)):
-            pyro.sample("kinds", Concrete(logits=x.squeeze(1)).to_event(1))
+            pyro.sample("topic", dist.Dirichlet(x))
 
-    labels, rows = traverse(pair_model, pair_guide, X, [Variable("kinds", 1, "kinds[1]")], STEPS)
-    assert labels == ["kinds[1] = 0", "kinds[1] = 1", "kinds[1] = 2"]
-    for category, row in enumerate(rows):
-        assert row[:, 0, 0].equal(one_hot(X[:4, 0, 0].argmax(-1), 3).float())
-        assert row[:, 0, 1].equal(one_hot(torch.full((4,), category), 3).float())
+    x = torch.tensor([[1.0, 2.0, 5.0]])
+    modes = posterior_modes(topics, x)
+    assert modes.widths == {"topic": 3}
+    torch.testing.assert_close(modes.of(Variable("topic", 0, "topic")), x / 8)
+    assert prior_modes(topics, x).widths == {"topic": 3}
+
+
+def test_the_middle_of_the_prior():
+    def prior(x):
+        with pyro.plate("data", len(x)):
+            scale = pyro.sample("scale", dist.LogNormal(torch.zeros(2), 1.0).to_event(1))
+            kind = pyro.sample("kind", Concrete(logits=torch.tensor([0.0, 2.0, 1.0])))
+            on = pyro.sample("on", dist.Bernoulli(torch.tensor([0.3, 0.6])).to_event(1))
+            z = pyro.sample("z", dist.Normal(kind @ torch.tensor([1.0, 5.0, 9.0]) + on.sum(-1), 1.0))
+            pyro.sample("x", dist.Normal(z + scale.sum(-1), 1.0), obs=x)
+
+    middle = prior_modes(prior, torch.zeros(2))
+    assert middle.widths == {"scale": 1, "kind": 3, "on": 1, "z": 1}
+    torch.testing.assert_close(middle.values["scale"], torch.full((2, 2), 0.5).exp())
+    assert middle.values["kind"].tolist() == [[0.0, 1.0, 0.0]] * 2
+    assert middle.values["on"].tolist() == [[0.0, 1.0]] * 2
+    assert middle.values["z"].tolist() == [6.0, 6.0]  # given the others: 5 + 1
+
+
+def test_the_middle_of_a_prior_that_is_not_expanded_to_the_data():
+    def prior(x):
+        z = pyro.sample("z", dist.Normal(torch.tensor([1.0, 2.0]), 1.0).to_event(1))
+        pyro.sample("x", dist.Normal(z.sum(-1), 1.0), obs=x)
+
+    assert prior_modes(prior, torch.zeros(3)).values["z"].tolist() == [[1.0, 2.0]] * 3
+
+
+@pytest.mark.parametrize("kind", [MixtureModel, CorrelatedModel])
+def test_the_middle_of_structured_priors(kind):
+    torch.manual_seed(0)
+    options = {"given": {"z": "y"}} if kind is MixtureModel else {}
+    program = kind({"z": 2}, {"y": 3}, decoder=lambda size: MLPDecoder(size, (1, 2, 3), [4]), **options)
+    middle = prior_modes(program, X[:1])
+    expected = program.means["z"][0] if kind is MixtureModel else torch.zeros(2)  # the first of like categories
+    assert middle.values["z"][0].equal(expected.detach())
+    assert decode(program, middle.values, X[:1]).shape == (1, 1, 2, 3)
+
+
+def test_a_prior_without_a_known_mean():
+    def prior(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.TransformedDistribution(dist.Normal(0.0, 1.0), dist.transforms.TanhTransform()))
+
+    with pytest.raises(ValueError, match="site 'z' is TransformedDistribution in the model, whose mean is not known"):
+        prior_modes(prior, torch.zeros(2))
+
+
+@given(st.integers(1, 5), st.integers(1, 4), st.integers(1, 4), st.integers(0, 50))
+@settings(max_examples=25, deadline=None)
+def test_values_of_variables_are_taken_and_replaced(size, count, width, seed):
+    generator = torch.Generator().manual_seed(seed)
+    site = torch.randn(size, count, width, generator=generator)
+    plain = torch.randn(size, generator=generator)
+    before = LatentValues({"s": site.squeeze(-1) if width == 1 else site, "p": plain}, {"s": width, "p": 1})
+    index = seed % count
+    variable = Variable("s", index, "s")
+    assert before.of(variable).equal(site[:, index].squeeze(-1) if width == 1 else site[:, index])
+    new = torch.randn(before.of(variable).shape, generator=generator)
+    after = before.replaced({variable: new})
+    assert after.of(variable).equal(new)
+    for other in range(count):
+        if other != index:
+            assert after.of(Variable("s", other, "")).equal(before.of(Variable("s", other, "")))
+    assert after.values["p"].equal(plain)
+    assert before.values["s"].equal(site.reshape(before.values["s"].shape))  # as it was
+    order = torch.randint(size, (3,), generator=generator)
+    assert before.rows(order).of(variable).equal(before.of(variable)[order])
+    assert LatentValues.joined([before, after]).of(variable).equal(torch.cat([before.of(variable), new]))
 
 
 def test_samples_are_mean_images_of_the_prior():
@@ -123,7 +156,7 @@ def test_samples_are_mean_images_of_the_prior():
 
 def test_nothing_is_differentiated():
     x = X.clone().requires_grad_()
-    assert not decode(model, posterior_modes(guide, x)[0], x).requires_grad
+    assert not decode(model, posterior_modes(guide, x).values, x).requires_grad
     assert not sample(model, x).requires_grad
 
 

@@ -1,0 +1,250 @@
+"""The subcommand ``traverse``: the pictures of a run."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+import numpy as np
+import torch
+from jsonargparse import Namespace
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from pyro import poutine
+from torch import Tensor
+from torch.nn.functional import pad
+
+from pyro_hfvae.blocks import Blocks, Variable
+from pyro_hfvae.cli.programs import Trained, load_run
+from pyro_hfvae.files import write_atomically, write_figure
+from pyro_hfvae.infer.latents import read_posteriors, tree_of
+from pyro_hfvae.metrics import Codes, Factors
+from pyro_hfvae.metrics.information import information_matrix
+from pyro_hfvae.plot import (
+    LatentValues,
+    aggregate_posterior,
+    categories,
+    combination_grid,
+    combine,
+    commonest_categories,
+    decode,
+    gif,
+    image_grid,
+    interpolate,
+    pair_plot,
+    posterior_draws,
+    posterior_modes,
+    prior_modes,
+    quantile_range,
+    read_marginals,
+    sample,
+    swap,
+    swap_grid,
+    traversal_frames,
+)
+from pyro_hfvae.plot import traverse as traverse_variables
+from pyro_hfvae.train import RunFolder
+
+__all__ = ["traverse"]
+
+AGGREGATE = 1000
+"""Held-out data that stand for q(z), at most: ten of them lie beyond each of the quantiles at 1 % and 99 %."""
+ROWS = 6
+"""Images that give a block in a grid of swaps."""
+PAIRS = 4
+"""Pairs of images that a block moves between."""
+
+Pictures = Iterator[tuple[str, Figure | bytes]]
+"""Name of a file in pictures/, and what to write into it."""
+
+
+@dataclass(frozen=True)
+class _Encoded:
+    """Held-out data of a run, and what its guide makes of them."""
+
+    run: Trained
+    batches: list[Tensor]
+    x: Tensor  # [N, C, H, W], all batches
+    modes: LatentValues
+    draws: LatentValues
+    blocks: Blocks
+
+
+@dataclass(frozen=True)
+class _Start:
+    """What a traversal starts from."""
+
+    prefix: str
+    place: str
+    latents: LatentValues
+    image: Tensor | None = None  # [1, C, H, W]
+
+
+def traverse(options: Namespace) -> None:
+    """Draws the pictures of a run."""
+    run, columns = load_run(RunFolder(options.run)), options.columns
+    if columns > len(run.data.held_out_indices):
+        raise ValueError(f"--columns {columns} is more than the {len(run.data.held_out_indices):,} held-out data")
+    if options.image is not None and options.image >= len(run.data.images):
+        raise ValueError(f"--image {options.image} is not in the data: its images are 0 to {len(run.data.images) - 1}")
+    torch.manual_seed(options.seed)
+    data = _encode(run, columns)
+    starts = [_middle(data)]
+    if options.image is not None:
+        x = run.data.images.images(torch.tensor([options.image])).to(data.x)
+        starts.append(
+            _Start(f"image_{options.image}_", f"as in image {options.image}", posterior_modes(run.guide, x), image=x)
+        )
+    run.folder.pictures.mkdir(exist_ok=True)
+    parts = [_overview(data, columns), _of_blocks(data, columns), _of_distributions(data)]
+    for name, drawn in chain(*parts, *(_traversals(data, start, columns, options.gif) for start in starts)):
+        path = run.folder.pictures / name
+        if isinstance(drawn, Figure):
+            write_figure(path, drawn)
+        else:
+            write_atomically(path, drawn)
+        print(path)
+
+
+def _encode(run: Trained, columns: int) -> _Encoded:
+    device = next(run.model.parameters()).device
+    batches = [images.to(device) for images, _ in run.data.held_out_batches(max(AGGREGATE, columns))]
+    latents = read_posteriors(poutine.trace(run.guide).get_trace(batches[0]))
+    return _Encoded(
+        run,
+        batches,
+        torch.cat(batches),
+        LatentValues.joined([posterior_modes(run.guide, x) for x in batches]),
+        LatentValues.joined([posterior_draws(run.guide, x) for x in batches]),
+        tree_of(latents, run.objective.blocks).blocks,
+    )
+
+
+def _middle(data: _Encoded) -> _Start:
+    """The prior's mean, with the categories that most data have: in a uniform prior none stands out, used or not."""
+    latents = prior_modes(data.run.model, data.x[:1])
+    common = commonest_categories(data.draws, [variable for block in data.blocks.values() for variable in block])
+    chosen = {v: torch.eye(data.draws.widths[v.site])[[category]] for v, category in common.items()}
+    names = [f", {variable.name} = {category}" for variable, category in common.items()]
+    return _Start("", f"at the prior's mean{''.join(names)}", latents.replaced(chosen))
+
+
+def _overview(data: _Encoded, columns: int) -> Pictures:
+    """Reconstructions, and samples of the prior."""
+    few, first = data.x[:columns], torch.arange(columns)
+    rebuilt = decode(data.run.model, data.modes.rows(first).values, few)
+    yield "reconstructions.png", image_grid(_array(torch.stack([few, rebuilt])), ["input", "reconstruction"])
+    drawn = sample(data.run.model, few.repeat(4, 1, 1, 1)).unflatten(0, (4, columns))
+    yield "samples.png", image_grid(_array(drawn), [""] * 4)
+
+
+def _traversals(data: _Encoded, start: _Start, columns: int, animated: bool) -> Pictures:
+    """Each variable of each block through its range, as a grid and as an animation."""
+    for block, variables in data.blocks.items():
+        ranges = quantile_range(data.draws, variables)
+        labels, rows = traverse_variables(data.run.model, start.latents, data.x, variables, ranges, columns)
+        title = f"{block}, all else {start.place}"
+        yield f"{start.prefix}traversal_{block}.png", _traversal_grid(data, start, variables, labels, rows, title)
+        if animated:
+            names = [variable.name for variable in variables]
+            frames = traversal_frames([_array(row) for row in rows], names, columns, title)
+            yield f"{start.prefix}traversal_{block}.gif", gif(frames)
+
+
+def _of_blocks(data: _Encoded, columns: int) -> Pictures:
+    """Categories, blocks on their way between images, and blocks of several images together."""
+    model, x, modes = data.run.model, data.x, data.modes
+    first = torch.arange(columns)
+    for variable in (variable for variables in data.blocks.values() for variable in variables):
+        if modes.widths[variable.site] > 1:
+            labels, rows = categories(model, modes.rows(first), x, variable)
+            title = f"categories of {variable.name}, all else of one image in each column"
+            yield f"categories_{variable.name}.png", image_grid(_array(torch.stack(rows)), labels, title=title)
+    pairs = min(PAIRS, len(x) // 2)
+    if pairs:
+        ends = torch.arange(2 * pairs).view(2, pairs)
+        steps = max(3, columns - 2)
+        heads = ["from", *(f"{100 * share:.0f} %" for share in np.linspace(0, 1, steps)), "to"]
+        for block, variables in data.blocks.items():
+            if sum(modes.widths[variable.site] == 1 for variable in variables) > 1:
+                moved = interpolate(model, modes.rows(ends[0]), modes.rows(ends[1]), x, variables, steps)
+                row = torch.cat([x[ends[0], None], moved, x[ends[1], None]], 1)
+                title = f"{block} moves from one image to another, all else stays"
+                yield f"interpolation_{block}.png", image_grid(_array(row), [""] * pairs, heads, title)
+    if len(data.blocks) > 1:
+        yield from _mixed(data, columns)
+
+
+def _mixed(data: _Encoded, columns: int) -> Pictures:
+    """Swaps between images, and combinations of draws of q(z)."""
+    model, x, modes, count = data.run.model, data.x, data.modes, len(data.x)
+    across = torch.arange(columns)
+    down = (columns + torch.arange(min(ROWS, count))) % count  # other images, as far as there are others
+    # Of two blocks the second's swaps are those of the first, transposed.
+    for block in list(data.blocks)[: 1 if len(data.blocks) == 2 else None]:
+        swapped = swap(model, modes.rows(down), modes.rows(across), x, data.blocks[block])
+        yield f"swap_{block}.png", swap_grid(_array(x[down]), _array(x[across]), _array(swapped), block)
+    width = min(columns, count // len(data.blocks))
+    if width:
+        donors = torch.randperm(count)[: width * len(data.blocks)].view(len(data.blocks), width)
+        combined = combine(model, data.draws, x, data.blocks, donors)
+        yield "combinations.png", combination_grid(_array(x[donors]), _array(combined), list(data.blocks))
+
+
+def _of_distributions(data: _Encoded) -> Pictures:
+    """The aggregate posterior against the prior, and for each factor the two variables that tell most of it."""
+    run, blocks = data.run, data.run.objective.blocks
+    if marginals := read_marginals(run.model, run.guide, data.batches, blocks):
+        yield "aggregate_posterior.png", aggregate_posterior(marginals)
+    values = torch.cat([factors for _, factors in run.data.held_out_batches(len(data.x))]).numpy()
+    known = _varying(run, values)
+    lines = [v for variables in data.blocks.values() for v in variables if data.draws.widths[v.site] == 1]
+    if known is None or len(lines) < 2:
+        return
+    # Draws and not means: the means of a variable that carries nothing keep traces of everything.
+    columns = torch.stack([data.draws.of(variable) for variable in lines], 1).cpu().double().numpy()  # [N, lines]
+    names = tuple(variable.name for variable in lines)
+    codes = Codes(columns, names, tuple((line,) for line in range(len(lines))), {"all": tuple(range(len(lines)))})
+    information = information_matrix(codes, known)  # [lines, F]
+    for place, factor in enumerate(known.names):
+        a, b = np.argsort(-information[:, place], kind="stable")[:2]
+        period = known.period(place) if known.kinds[place] == "circular" else None
+        figure = pair_plot(
+            columns[:, [a, b]], (names[a], names[b]), known.values[:, place], factor, known.kinds[place], period
+        )
+        yield f"pair_{factor}.png", figure
+
+
+def _varying(run: Trained, values: NDArray[np.int64]) -> Factors | None:
+    """The factors of which these data have more than one value, if any."""
+    source = run.data.images
+    kept = [place for place in range(len(source.factor_names)) if np.ptp(values[:, place]) > 0]
+    if not kept:
+        return None
+    names = tuple(source.factor_names[place] for place in kept)
+    periods = {name: period for name, period in source.factor_periods.items() if name in names}
+    return Factors(values[:, kept], names, tuple(source.factor_kinds[place] for place in kept), periods)
+
+
+def _traversal_grid(
+    data: _Encoded, start: _Start, variables: Sequence[Variable], labels: list[str], rows: list[Tensor], title: str
+) -> Figure:
+    """Rows of a traversal, filled up to one length; the image that it starts from stands in front."""
+    length = max(len(row) for row in rows)
+    grid = torch.stack([pad(row, (0, 0) * 3 + (0, length - len(row)), value=torch.nan) for row in rows])
+    widths = {data.draws.widths[variable.site] for variable in variables}
+    heads: list[str] | None = None
+    if widths == {1}:
+        heads = ["1 %", *[""] * (length - 2), "99 %"]
+        title += "; columns: from the 1 % to the 99 % quantile of q(z)"
+    elif len(widths) == 1:
+        heads = [str(category) for category in range(length)]
+    if start.image is not None:
+        front = torch.full_like(grid[:, :1], torch.nan)
+        front[0, 0] = start.image[0]
+        grid, heads = torch.cat([front, grid], 1), ["image", *(heads or [""] * length)]
+    return image_grid(_array(grid), labels, heads, title)
+
+
+def _array(images: Tensor) -> NDArray[np.float32]:
+    """Pictures as the figures take them."""
+    return np.asarray(images.cpu().float().numpy())
