@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyro_hfvae.metrics import udr
-from pyro_hfvae.plot.heat_table import HeatTable, as_array, heat_table, score_table
+from pyro_hfvae.plot.heat_table import NARROW, HeatTable, as_array, heat_table, score_table
 from pyro_hfvae.plot.run_content import RunContent
 from pyro_hfvae.plot.summary import inactive, number
 
@@ -122,7 +122,7 @@ def information_of(group: Group) -> HeatTable | None:
         return None
     information, deviation = _over(tables, lambda table: table["block_information"])
     return heat_table(
-        "What each block tells about each factor, in nats, by exact marginals.",
+        f"What each block tells about each factor, in nats, by exact marginals.{NARROW}",
         tables[0]["blocks"],
         tables[0]["factors"],
         information,

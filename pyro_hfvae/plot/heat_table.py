@@ -14,7 +14,23 @@ from numpy.typing import NDArray
 
 from pyro_hfvae.plot.summary import block_of_variables, inactive, number
 
-__all__ = ["HeatCell", "HeatRow", "HeatTable", "heat_table", "information_tables", "run_tables", "score_table"]
+__all__ = [
+    "NARROW",
+    "HeatCell",
+    "HeatRow",
+    "HeatTable",
+    "as_array",
+    "heat_table",
+    "information_tables",
+    "run_tables",
+    "score_table",
+]
+
+NARROW = (
+    " A block of several variables with narrow posteriors tends to all that is to be known of a factor, whether or "
+    "not a reader could use it: it says which datum it comes from."
+)
+"""What to know of the information of blocks."""
 
 Matrix = NDArray[np.float64]
 
@@ -187,14 +203,14 @@ def information_tables(metrics: Mapping[str, Any]) -> dict[str, HeatTable]:
         return {}
     silent = inactive(metrics)
     tables = {}
-    for kind, owner, quiet in (
-        ("block", {}, silent.blocks),
-        ("variable", block_of_variables(metrics), silent.variables),
+    for kind, owner, quiet, caution in (
+        ("block", {}, silent.blocks, NARROW),
+        ("variable", block_of_variables(metrics), silent.variables, ""),
     ):
         error = number(float(as_array(found[f"{kind}_error"]).max(initial=0.0)))
         tables[f"{kind}_information"] = heat_table(
             f"What each {kind} tells about each factor, in nats, by exact marginals of {found['data']:,} "
-            f"posteriors and {found['samples']:,} samples; standard errors up to {error}.",
+            f"posteriors and {found['samples']:,} samples; standard errors up to {error}.{caution}",
             found[f"{kind}s"],
             found["factors"],
             as_array(found[f"{kind}_information"]),

@@ -3,12 +3,12 @@
 import base64
 import io
 import math
-import struct
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jinja2
 from matplotlib.figure import Figure
+from PIL import Image, UnidentifiedImageError
 
 from pyro_hfvae.files import write_atomically
 from pyro_hfvae.plot.pictures import DPI
@@ -62,18 +62,17 @@ def require_page(path: Path) -> None:
 
 
 def embed(picture: bytes, caption: str) -> Picture:
-    """A picture for the page, at half its width in dots: it is drawn for screens of two dots per CSS pixel.
+    """A picture for the page, as large as it was drawn: one of 200 dots per inch has two dots for each CSS pixel.
 
     Raises:
         ValueError: it is neither PNG nor GIF; names the caption.
     """
-    if picture.startswith(b"\x89PNG") and len(picture) >= 24:
-        kind, (width,) = "png", struct.unpack(">I", picture[16:20])
-    elif picture.startswith(b"GIF8") and len(picture) >= 10:
-        kind, (width,) = "gif", struct.unpack("<H", picture[6:8])
-    else:
-        raise ValueError(f"not a PNG or GIF: the picture of {caption!r}")
-    return Picture(f"data:image/{kind};base64,{base64.b64encode(picture).decode('ascii')}", width // 2, caption)
+    try:
+        with Image.open(io.BytesIO(picture), formats=("PNG", "GIF")) as image:
+            kind, width = str(image.format).lower(), image.width * 100 / image.info.get("dpi", (100, 100))[0]
+    except UnidentifiedImageError as error:
+        raise ValueError(f"not a PNG or GIF: the picture of {caption!r}") from error
+    return Picture(f"data:image/{kind};base64,{base64.b64encode(picture).decode('ascii')}", round(width), caption)
 
 
 def from_figure(figure: Figure, caption: str) -> Picture:

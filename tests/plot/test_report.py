@@ -4,13 +4,13 @@ import json
 import os
 import re
 import shutil
-import struct
 from pathlib import Path
 
 import jinja2
 import pytest
 from matplotlib import colormaps
 from matplotlib.colors import to_hex
+from PIL import Image
 from synthetic_runs import METRICS, TERMS, Page, make_run
 
 from pyro_hfvae.plot import page, report, run_content, summary_lines, write_report
@@ -276,13 +276,20 @@ def test_checks_are_shown_where_they_were_run(tmp_path, html):
 
 def test_pictures_of_any_kind_and_moving_ones_are_shown(tmp_path):
     run = make_run(tmp_path / "run", PLAIN, pictures=("samples", "pair_plot_z"))
-    moving = b"GIF89a" + struct.pack("<HH", 300, 20) + bytes(10)
-    (run / "pictures" / "traversal_z.gif").write_bytes(moving)
+    frames = [Image.new("L", (300, 20), shade) for shade in (0, 255)]
+    frames[0].save(run / "pictures" / "traversal_z.gif", save_all=True, append_images=frames[1:])
+    moving = (run / "pictures" / "traversal_z.gif").read_bytes()
     page = Page(write_report(run).read_text())
     assert [image["alt"][:10] for image in page.images] == ["Block z: o", "Data gener", "Pair plot "]
     kind, _, content = page.images[0]["src"].partition(",")
     assert (kind, base64.b64decode(content)) == ("data:image/gif;base64", moving)
-    assert page.images[0]["style"] == "--width: 150px"
+    assert page.images[0]["style"] == "--width: 300px"
+
+
+def test_pictures_are_as_large_as_they_were_drawn(tmp_path):
+    for dots in (100, 200):
+        Image.new("L", (400, 10)).save(tmp_path / "picture.png", dpi=(dots, dots))
+        assert page.embed((tmp_path / "picture.png").read_bytes(), "").width == 400 * 100 / dots
 
 
 def test_a_page_elsewhere(tmp_path):
