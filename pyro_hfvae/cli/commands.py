@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -11,13 +12,23 @@ from torch import Tensor
 
 from pyro_hfvae.cli.parser import build_fit_parser
 from pyro_hfvae.cli.programs import Trained, build_training, load_run
+from pyro_hfvae.data import Images
 from pyro_hfvae.files import write_atomically
-from pyro_hfvae.metrics import Factors, encode, measure
-from pyro_hfvae.plot import summary_lines, write_report
+from pyro_hfvae.metrics import Factors, encode, encode_posteriors, measure, measure_posteriors, write_shared_codes
+from pyro_hfvae.plot import require_page, summary_lines, write_comparison, write_report
 from pyro_hfvae.train import RunFolder
 from pyro_hfvae.train import fit as train
 
 __all__ = ["evaluate", "expand_resume", "fit", "report"]
+
+INFORMATION_DATA = 5_000
+"""Held-out data whose posteriors make the marginals of the information with factors, at most."""
+
+INFORMATION_SAMPLES = 1_000
+"""Of these, how many give a sample: the cost is their product."""
+
+SHARED_IMAGES = 2_000
+"""Images of the whole data set, held out or not, that every run of it encodes: UDR compares runs by them."""
 
 
 def expand_resume(arguments: list[str]) -> list[str]:
@@ -76,17 +87,47 @@ def evaluate(options: Namespace) -> None:
         "disentanglement": None,
     }
     if source.factor_names:
-        known = Factors(torch.cat(factors).numpy(), source.factor_names, source.factor_kinds, source.factor_periods)
-        metrics["disentanglement"] = measure(codes, known, permutations=options.permutations, seed=options.seed)
+        measured = measure(
+            codes, _factors(source, torch.cat(factors)), permutations=options.permutations, seed=options.seed
+        )
+        measured |= _marginal_information(run, min(options.samples, INFORMATION_DATA), options.seed)
+        metrics["disentanglement"] = measured
+    shared = torch.randperm(len(source), generator=torch.Generator().manual_seed(0))[:SHARED_IMAGES]
+    batches = _on_device(run, (source.images(part) for part in shared.split(256)))
+    write_shared_codes(run.folder.codes, encode(run.guide, batches, run.objective.blocks), shared.numpy())
     run.folder.write_history()
     write_atomically(run.folder.metrics, json.dumps(metrics, indent=2) + "\n")
     print("\n".join(summary_lines(metrics)))
 
 
+def _marginal_information(run: Trained, count: int, seed: int) -> dict[str, Any]:
+    """Information of blocks and variables with the factors, or why it is not known."""
+    images, factors = zip(*run.data.held_out_batches(count), strict=True)
+    try:
+        posteriors = encode_posteriors(run.guide, _on_device(run, images), run.objective.blocks)
+    except ValueError as reason:  # posteriors that have no parameters to be read: of another family, or structured
+        return {"marginal_information": None, "marginal_information_note": str(reason)}
+    known = _factors(run.data.images, torch.cat(factors))
+    found = measure_posteriors(posteriors, known, samples=INFORMATION_SAMPLES, seed=seed)
+    return {"marginal_information": found, "marginal_information_note": None}
+
+
+def _factors(source: Images, values: Tensor) -> Factors:
+    return Factors(values.numpy(), source.factor_names, source.factor_kinds, source.factor_periods)
+
+
 def report(options: Namespace) -> None:
-    """Writes the page of a run."""
-    RunFolder(options.run).require()
-    print(f"report: {write_report(options.run)}")
+    """Writes the page of a run, or one page that compares several."""
+    runs: list[Path] = options.runs
+    for run in runs:
+        RunFolder(run).require()
+    output: Path | None = options.output
+    if output is None and len(runs) > 1:
+        output = Path("report.html")
+    if output is not None:
+        require_page(output)
+    page = write_report(runs[0], output) if len(runs) == 1 else write_comparison(runs, cast(Path, output))
+    print(f"report: {page}")
 
 
 def _on_device(run: Trained, images: Iterable[Tensor]) -> Iterator[tuple[Tensor]]:

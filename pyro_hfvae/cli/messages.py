@@ -28,7 +28,7 @@ _WORDING = (
     (r"Unexpected config: ", "expected options and their values, got "),
     (r" in \"<unicode string>\",", " at"),
     (r"(?<=[ ,])fit\.(?=\w)", "--"),
-    (r"(?<= )(evaluate|traverse|report|check)\.run", "RUN"),
+    (r"(?<= )(evaluate|traverse|report|check)\.runs?", "RUN"),
     (r"((?:unrecognized|not accept).*)", r"\1; the options are listed by --help"),
     (r"^(model|guide|data|objective): ([\w.]+): (Option .*)--help", r"\1: \2: \3fit --\1.help \2"),
     (r"^objective: [\w.]+: (\w+): ", r"objective.\1: "),

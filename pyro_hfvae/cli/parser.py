@@ -131,8 +131,15 @@ def _traverse_parser() -> ArgumentParser:
 
 
 def _report_parser() -> ArgumentParser:
-    parser = ArgumentParser(description="One self-contained page; writes RUN/report.html.", exit_on_error=False)
-    parser.add_argument("run", type=Path, help="run folder")
+    parser = ArgumentParser(
+        description="One self-contained page of a run; of several, a page that compares them, with the spread over "
+        "seeds.",
+        exit_on_error=False,
+    )
+    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folder, one or more")
+    parser.add_argument(
+        "--output", type=Path, help="file to write; RUN/report.html by default, report.html here for several runs"
+    )
     return parser
 
 

@@ -28,7 +28,14 @@ from pyro_hfvae.infer.latents import (
 )
 from pyro_hfvae.infer.rerun import Call, buffers_kept, check_leading_dimensions, conditionals, says_the_same
 
-__all__ = ["Dependence", "NonFiniteError", "check_enumeration", "read_dependence", "refuse_non_finite"]
+__all__ = [
+    "Dependence",
+    "NonFiniteError",
+    "check_enumeration",
+    "read_dependence",
+    "read_guide_dependence",
+    "refuse_non_finite",
+]
 
 Program = Callable[..., Any]
 
@@ -76,7 +83,7 @@ def read_dependence(model: Program, guide: Program, args: tuple[Any, ...], kwarg
         latents = latent_sites(guide_trace)
         found = Dependence(
             {name: _upstream(model_trace, name) & set(latents) for name in model_trace.nodes if name in latents},
-            {name: _upstream(guide_trace, name) & set(latents) for name in latents},
+            _parents(guide_trace),
         )
         if any(found.model.values()) or found.structured_guide:
             plain = poutine.trace(guide).get_trace(*args, **kwargs)
@@ -89,6 +96,18 @@ def read_dependence(model: Program, guide: Program, args: tuple[Any, ...], kwarg
             for component in components(found.model):
                 check_leading_dimensions(call, component.descendants)
         return found
+
+
+def read_guide_dependence(guide: Program, *args: Any) -> dict[str, frozenset[str]]:
+    """Of every latent site of a guide, in its order, those that its distribution depends on directly."""
+    with (
+        torch.random.fork_rng(),
+        torch.no_grad(),
+        pyro.validation_enabled(False),
+        buffers_kept(guide),
+        TrackProvenance(),
+    ):
+        return _parents(poutine.trace(guide).get_trace(*args))
 
 
 def _check_structured_guide(call: Call, parents: Mapping[str, frozenset[str]]) -> None:
@@ -171,6 +190,12 @@ def _evaluating(program: Program) -> Iterator[None]:
     finally:
         for module, mode in zip(modules, modes, strict=True):
             module.training = mode
+
+
+def _parents(trace: Trace) -> dict[str, frozenset[str]]:
+    """Of every latent site of a trace with provenance, the latent sites that it depends on directly."""
+    latents = latent_sites(trace)
+    return {name: _upstream(trace, name) & set(latents) for name in latents}
 
 
 def _upstream(trace: Trace, name: str) -> frozenset[str]:

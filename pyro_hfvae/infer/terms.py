@@ -10,7 +10,7 @@ from torch import Tensor
 __all__ = ["BlockTerms", "GroupTerms", "Terms", "VariableTerms", "mean_terms"]
 
 ACTIVE = 0.01
-"""Nats of I(x; z_e) above which a variable counts as active."""
+"""Nats of I(x; z) above which a variable or a block counts as active."""
 
 
 @dataclass(frozen=True)
@@ -103,10 +103,7 @@ class Terms:
         After Burda et al., Importance Weighted Autoencoders (ICLR 2016), who ask for a variance of the posterior mean
         above .01, which is I(x; z_e) above .005 nats; information serves categoricals as well.
         """
-        information = [
-            v.mutual_information.detach() for block in self.blocks.values() for v in block.variables.values()
-        ]
-        return int((torch.stack(information) > ACTIVE).sum())
+        return sum(_is_active(variable) for block in self.blocks.values() for variable in block.variables.values())
 
     def scalars(self) -> dict[str, Tensor]:
         """The whole-model terms by name."""
@@ -118,23 +115,34 @@ class Terms:
         )
 
     def numbers(self) -> dict[str, object]:
-        """All terms as plain numbers, nested like the attributes: for JSON."""
+        """All terms as plain numbers, nested like the attributes, and which blocks and variables are active: for JSON.
+
+        ``active`` says whether I(x; z) of a block or variable is above ``active_above``, .01 nats. A metric that reads
+        posterior means cannot tell: a regressor sees no scale, and reads factors off traces of 1e-4.
+        """
         return {name: value.item() for name, value in self.scalars().items()} | {
             "active_units": self.active_units,
+            "active_above": ACTIVE,
             "blocks": {
                 name: {
+                    "active": _is_active(block),
                     "mutual_information": block.mutual_information.item(),
                     "conditional_information": block.conditional_information.item(),
                     "within": block.within.item(),
                     "dimension": block.dimension.item(),
                     "variables": {
-                        variable: {key: value.item() for key, value in vars(terms).items()}
+                        variable: {"active": _is_active(terms)}
+                        | {key: value.item() for key, value in vars(terms).items()}
                         for variable, terms in block.variables.items()
                     },
                 }
                 for name, block in self.blocks.items()
             },
         }
+
+
+def _is_active(part: BlockTerms | VariableTerms) -> bool:
+    return bool(part.mutual_information > ACTIVE)
 
 
 def mean_terms(parts: Sequence[Terms]) -> Terms:

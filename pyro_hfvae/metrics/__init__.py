@@ -10,11 +10,12 @@ from pyro_hfvae.metrics.exact import MarginalInformation, PosteriorParameters, m
 from pyro_hfvae.metrics.fixed_factor import BetaVAEScore, FactorVAEScore, beta_vae_score, factor_vae_score
 from pyro_hfvae.metrics.infomec import InfoMEC, infomec
 from pyro_hfvae.metrics.irs import IRS, irs
-from pyro_hfvae.metrics.measure import measure, supervised_scores
+from pyro_hfvae.metrics.measure import measure, measure_posteriors, supervised_scores
 from pyro_hfvae.metrics.mig import MIG, MIGSup, mig, mig_sup
 from pyro_hfvae.metrics.modularity import Explicitness, Modularity, explicitness, modularity
 from pyro_hfvae.metrics.permutation import Chance, permutation_chance
 from pyro_hfvae.metrics.sap import SAP, sap
+from pyro_hfvae.metrics.shared_codes import SharedCodes, read_shared_codes, write_shared_codes
 from pyro_hfvae.metrics.topics import Coherence, coherence_cv, npmi, perplexity, topic_diversity
 from pyro_hfvae.metrics.udr import UDR, udr
 from pyro_hfvae.metrics.unsupervised import (
@@ -47,6 +48,7 @@ __all__ = [
     "MarginalInformation",
     "Modularity",
     "PosteriorParameters",
+    "SharedCodes",
     "TotalCorrelation",
     "active_units",
     "beta_vae_score",
@@ -68,15 +70,18 @@ __all__ = [
     "loss_capacity_explicitness",
     "marginal_information",
     "measure",
+    "measure_posteriors",
     "mig",
     "mig_sup",
     "modularity",
     "npmi",
     "permutation_chance",
     "perplexity",
+    "read_shared_codes",
     "sap",
     "supervised_scores",
     "topic_diversity",
     "udr",
     "weighted_completeness",
+    "write_shared_codes",
 ]

@@ -9,6 +9,7 @@ from pyro import poutine
 from torch import Tensor
 
 from pyro_hfvae.blocks import Layout
+from pyro_hfvae.infer.checks import read_guide_dependence
 from pyro_hfvae.infer.families import Simplex
 from pyro_hfvae.infer.latents import Discrete, Gaussian, Latents, concatenate, read_posteriors, tree_of
 from pyro_hfvae.metrics.codes import Codes
@@ -50,14 +51,19 @@ def encode_posteriors(
     """Runs the guide over batches of arguments and reads the parameters of its posteriors, in one pass.
 
     Args:
-        guide: the inference program, with normal and categorical sites.
+        guide: the inference program, with normal and categorical sites that do not depend on one another.
         batches: arguments of the guide, batch by batch.
         blocks: the layout, as for the objective; each site by default.
 
     Raises:
-        ValueError: a site is of another family.
+        ValueError: a site is of another family, or depends on the sample of another site; names it.
     """
-    latents = concatenate([read_posteriors(poutine.trace(guide).get_trace(*batch)) for batch in batches])
+    parts: list[Latents] = []
+    for batch in batches:
+        if not parts:
+            _refuse_dependence(guide, batch)
+        parts.append(read_posteriors(poutine.trace(guide).get_trace(*batch)))
+    latents = concatenate(parts)
     layout = tree_of(latents, blocks).blocks
     normal, categorical = {}, {}
     for members in layout.values():
@@ -77,6 +83,15 @@ def encode_posteriors(
     return PosteriorParameters(
         normal, categorical, {name: tuple(v.name for v in members) for name, members in layout.items()}
     )
+
+
+def _refuse_dependence(guide: Callable[..., Any], batch: tuple[Any, ...]) -> None:
+    for site, above in read_guide_dependence(guide, *batch).items():
+        if above:
+            raise ValueError(
+                f"site {site!r} of the guide depends on {', '.join(map(repr, sorted(above)))}: its parameters at one "
+                "sample are not those of its posterior given the datum"
+            )
 
 
 def _columns(latents: Latents, site: str, index: int) -> Tensor:

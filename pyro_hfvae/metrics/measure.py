@@ -13,6 +13,7 @@ from pyro_hfvae.metrics.clustering import clustering
 from pyro_hfvae.metrics.codes import Codes, Factors
 from pyro_hfvae.metrics.dci import DCI, dci, dci_from_readings
 from pyro_hfvae.metrics.dci_es import dci_es
+from pyro_hfvae.metrics.exact import PosteriorParameters, marginal_information
 from pyro_hfvae.metrics.fixed_factor import beta_vae_score, can_be_fixed, factor_vae_score
 from pyro_hfvae.metrics.infomec import infomec
 from pyro_hfvae.metrics.information import information_matrix
@@ -24,7 +25,7 @@ from pyro_hfvae.metrics.readers import Reading, read_factors
 from pyro_hfvae.metrics.sap import sap
 from pyro_hfvae.metrics.unsupervised import active_units, gaussian_total_correlation
 
-__all__ = ["measure", "supervised_scores"]
+__all__ = ["measure", "measure_posteriors", "supervised_scores"]
 
 
 def measure(codes: Codes, factors: Factors, *, permutations: int = 0, seed: int = 0) -> dict[str, Any]:
@@ -116,6 +117,35 @@ def measure(codes: Codes, factors: Factors, *, permutations: int = 0, seed: int 
             "blocks": units.block_count,
         },
         "total_correlation": _total_correlation(codes),
+    }
+
+
+def measure_posteriors(
+    posteriors: PosteriorParameters, factors: Factors, *, samples: int = 1_000, seed: int = 0
+) -> dict[str, Any]:
+    """`marginal_information` as nested dictionaries that ``json.dumps`` takes.
+
+    ``variables``, ``blocks`` and ``factors`` name the rows and columns; ``variable_information`` ``[V, F]`` and
+    ``block_information`` ``[D, F]`` are in nats, each with its standard error (``variable_error``, ``block_error``).
+    ``data`` and ``samples`` say how many data make the marginals, and how many of them gave a sample.
+
+    Args:
+        posteriors: of ``n`` data; the cost grows with ``n`` times the samples.
+        factors: the factors of the same data.
+        samples: how many data give a sample of ``z``, at most.
+        seed: of the draws.
+    """
+    found = marginal_information(posteriors, factors, samples=samples, seed=seed)
+    return {
+        "data": posteriors.size,
+        "samples": min(samples, posteriors.size),
+        "variables": list(found.variables),
+        "blocks": list(found.blocks),
+        "factors": list(factors.names),
+        "variable_information": found.variable_information.tolist(),
+        "variable_error": found.variable_error.tolist(),
+        "block_information": found.block_information.tolist(),
+        "block_error": found.block_error.tolist(),
     }
 
 

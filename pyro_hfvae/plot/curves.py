@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 
 from pyro_hfvae.plot.style import COLOURS, FONT, MARKERS, check_count, check_shape, panels, style
 
-__all__ = ["TERMS", "term_curves", "trade_off_curves"]
+__all__ = ["COLUMNS", "PANEL", "TERMS", "range_of_later_steps", "term_curves", "trade_off_curves"]
 
 TERMS = ("elbo", "reconstruction", "mutual_information", "between", "within", "dimension")
 
 COLUMNS = 3
+"""Panels in a row."""
 PANEL = (2.8, 1.9)
 """Width and height in inches."""
 
@@ -45,7 +46,7 @@ def term_curves(history: Mapping[str, tuple[NDArray[Any], NDArray[Any]]]) -> Fig
                     steps, values = history[f"{part}/{term}"]
                     (line,) = panel.plot(steps, values, color=colour, linestyle=dashes, linewidth=1.2, label=part)
                     line.set(marker=marker, markersize=3.0)
-            _range_of_later_steps(panel)
+            range_of_later_steps(panel)
         for panel, name in zip(axes[len(shown) :], schedules, strict=True):
             kind, _, term = name.partition("/")
             panel.set_title(f"weight of {term.replace('_', ' ')}" if term else kind)
@@ -133,7 +134,7 @@ def _mean_and_spread(scores: NDArray[Any], known: NDArray[np.bool_]) -> tuple[ND
     return np.array([row.mean() for row in rows]), np.array(spread)
 
 
-def _range_of_later_steps(axes: Axes) -> None:
+def range_of_later_steps(axes: Axes) -> None:
     """Let the values after the first tenth of the steps set the vertical range."""
     points = np.concatenate([np.asarray(line.get_xydata(), float) for line in axes.get_lines()])  # [T, 2]
     points = points[np.isfinite(points).all(axis=1)]

@@ -1,30 +1,20 @@
-"""The report of a run: one HTML page that needs nothing but itself."""
+"""The report of one run: one HTML page that needs nothing but itself."""
 
-import base64
-import csv
-import io
-import json
 import math
-import struct
-from importlib.resources import files
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import jinja2
-import numpy as np
-from matplotlib.figure import Figure
-from numpy.typing import NDArray
-
-from pyro_hfvae.files import write_atomically
 from pyro_hfvae.plot.curves import TERMS, term_curves
-from pyro_hfvae.plot.style import DPI
-from pyro_hfvae.plot.summary import block_of_variables, findings, number, summary_lines
-from pyro_hfvae.plot.tables import block_factor_heatmap, importance_matrix
+from pyro_hfvae.plot.heat_table import run_tables
+from pyro_hfvae.plot.page import Picture, duration, embed, from_figure, write_page
+from pyro_hfvae.plot.run_content import History, RunContent, read_run
+from pyro_hfvae.plot.summary import active_above, findings, inactive
 
-__all__ = ["summary_lines", "write_report"]
+__all__ = ["write_report"]
 
 # name in metrics.json, name on the page, what it is
-_EXPLAINED = (
+EXPLAINED = (
     ("elbo", "ELBO", "the bound on log p(x): reconstruction less the four terms below; higher is better"),
     ("reconstruction", "reconstruction E[log p(x|z)]", "how well the data are rebuilt from their latent variables"),
     ("mutual_information", "mutual information I(x;z)", "what the latent variables tell about the datum"),
@@ -46,7 +36,7 @@ _EXPLAINED = (
 )
 
 # name in the scores of metrics.json, name on the page, what it is; DCI and MIG have rows of their own
-_EXPLAINED_SCORES = (
+EXPLAINED_SCORES = (
     ("sap", "SAP", "gap between the two variables that each alone predict a factor best"),
     ("factor_vae_score", "FactorVAE score", "how often the variable that varies least tells which factor was fixed"),
     ("infomec.modularity", "InfoM", "each variable tells of one factor only"),
@@ -55,148 +45,106 @@ _EXPLAINED_SCORES = (
 )
 
 
-class Picture(NamedTuple):
-    """A PNG inside the page.
+# beginning of a file name, what the picture shows; a block or a variable follows in the name where there is a "{}"
+_CAPTIONS = (
+    ("reconstructions", "Held-out data above, their reconstructions below."),
+    ("samples", "Data generated from samples of the prior."),
+    (
+        "traversal_",
+        "Block {}: only it changes, all else stays as it is. One row per variable, or per category of a discrete one.",
+    ),
+)
 
-    Attributes:
-        source: the `data:` address.
-        width: how wide it is shown where there is room, in CSS pixels.
-        caption: what it shows.
-    """
-
-    source: str
-    width: int
-    caption: str
+_CHECK_CAPTIONS = {
+    "guide": "Pareto k and the gap of each datum, and the bound on log p(x) over the number of draws.",
+    "calibration": "Ranks of what was drawn among the guide's draws: their ECDF less the uniform one, with its band.",
+    "aggregate": "Accuracy of a classifier that tells q(z) from p(z), for each block; 50 % is chance.",
+    "predictive": "Statistics of the data beside those of draws of the model.",
+    "loo_pit": "LOO-PIT: one number of each datum predicted from the others.",
+}
 
 
-def write_report(run: Path) -> Path:
-    """Write `report.html` into the folder of a run, whole or not at all.
+def write_report(run: Path, output: Path | None = None) -> Path:
+    """Write the page of a run, whole or not at all.
 
     Args:
-        run: a folder with `metrics.json` and `pictures/*.png`; `config.yaml`, `versions.json` and `metrics.csv` are
-            shown where they are there.
+        run: a folder with `metrics.json` and `pictures/*.png` or `*.gif`; `config.yaml`, `versions.json`,
+            `metrics.csv` and `checks/` are shown where they are there.
+        output: the page; `report.html` in the folder of the run by default.
 
     Returns:
         the path of the page.
     """
-    run = Path(run)
-    page = _render(run)
-    report = run / "report.html"
-    write_atomically(report, page)
+    content = read_run(Path(run))
+    if not content.pictures:
+        raise FileNotFoundError(f"{run} has no pictures: run 'pyro-hfvae traverse {run}' first")
+    report = content.path / "report.html" if output is None else output
+    write_page(report, "report.html", **_content(content))
     return report
 
 
-def _render(run: Path) -> str:
-    if not (run / "metrics.json").is_file():
-        raise FileNotFoundError(f"{run} has no metrics.json: run 'pyro-hfvae evaluate {run}' first")
-    drawn = sorted((run / "pictures").glob("*.png"))
-    if not drawn:
-        raise FileNotFoundError(f"{run} has no pictures: run 'pyro-hfvae traverse {run}' first")
-    metrics = _read_json(run / "metrics.json")
-    versions = _read_json(run / "versions.json") if (run / "versions.json").is_file() else {}
-    configuration = run / "config.yaml"
-    measured = metrics.get("disentanglement") or {}
-    curves = _curves(run / "metrics.csv")
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {"number": number, "log": math.log}
-    template = environment.from_string(files("pyro_hfvae.plot").joinpath("report.html").read_text(encoding="utf-8"))
-    return template.render(
-        run=run.resolve().name,
-        data=metrics.get("data") or {},
-        step=metrics.get("step"),
-        terms=metrics.get("terms") or {},
-        terms_note=metrics.get("terms_note"),
-        explained=_EXPLAINED,
-        explained_scores=_EXPLAINED_SCORES,
-        scores=measured.get("scores") or {},
-        ceiling=_ceiling(metrics),
-        findings=findings(metrics),
-        dci=measured.get("dci") or {},
-        mig=measured.get("mig") or {},
-        tables=_tables(metrics),
-        pictures=_sorted_pictures(drawn, list((metrics.get("terms") or {}).get("blocks") or {})),
-        curves=curves,
-        configuration=configuration.read_text(encoding="utf-8") if configuration.is_file() else None,
-        versions=versions,
-        wall_time=_duration(versions.get("wall_seconds")),
-    )
+def _content(run: RunContent) -> dict[str, Any]:
+    metrics = run.metrics
+    measured, terms = metrics.get("disentanglement") or {}, metrics.get("terms") or {}
+    return {
+        "run": run.name,
+        "data": metrics.get("data") or {},
+        "step": metrics.get("step"),
+        "terms": terms,
+        "terms_note": metrics.get("terms_note"),
+        "explained": EXPLAINED,
+        "explained_scores": EXPLAINED_SCORES,
+        "scores": measured.get("scores") or {},
+        "ceiling": _ceiling(metrics),
+        "findings": findings(metrics),
+        "dci": measured.get("dci") or {},
+        "mig": measured.get("mig") or {},
+        "tables": run_tables(metrics),
+        "information_note": measured.get("marginal_information_note"),
+        "inactive": inactive(metrics),
+        "active_above": active_above(metrics),
+        "pictures": _sorted_pictures(run.pictures, list(terms.get("blocks") or {})),
+        "curves": curves(run.history),
+        "checks": run.checks,
+        "check_pictures": [
+            embed(path.read_bytes(), _CHECK_CAPTIONS.get(path.stem, in_words(path.stem))) for path in run.check_pictures
+        ],
+        "configuration": run.configuration,
+        "versions": run.versions,
+        "wall_time": duration(run.versions.get("wall_seconds")),
+    }
 
 
-def _tables(metrics: dict[str, Any]) -> dict[str, Picture]:
-    """Pictures of the block × factor scores, of DCI's importances and of the mutual information, as far as known."""
-    measured = metrics.get("disentanglement") or {}
-    found: dict[str, Picture] = {}
-    if table := measured.get("block_factor"):
-        chance, together = (_array(table[key]) if table.get(key) else None for key in ("chance", "all"))
-        figure = block_factor_heatmap(
-            _array(table["score"]), table["blocks"], table["factors"], chance, table["measure"], together
-        )
-        found["block_factor"] = _from_figure(figure, "Score with which each block alone predicts each factor.")
-    for key, metric, content, title, caption in (
-        (
-            "importance",
-            "dci",
-            "importance",
-            "importance",
-            "DCI: how much a regressor relies on each variable to predict each factor.",
-        ),
-        (
-            "information",
-            "mig",
-            "mutual_information",
-            "mutual information, nats",
-            "MIG: what each variable on its own tells about each factor, in nats.",
-        ),
-    ):
-        if matrix := (measured.get(metric) or {}).get(content):
-            owner = block_of_variables(metrics)
-            owners = [owner.get(name, name.partition("[")[0]) for name in matrix["variables"]]
-            figure = importance_matrix(_array(matrix["matrix"]), matrix["variables"], matrix["factors"], title, owners)
-            found[key] = _from_figure(figure, caption)
+def _sorted_pictures(drawn: Sequence[Path], blocks: Sequence[str]) -> dict[str, list[Picture]]:
+    """What `traverse` drew, by kind; traversals in the order of the blocks."""
+    found: dict[str, list[Picture]] = {"traversals": [], "reconstructions": [], "samples": [], "others": []}
+    place = {f"traversal_{block}": at for at, block in enumerate(blocks)}
+    for path in sorted(drawn, key=lambda path: (place.get(path.stem, len(blocks)), path.name)):
+        kind = "traversals" if path.stem in place or path.stem.startswith("traversal_") else path.stem
+        found[kind if kind in found else "others"].append(embed(path.read_bytes(), _caption(path.stem)))
     return found
 
 
-def _sorted_pictures(drawn: list[Path], blocks: list[str]) -> dict[str, list[Picture]]:
-    """What `traverse` drew, by kind; traversals in the order of the blocks."""
-    sorted_pictures: dict[str, list[Picture]] = {"traversals": [], "reconstructions": [], "samples": [], "others": []}
-    place = {f"traversal_{block}": at for at, block in enumerate(blocks)}
-    for path in sorted(drawn, key=lambda path: (place.get(path.stem, len(blocks)), path.stem)):
-        kind, caption = "others", path.stem.replace("_", " ")
-        if path.stem.startswith("traversal_"):
-            kind, block = "traversals", path.stem.removeprefix("traversal_")
-            caption = (
-                f"Block {block}: only it changes, all else stays as it is. "
-                "One row per variable, or per category of a discrete one."
-            )
-        elif path.stem == "reconstructions":
-            kind, caption = path.stem, "Held-out data above, their reconstructions below."
-        elif path.stem == "samples":
-            kind, caption = path.stem, "Data generated from samples of the prior."
-        sorted_pictures[kind].append(_embed(path.read_bytes(), caption))
-    return sorted_pictures
+def _caption(stem: str) -> str:
+    """What a picture shows, from the name of its file: that of a new kind of picture in words."""
+    for beginning, caption in _CAPTIONS:
+        if stem == beginning or (beginning.endswith("_") and stem.startswith(beginning)):
+            return caption.format(stem.removeprefix(beginning))
+    return in_words(stem)
 
 
-def _curves(table: Path) -> Picture | None:
-    """The training curves of `metrics.csv`; None where there are none."""
-    history = _read_history(table) if table.is_file() else {}
+def in_words(stem: str) -> str:
+    """The name of a file as a caption."""
+    words = stem.replace("_", " ")
+    return f"{words[:1].upper()}{words[1:]}."
+
+
+def curves(history: History) -> Picture | None:
+    """The training curves; None where there are none."""
     if not any(f"{part}/{term}" in history for part in ("train", "val") for term in TERMS):
         return None
     caption = "Training (line) and validation (dots). The first tenth of the steps may run out of the panels."
-    return _from_figure(term_curves(history), caption)
-
-
-def _read_history(table: Path) -> dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]:
-    """Terms and schedules of a CSV with empty cells: name to (steps `[T]`, values `[T]`)."""
-    points: dict[str, list[tuple[float, float]]] = {}
-    with table.open(newline="", encoding="utf-8") as lines:
-        for row in csv.DictReader(lines):
-            for name, cell in row.items():
-                if name and name.startswith(("train/", "val/", "weight/", "temperature")) and cell and row.get("step"):
-                    points.setdefault(name, []).append((float(row["step"]), float(cell)))
-    columns = {name: np.array(pairs).T for name, pairs in points.items()}
-    return {name: (steps, values) for name, (steps, values) in columns.items()}
+    return from_figure(term_curves(history), caption)
 
 
 def _ceiling(metrics: dict[str, Any]) -> int | None:
@@ -204,37 +152,3 @@ def _ceiling(metrics: dict[str, Any]) -> int | None:
     count = (metrics.get("data") or {}).get("held_out_for_terms")
     information = (metrics.get("terms") or {}).get("mutual_information")
     return count if count and information is not None and information > 0.95 * math.log(count) else None
-
-
-def _duration(seconds: float | None) -> str | None:
-    if seconds is None:
-        return None
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"
-
-
-def _from_figure(figure: Figure, caption: str) -> Picture:
-    content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=DPI)
-    return _embed(content.getvalue(), caption)
-
-
-def _embed(png: bytes, caption: str) -> Picture:
-    if not png.startswith(b"\x89PNG") or len(png) < 24:
-        raise ValueError(f"not a PNG: the picture of {caption!r}")
-    (width,) = struct.unpack(">I", png[16:20])
-    return Picture(f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}", width // 2, caption)
-
-
-def _array(values: Any) -> NDArray[np.float64]:
-    """Lists from JSON, null for what is not known, as an array with NaN."""
-    return np.array(values, dtype=object).astype(np.float64)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is not JSON: {error}") from error
-    return content

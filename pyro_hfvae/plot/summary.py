@@ -3,15 +3,21 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-__all__ = ["Finding", "block_of_variables", "findings", "number", "summary_lines"]
+__all__ = [
+    "Finding",
+    "Inactive",
+    "active_above",
+    "block_of_variables",
+    "findings",
+    "inactive",
+    "number",
+    "summary_lines",
+]
 
 # A block holds a factor if its score covers at least this share of the way from chance to a perfect score.
 HELD = 0.1
-
-SILENT = 0.01
-"""Nats of I(x; z_d) below which a block says nothing, whatever a regressor makes of its traces: it sees no scale."""
 
 
 @dataclass(frozen=True)
@@ -21,13 +27,13 @@ class Finding:
     Attributes:
         factor: its name.
         measure: `"accuracy"` or `"R²"`, what the scores are.
-        block: the block that alone predicts it best, of those that tell .01 nats of x or more; None if there is none.
+        block: the block that alone predicts it best, of the active ones; None if there is none.
         score: the score of that block.
         chance: the score of a guess that has not seen the latent variables.
         held: whether the score is clear of chance.
         also: other blocks whose score goes at least half as far beyond chance, with their scores.
         all_score: the score from all blocks together.
-        variable: the variable with the most mutual information with the factor.
+        variable: the active variable with the most mutual information with the factor.
         mutual_information: that information, in nats.
         place: the variable if the block has it, else the block: the shortest honest answer to "where is it?".
     """
@@ -51,14 +57,13 @@ def findings(metrics: Mapping[str, Any]) -> list[Finding]:
     table = measured.get("block_factor") or {"blocks": [], "factors": [], "score": []}
     information = (measured.get("mig") or {}).get("mutual_information") or {"variables": [], "factors": []}
     owner = block_of_variables(metrics)
-    told = {name: content.get("mutual_information") for name, content in _blocks(metrics).items()}
-    silent = {name for name, nats in told.items() if nats is not None and nats < SILENT}
+    silent = inactive(metrics)
     found = []
     for column, factor in enumerate(table["factors"]):
         chance = _entry(table.get("chance"), column)
         floor = chance if math.isfinite(chance) else 0.0
         rows = zip(table["blocks"], table["score"], strict=True)
-        scores = {name: _value(row[column]) for name, row in rows if name not in silent}
+        scores = {name: _value(row[column]) for name, row in rows if name not in silent.blocks}
         block, score = _largest(scores)
         beyond = score - floor
         held = beyond >= HELD * (1 - floor)
@@ -67,7 +72,7 @@ def findings(metrics: Mapping[str, Any]) -> list[Finding]:
         if factor in information["factors"]:
             at = information["factors"].index(factor)
             alone = zip(information["variables"], information["matrix"], strict=True)
-            per_variable = {name: _value(row[at]) for name, row in alone}
+            per_variable = {name: _value(row[at]) for name, row in alone if name not in silent.variables}
         variable, most = _largest(per_variable)
         inside = variable is not None and owner.get(variable, _stem(variable)) == block
         found.append(
@@ -89,8 +94,11 @@ def findings(metrics: Mapping[str, Any]) -> list[Finding]:
 
 
 def summary_lines(metrics: Mapping[str, Any]) -> list[str]:
-    """Five lines for the terminal: fit, where each factor is, DCI, MIG, terms; two of them if no factor is known."""
-    data, terms = metrics.get("data") or {}, metrics.get("terms") or {}
+    """Five lines for the terminal: fit, where each factor is, DCI, MIG, terms; two of them if no factor is known.
+
+    One more where a block or a variable is inactive.
+    """
+    data, terms, owner = metrics.get("data") or {}, metrics.get("terms") or {}, block_of_variables(metrics)
     name, held_out = data.get("name", "data"), data.get("held_out")
     size = "" if held_out is None else f", {held_out:,} held-out data"
     lines = [
@@ -109,7 +117,37 @@ def summary_lines(metrics: Mapping[str, Any]) -> list[str]:
     parts = ("mutual_information", "between", "within", "dimension")
     in_words = ", ".join(f"{part.replace('_', ' ')} {number(terms.get(part))}" for part in parts)
     lines.append(f"terms, nats per datum: {in_words}")
+    if any(silent := inactive(metrics)):
+        names = [f"block {block}" for block in silent.blocks]
+        names += [name for name in silent.variables if owner.get(name) not in silent.blocks]
+        lines.append(f"inactive, with I(x; z) of {active_above(metrics):g} nats or less: {', '.join(names)}")
     return lines
+
+
+class Inactive(NamedTuple):
+    """What tells next to nothing of x, whatever a regressor makes of its traces: a regressor sees no scale.
+
+    Attributes:
+        blocks: names of blocks.
+        variables: names of variables, in the order of the blocks.
+    """
+
+    blocks: tuple[str, ...]
+    variables: tuple[str, ...]
+
+
+def inactive(metrics: Mapping[str, Any]) -> Inactive:
+    """The blocks and variables that `metrics.json` says are not active."""
+    blocks = _blocks(metrics)
+    variables = {name: part for said in blocks.values() for name, part in (said.get("variables") or {}).items()}
+    return Inactive(
+        *(tuple(n for n, said in parts.items() if said.get("active") is False) for parts in (blocks, variables))
+    )
+
+
+def active_above(metrics: Mapping[str, Any]) -> float:
+    """Nats of I(x; z) above which a block or a variable of `metrics.json` is active."""
+    return _value((metrics.get("terms") or {}).get("active_above"))
 
 
 def _place(found: Finding) -> str:

@@ -34,7 +34,7 @@ class RunFolder:
 
     ``config.yaml`` (resolved), ``checkpoints/last.ckpt``, ``metrics.csv`` (training history), ``csv/`` and
     ``tensorboard/`` (the loggers' own files), ``versions.json`` (versions, machine, seed, wall time); later
-    ``metrics.json``, ``pictures/``, ``checks/`` and ``report.html``.
+    ``metrics.json``, ``codes.npz``, ``pictures/``, ``checks/`` and ``report.html``.
     """
 
     path: Path
@@ -63,6 +63,11 @@ class RunFolder:
     def metrics(self) -> Path:
         """What ``pyro-hfvae evaluate`` measured."""
         return self.path / "metrics.json"
+
+    @property
+    def codes(self) -> Path:
+        """Codes of the images by which ``pyro-hfvae report`` compares runs of the same data."""
+        return self.path / "codes.npz"
 
     @property
     def pictures(self) -> Path:

@@ -387,6 +387,31 @@ def test_report_before_its_parts(refused, run):
     assert refused("report", "run") == "run has no pictures: run 'pyro-hfvae traverse run' first"
 
 
+def test_report_of_several_runs(refused, run):
+    shutil.copytree(run, "other")
+    assert refused("report", "run", "other") == "run has no metrics.json: run 'pyro-hfvae evaluate run' first"
+    for folder in ("run", "other"):
+        Path(folder, "metrics.json").write_text("{}")
+    assert refused("report", "run", "lost") == "'lost' is no run folder: it has no config.yaml"
+    assert refused("report", "run", "other", "run") == "run run is given twice"
+    assert refused("report", "run", "other/../run") == "run run is given twice"
+    assert refused("report") == "the following arguments are required: RUN"
+
+
+def test_report_does_not_take_the_place_of_something_else(refused, run):
+    shutil.copytree(run, "other")
+    for folder in ("run", "other"):
+        Path(folder, "metrics.json").write_text("{}")
+    Path("report.html").write_text("<html>what a user wrote</html>")
+    message = "report.html exists and is no report of pyro-hfvae: name another file with --output"
+    assert refused("report", "run", "other") == message
+    assert refused("report", "run", "--output", "report.html") == message
+    message = "cannot write run: it is a folder; name a file with --output"
+    assert refused("report", "run", "other", "--output", "run") == message
+    message = "cannot write lost/page.html: there is no folder lost"
+    assert refused("report", "run", "other", "--output", "lost/page.html") == message
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -18,6 +18,7 @@ from support import TinyImages
 import pyro_hfvae
 from pyro_hfvae.cli import main, traverse
 from pyro_hfvae.cli.programs import load_run
+from pyro_hfvae.metrics import Factors, encode, encode_posteriors, marginal_information, read_shared_codes
 from pyro_hfvae.plot import decode, image_grid, posterior_modes
 from pyro_hfvae.train import RunFolder
 
@@ -76,6 +77,7 @@ def test_metrics_say_all(run):
     assert metrics["disentanglement"].keys() == {
         *("scores", "permutations", "dci", "mig", "block_factor"),
         *("clustering", "active_units", "total_correlation"),
+        *("marginal_information", "marginal_information_note"),
     }
     assert metrics["disentanglement"]["permutations"] == 2
     score = metrics["disentanglement"]["scores"]["mig"]
@@ -88,6 +90,38 @@ def test_metrics_say_all(run):
     assert len(table["chance"]) == len(table["all"]) == 3
     matrix = metrics["disentanglement"]["dci"]["importance"]
     assert matrix["variables"] == ["z[0]", "z[1]", "level"]
+
+
+def test_information_of_blocks_and_variables_with_factors(run):
+    measured = json.loads(run.metrics.read_text())["disentanglement"]
+    found = measured["marginal_information"]
+    assert measured["marginal_information_note"] is None
+    assert (found["data"], found["samples"]) == (30, 30)
+    assert (found["variables"], found["blocks"]) == (["z[0]", "z[1]", "level"], ["z", "level"])
+    trained = load_run(run)
+    images, factors = zip(*trained.data.held_out_batches(), strict=True)
+    source = trained.data.images
+    known = Factors(torch.cat(factors).numpy(), source.factor_names, source.factor_kinds)
+    posteriors = encode_posteriors(trained.guide, [(torch.cat(images),)])
+    expected = marginal_information(posteriors, known, samples=1000)
+    np.testing.assert_allclose(found["block_information"], expected.block_information, atol=1e-5)
+    np.testing.assert_allclose(found["variable_error"], expected.variable_error, atol=1e-5)
+
+
+def test_blocks_and_variables_are_active_by_their_information(run):
+    terms = json.loads(run.metrics.read_text())["terms"]
+    parts = [*terms["blocks"].values(), *(v for block in terms["blocks"].values() for v in block["variables"].values())]
+    assert terms["active_above"] == 0.01
+    assert [part["active"] for part in parts] == [part["mutual_information"] > 0.01 for part in parts]
+
+
+def test_codes_of_images_that_all_runs_share(run, tmp_path):
+    found = read_shared_codes(run.codes)
+    assert sorted(found.images.tolist()) == list(range(100))  # all, of so few: also those that this run trained on
+    assert found.variables == ("z[0]", "z[1]")
+    trained = load_run(run)
+    expected = encode(trained.guide, [(trained.data.images.images(torch.from_numpy(found.images)),)])
+    np.testing.assert_allclose(found.columns, expected.columns[:, :2], atol=1e-5)
 
 
 def test_terms_are_finite_and_add_up(run):
@@ -133,7 +167,7 @@ def test_evaluate_on_fewer_data(copy, capsys):
     assert metrics["terms_note"].startswith("exact inference marginal of 10 held-out data")
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("TinyImages, 20 held-out data: ELBO -")
-    assert lines[-1].startswith("terms, nats per datum: ")
+    assert lines[4].startswith("terms, nats per datum: ")
 
 
 def picture(path):
@@ -201,10 +235,23 @@ def test_no_pictures_of_what_the_data_have_not(tmp_path):
 
 def test_the_page_has_all_pictures_and_no_address(run):
     page = (run.path / "report.html").read_text()
-    assert page.count("<img ") == 3 + len(PICTURES) + 1  # tables, pictures, curves
+    assert page.count("<img ") == len(PICTURES) + 1  # pictures, curves
+    assert page.count('<table class="heat">') == 5
     assert not re.search(r"https?:|//\w|@import|url\(|<script|<link", re.sub(r"base64,[^\"]*", "", page))
     assert "Block level: only it changes" in page
     assert "held by block" in page or "no block holds it" in page
+
+
+def test_several_runs_make_one_page(run, copy, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["report", str(run.path), str(copy.path)]) == 0
+    assert capsys.readouterr().out == "report: report.html\n"
+    page = Path("report.html").read_text()
+    assert "2 runs in 1 group" in page
+    assert "UDR" in page
+    assert main(["report", str(run.path), str(copy.path)]) == 0  # a page of ours is replaced
+    assert main(["report", str(run.path), "--output", "one.html"]) == 0
+    assert Path("one.html").read_bytes() == (run.path / "report.html").read_bytes()
 
 
 def test_options_stand_over_the_configuration(tmp_path):

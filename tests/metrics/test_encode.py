@@ -102,3 +102,24 @@ def test_other_posteriors_have_no_parameters_here():
 
     with pytest.raises(ValueError, match="site 'g' is neither normal nor categorical"):
         encode_posteriors(gamma, [(X,)])
+
+
+def test_posteriors_that_depend_on_a_sample_have_no_parameters_here():
+    """N(z; x + y, 1) with a drawn y is not q(z|x), which is wider."""
+
+    def chained(x):
+        with pyro.plate("data", len(x)):
+            y = pyro.sample("y", dist.Normal(x[:, 0], 1.0))
+            pyro.sample("z", dist.Normal(x[:, 1] + y, 1.0))
+
+    with pytest.raises(ValueError, match="site 'z' of the guide depends on 'y': its parameters at one sample are not"):
+        encode_posteriors(chained, [(X,)])
+
+
+def test_looking_for_dependence_draws_nothing_from_the_random_stream():
+    torch.manual_seed(3)
+    encode_posteriors(guide, [(X,)])
+    after = torch.rand(1)
+    torch.manual_seed(3)
+    encode(guide, [(X,)])
+    assert after == torch.rand(1)

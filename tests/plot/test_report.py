@@ -2,110 +2,28 @@ import base64
 import copy
 import json
 import os
-from html.parser import HTMLParser
+import re
+import shutil
 from pathlib import Path
 
 import jinja2
-import numpy as np
 import pytest
+from matplotlib import colormaps
+from matplotlib.colors import to_hex
+from PIL import Image
+from synthetic_runs import METRICS, TERMS, Page, make_run
 
-from pyro_hfvae.plot import image_grid, report, summary_lines, write_report
+from pyro_hfvae.plot import page, report, run_content, summary_lines, write_report
 from pyro_hfvae.plot.summary import findings, number
 
-METRICS = {
-    "data": {"name": "DSprites", "held_out": 10000, "data_size": 727280},
-    "step": 3000,
-    "terms": {
-        **{"elbo": -30.17, "reconstruction": -20.31, "mutual_information": 8.14},
-        **{"between": 0.41, "within": 0.32, "dimension": 0.99},
-        "blocks": {
-            "pose": {
-                **{"mutual_information": 5.21, "within": 0.33, "dimension": 0.45},
-                "variables": {
-                    "pose[0]": {"mutual_information": 2.61, "dimension": 0.11},
-                    "pose[1]": {"mutual_information": 2.72, "dimension": 0.34},
-                },
-            },
-            "kind": {
-                **{"mutual_information": 1.07, "within": 0.0, "dimension": 0.54},
-                "variables": {"kind": {"mutual_information": 1.07, "dimension": 0.54}},
-            },
-        },
-    },
-    "terms_note": "exact aggregate over the 10,000 held-out data",
-    "disentanglement": {
-        "dci": {
-            **{"disentanglement": 0.612, "completeness": 0.534, "informativeness": 0.823},
-            "per_factor_informativeness": {"shape": 0.987, "x": 0.976, "orientation": 0.104},
-            "importance": {
-                "variables": ["pose[0]", "pose[1]", "kind"],
-                "factors": ["shape", "x", "orientation"],
-                "matrix": [[0.1, 0.9, 0.3], [0.1, 0.1, 0.3], [0.8, 0.0, 0.4]],
-            },
-        },
-        "mig": {
-            "mig": 0.312,
-            "per_factor": {"shape": 0.501, "x": 0.402, "orientation": 0.003},
-            "mutual_information": {
-                "variables": ["pose[0]", "pose[1]", "kind"],
-                "factors": ["x", "shape", "orientation"],
-                "matrix": [[2.13, 0.1, 0.02], [0.3, 0.2, 0.01], [0.0, 1.06, 0.03]],
-            },
-        },
-        "block_factor": {
-            "blocks": ["pose", "kind"],
-            "factors": ["shape", "x", "orientation"],
-            "score": [[0.71, 0.955, 0.05], [0.98, 0.01, 0.02]],
-            "all": [0.99, 0.96, 0.06],
-            "chance": [0.333, 0.0, 0.0],
-            "measure": ["accuracy", "r2", "r2"],
-        },
-    },
-}
 PLAIN = {**METRICS, "disentanglement": None}  # no tables to draw: quick
-VERSIONS = {"pyro_hfvae": "0.1.0", "torch": "2.13.0", "processor": "CPU of a test", "seed": 7, "wall_seconds": 3725.0}
-TERMS = ("elbo", "reconstruction", "mutual_information", "between", "within", "dimension")
-
-
-class Page(HTMLParser):
-    """Text, pictures and addresses of a page."""
-
-    def __init__(self, html: str):
-        super().__init__()
-        self.text, self.images, self.addresses, self.tags = "", [], [], []
-        self.feed(html)
-        self.text = " ".join(self.text.split())
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append(tag)
-        attributes = dict(attrs)
-        self.addresses += [value for name, value in attrs if name in ("src", "href", "srcset", "action", "data")]
-        if tag == "img":
-            self.images.append(attributes)
-
-    def handle_data(self, data):
-        self.text += data
-
-
-def make_run(run: Path, metrics=METRICS, pictures=("reconstructions", "samples"), curves=False) -> Path:
-    (run / "pictures").mkdir(parents=True)
-    for shade, name in enumerate(pictures):
-        image_grid(np.full((1, 1, 4, 4), shade / 10), [""]).savefig(run / "pictures" / f"{name}.png")
-    (run / "metrics.json").write_text(json.dumps(metrics))
-    (run / "versions.json").write_text(json.dumps(VERSIONS))
-    (run / "config.yaml").write_text("objective:\n  between: 5.0  # <script>\n")
-    if curves:
-        heads = ["step", "epoch", *(f"{part}/{term}" for part in ("train", "val") for term in TERMS)]
-        train = [f"{step},0,{','.join(['1.5'] * 6)},,,,,," for step in range(0, 50, 10)]
-        (run / "metrics.csv").write_text("\n".join([",".join(heads), *train, "50,0,,,,,,,2,2,2,2,2,2"]) + "\n")
-    return run
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> Path:
     """A run with everything, and its report; not to be changed."""
     names = ("reconstructions", "samples", "traversal_pose", "traversal_kind", "swap_of_<pose>")
-    run = make_run(tmp_path_factory.mktemp("runs") / "run", pictures=names, curves=True)
+    run = make_run(tmp_path_factory.mktemp("runs") / "run", METRICS, pictures=names, curves=True)
     assert write_report(run) == run / "report.html"
     return run
 
@@ -165,11 +83,11 @@ def test_the_page_has_every_picture(run, html):
     page = Page(html)
     shown = [base64.b64decode(image["src"].partition(",")[2]) for image in page.images]
     order = ["traversal_pose", "traversal_kind", "reconstructions", "samples", "swap_of_<pose>"]
-    assert shown[3:-1] == [(run / "pictures" / f"{name}.png").read_bytes() for name in order]
-    assert len(shown) == 3 + 5 + 1  # heat map, importance, mutual information; the five; the curves
+    assert shown[:-1] == [(run / "pictures" / f"{name}.png").read_bytes() for name in order]
+    assert len(shown) == 5 + 1  # the five; the curves
     assert all(content.startswith(b"\x89PNG") for content in shown)
     assert all(image["alt"] for image in page.images)
-    assert "swap of <pose>" in page.text
+    assert "Swap of <pose>." in page.text
 
 
 def test_scores_stand_beside_their_chance(tmp_path):
@@ -244,7 +162,7 @@ def test_missing_files_say_which_command_to_run(tmp_path):
 def test_broken_files_are_named(tmp_path):
     run = make_run(tmp_path / "run", PLAIN)
     (run / "pictures" / "samples.png").write_bytes(b"")
-    with pytest.raises(ValueError, match="not a PNG"):
+    with pytest.raises(ValueError, match="not a PNG or GIF: the picture of 'Data generated"):
         write_report(run)
     (run / "metrics.json").write_text("{")
     with pytest.raises(ValueError, match=r"metrics\.json is not JSON"):
@@ -252,7 +170,7 @@ def test_broken_files_are_named(tmp_path):
 
 
 def test_history_passes_over_empty_cells(run):
-    history = report._read_history(run / "metrics.csv")
+    history = run_content.read_history(run / "metrics.csv")
     assert list(history) == [f"{part}/{term}" for part in ("train", "val") for term in TERMS]
     assert [column.tolist() for column in history["train/elbo"]] == [[0, 10, 20, 30, 40], [1.5] * 5]
     assert [column.tolist() for column in history["val/within"]] == [[50], [2]]
@@ -263,7 +181,7 @@ def fail(*arguments, **keywords):
 
 
 @pytest.mark.parametrize(
-    ("owner", "name"), [(jinja2.Template, "render"), (os, "replace"), (report, "_curves"), (os, "fdopen")]
+    ("owner", "name"), [(jinja2.Template, "render"), (os, "replace"), (report, "curves"), (os, "fdopen")]
 )
 def test_nothing_is_left_half_written(tmp_path, monkeypatch, owner, name):
     run = make_run(tmp_path / "run", PLAIN)
@@ -282,6 +200,107 @@ def test_the_report_is_replaced_and_nothing_else_is_written(tmp_path):
     (run / "report.html").write_text("old")
     assert write_report(run).read_text() != "old"
     assert {path.name for path in run.iterdir()} == before | {"report.html"}
+
+
+def inactive_kind():
+    metrics = copy.deepcopy(METRICS)
+    blocks = metrics["terms"]["blocks"]
+    for part in (blocks["kind"], blocks["kind"]["variables"]["kind"], blocks["pose"]["variables"]["pose[1]"]):
+        part["active"] = False
+    return metrics
+
+
+def rows_of(html):
+    """Rows of all tables: whether each is marked as inactive, and its text."""
+    rows = re.findall(r"<tr( class=\"inactive\")?>(.*?)</tr>", html, flags=re.DOTALL)
+    return [(bool(mark), Page(content).text) for mark, content in rows]
+
+
+def test_inactive_blocks_and_variables_are_greyed_and_explained(tmp_path):
+    html = write_report(make_run(tmp_path / "run", inactive_kind())).read_text()
+    greyed = {text.split("†")[0].strip() for mark, text in rows_of(html) if mark}
+    assert greyed == {"kind", "pose[1]"}
+    assert all(("†" in text) == mark for mark, text in rows_of(html))
+    assert "† inactive: I(x; z) is 0.01 nats or less." in Page(html).text
+    coloured = [
+        text for text in re.findall(r"<tr class=\"inactive\">.*?</tr>", html, re.DOTALL) if "background" in text
+    ]
+    assert not coloured
+    assert "kind (1.06 nats)" not in Page(html).text  # no inactive variable is the most informative one
+
+
+def test_nothing_is_greyed_where_all_is_active(html):
+    assert "†" not in Page(html).text
+    assert not any(mark for mark, _ in rows_of(html))
+
+
+def test_tables_of_numbers_are_coloured_by_their_size(html):
+    cells = re.findall(r"<td style=\"background: (#\w{6}); color: #\w{3}\">([\d.-]+)</td>", html)
+    colours = {float(text): colour for colour, text in cells[:9]}  # block × factor, with a row of all blocks
+    assert list(colours)[:3] == [0.71, 0.95, 0.05]
+    assert colours[0.98] == to_hex(colormaps["cividis"](0.98))
+    assert colours[0.05] == to_hex(colormaps["cividis"](0.05))
+
+
+def test_exact_information_is_told_in_nats(html):
+    text = Page(html).text
+    assert (
+        "What each block tells about each factor, in nats, by exact marginals of 5,000 posteriors and 1,000 samples; "
+        "standard errors up to 0.02." in text
+    )
+    assert "pose 0.22 2.15 0.68" in " ".join(re.sub("<[^>]*>", " ", html).split())
+    assert "pose[0] 0.11 2.02 0.33" in " ".join(re.sub("<[^>]*>", " ", html).split())
+
+
+def test_why_the_exact_information_is_not_known(tmp_path):
+    metrics = copy.deepcopy(METRICS)
+    metrics["disentanglement"] |= {"marginal_information": None, "marginal_information_note": "site 'z' depends on 'y'"}
+    text = Page(write_report(make_run(tmp_path / "run", metrics)).read_text()).text
+    assert "What posteriors tell about the factors in nats is not known: site 'z' depends on 'y'." in text
+
+
+def test_checks_are_shown_where_they_were_run(tmp_path, html):
+    assert "Checks of the posterior" not in Page(html).text
+    run = make_run(tmp_path / "run", PLAIN)
+    (run / "checks").mkdir()
+    (run / "checks" / "summary.txt").write_text("5 of 6 checks are fine\nNOT FINE  <b>gap</b>\n")
+    for name in ("guide", "of_a_new_kind"):
+        shutil.copy(run / "pictures" / "samples.png", run / "checks" / f"{name}.png")
+    page = Page(write_report(run).read_text())
+    assert "Checks of the posterior 5 of 6 checks are fine NOT FINE <b>gap</b>" in page.text
+    assert [image["alt"] for image in page.images][2:] == [
+        "Pareto k and the gap of each datum, and the bound on log p(x) over the number of draws.",
+        "Of a new kind.",
+    ]
+
+
+def test_pictures_of_any_kind_and_moving_ones_are_shown(tmp_path):
+    run = make_run(tmp_path / "run", PLAIN, pictures=("samples", "pair_plot_z"))
+    frames = [Image.new("L", (300, 20), shade) for shade in (0, 255)]
+    frames[0].save(run / "pictures" / "traversal_z.gif", save_all=True, append_images=frames[1:])
+    moving = (run / "pictures" / "traversal_z.gif").read_bytes()
+    page = Page(write_report(run).read_text())
+    assert [image["alt"][:10] for image in page.images] == ["Block z: o", "Data gener", "Pair plot "]
+    kind, _, content = page.images[0]["src"].partition(",")
+    assert (kind, base64.b64decode(content)) == ("data:image/gif;base64", moving)
+    assert page.images[0]["style"] == "--width: 300px"
+
+
+def test_pictures_are_as_large_as_they_were_drawn(tmp_path):
+    for dots in (100, 200):
+        Image.new("L", (400, 10)).save(tmp_path / "picture.png", dpi=(dots, dots))
+        assert page.embed((tmp_path / "picture.png").read_bytes(), "").width == 400 * 100 / dots
+
+
+def test_a_page_elsewhere(tmp_path):
+    run = make_run(tmp_path / "run", PLAIN)
+    assert write_report(run, tmp_path / "page.html") == tmp_path / "page.html"
+    assert not (run / "report.html").exists()
+
+
+def test_summary_names_what_is_inactive():
+    *_, last = summary_lines(inactive_kind())
+    assert last == "inactive, with I(x; z) of 0.01 nats or less: block kind, pose[1]"
 
 
 def test_summary_is_five_lines():
@@ -336,10 +355,10 @@ def test_a_block_that_tells_nothing_holds_nothing_whatever_a_regressor_reads_fro
     for row in table["score"]:
         row[:] = [0.99] * len(row)
     for nats, blocks in ((0.011, {"pose", "kind"}), (0.009, {"pose"})):
-        metrics["terms"]["blocks"]["kind"]["mutual_information"] = nats
+        metrics["terms"]["blocks"]["kind"] |= {"mutual_information": nats, "active": nats > 0.01}
         for found in findings(metrics):
             assert {found.block, *(name for name, _ in found.also)} == blocks
-    metrics["terms"]["blocks"]["pose"]["mutual_information"] = 0.0
+    metrics["terms"]["blocks"]["pose"]["active"] = False
     assert all(found.block is None and not found.held for found in findings(metrics))
 
 
@@ -364,4 +383,4 @@ def test_numbers(value, text):
     ("seconds", "text"), [(None, None), (4.21, "4.2 s"), (412.3, "6 min 52 s"), (7260, "2 h 1 min")]
 )
 def test_durations(seconds, text):
-    assert report._duration(seconds) == text
+    assert page.duration(seconds) == text

@@ -1,0 +1,124 @@
+"""What the folder of a run holds, read for the report."""
+
+import csv
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from pyro_hfvae.metrics import SharedCodes, read_shared_codes
+
+__all__ = ["RunContent", "read_history", "read_run"]
+
+History = dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]
+"""Name of a column to its steps `[T]` and values `[T]`."""
+
+
+@dataclass(frozen=True, eq=False)
+class RunContent:
+    """A run as its folder tells it.
+
+    Attributes:
+        path: the folder.
+        metrics: of `metrics.json`.
+        versions: of `versions.json`; empty where there is none.
+        configuration: the text of `config.yaml`, or None.
+        history: of `metrics.csv`; empty where there is none.
+        pictures: what `traverse` drew, PNG and GIF.
+        checks: what `check` said, or None.
+        check_pictures: what `check` drew.
+        codes: of the images that runs share, or None.
+    """
+
+    path: Path
+    metrics: dict[str, Any]
+    versions: dict[str, Any]
+    configuration: str | None
+    history: History
+    pictures: Sequence[Path]
+    checks: str | None
+    check_pictures: Sequence[Path]
+    codes: SharedCodes | None
+
+    @property
+    def name(self) -> str:
+        """Of the folder."""
+        return self.path.resolve().name
+
+    def options(self) -> dict[str, Any]:
+        """Every option of the configuration by its dotted name, as on the command line.
+
+        Raises:
+            ValueError: `config.yaml` is not YAML, or no mapping.
+        """
+        try:
+            content = yaml.safe_load(self.configuration or "{}")
+        except yaml.YAMLError as error:
+            raise ValueError(f"{self.path / 'config.yaml'} is not YAML: {' '.join(str(error).split())}") from error
+        if not isinstance(content, dict):
+            raise ValueError(f"{self.path / 'config.yaml'} is no mapping of options to values")
+        return _flat(content)
+
+
+def read_run(path: Path) -> RunContent:
+    """Reads a run.
+
+    Raises:
+        FileNotFoundError: it has not been evaluated.
+        ValueError: a file cannot be read; names it.
+    """
+    if not (path / "metrics.json").is_file():
+        raise FileNotFoundError(f"{path} has no metrics.json: run 'pyro-hfvae evaluate {path}' first")
+    configuration, checks = path / "config.yaml", path / "checks" / "summary.txt"
+    return RunContent(
+        path=path,
+        metrics=_read_json(path / "metrics.json"),
+        versions=_read_json(path / "versions.json") if (path / "versions.json").is_file() else {},
+        configuration=configuration.read_text(encoding="utf-8") if configuration.is_file() else None,
+        history=read_history(path / "metrics.csv") if (path / "metrics.csv").is_file() else {},
+        pictures=_images(path / "pictures"),
+        checks=checks.read_text(encoding="utf-8") if checks.is_file() else None,
+        check_pictures=_images(path / "checks"),
+        codes=read_shared_codes(path / "codes.npz") if (path / "codes.npz").is_file() else None,
+    )
+
+
+def read_history(table: Path) -> History:
+    """Terms and schedules of a CSV with empty cells."""
+    points: dict[str, list[tuple[float, float]]] = {}
+    with table.open(newline="", encoding="utf-8") as lines:
+        for row in csv.DictReader(lines):
+            for name, cell in row.items():
+                if name and name.startswith(("train/", "val/", "weight/", "temperature")) and cell and row.get("step"):
+                    points.setdefault(name, []).append((float(row["step"]), float(cell)))
+    columns = {name: np.array(pairs).T for name, pairs in points.items()}
+    return {name: (steps, values) for name, (steps, values) in columns.items()}
+
+
+def _images(folder: Path) -> list[Path]:
+    return sorted(path for kind in ("png", "gif") for path in folder.glob(f"*.{kind}"))
+
+
+def _flat(options: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested options by dotted names; `init_args` is left out of them, as the command line does."""
+    found: dict[str, Any] = {}
+    for name, value in options.items():
+        inside = prefix if name == "init_args" else f"{prefix}{name}."
+        if isinstance(value, dict) and value:
+            found |= _flat(value, inside)
+        else:
+            found[inside[:-1]] = value
+    return found
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is not JSON: {error}") from error
+    return content
