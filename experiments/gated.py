@@ -1,5 +1,8 @@
 """Gated training against ungated pairs and single images, over seeds, base objectives and rates of wrong pairs.
 
+The conditions are the configurations beside this file: pairs that swap what they share, within gates; pairs of input
+and target within gates; the pairs of the first without gates; single images.
+
 Usage: python -m pyro_hfvae.experiments.gated --data sfm_faces --seeds 0 1 2 --wrong 0 .25 .5 --bases VAE BetaVAE
 
 Every cell (condition, base, rate, seed) is a run of ``pyro-hfvae fit`` and ``evaluate`` on held-out people. What it
@@ -19,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+import yaml
 
 from pyro_hfvae.cli import main as pyro_hfvae
 from pyro_hfvae.files import write_atomically
@@ -28,7 +32,7 @@ mpl.use("Agg")
 import matplotlib.pyplot as plt
 
 HERE = Path(__file__).parent
-CONDITIONS = ("gated", "ungated_pairs", "identity")
+CONDITIONS = ("gated", "gated_targets", "ungated_pairs", "identity")
 BASES = {
     "VAE": [],
     "BetaVAE": ["beta=4"],
@@ -66,6 +70,11 @@ def run_cell(output: Path, data: str, condition: str, base: str, wrong: float, s
     content |= {"dci": {name: measured["dci"][name] for name in OVERALL}, "block_factor": measured["block_factor"]}
     row.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(row, json.dumps(content, indent=2) + "\n")
+
+
+def _steps_of(configuration: Path) -> int:
+    content = yaml.safe_load(configuration.read_text(encoding="utf-8"))
+    return int(content["trainer"]["max_steps"])
 
 
 def _command(*arguments: str) -> None:
@@ -187,18 +196,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--wrong", type=float, nargs="+", default=[0.0], help="rates of wrong pairs, of gated training")
     parser.add_argument("--bases", choices=list(BASES), nargs="+", default=["VAE"])
     parser.add_argument("--conditions", choices=CONDITIONS, nargs="+", default=list(CONDITIONS))
-    parser.add_argument("--steps", type=int, default=6000)
+    parser.add_argument("--steps", type=int, help="of each run; those of the configuration by default")
     parser.add_argument("--output", type=Path, help="folder; runs/gated_DATA by default")
     options = parser.parse_args(arguments)
 
+    steps = options.steps or _steps_of(HERE / options.data / "gated.yaml")
     output = options.output or Path("runs") / f"gated_{options.data}"
     for seed in options.seeds:  # a whole comparison for each seed before the next one starts
         for base in options.bases:
             for condition in options.conditions:
                 for wrong in options.wrong if condition == "gated" else [0.0]:
-                    run_cell(output, options.data, condition, base, wrong, options.steps, seed)
+                    run_cell(output, options.data, condition, base, wrong, steps, seed)
     rows = [json.loads(path.read_text()) for path in sorted((output / "rows").glob("*.json"))]
-    rows = [row for row in rows if row["steps"] == options.steps]
+    rows = [row for row in rows if row["steps"] == steps]
     files: dict[str, str | bytes] = {"gated.csv": long_table(rows), "gated.md": table(rows), "gated.png": picture(rows)}
     for name, content in files.items():
         write_atomically(output / name, content)

@@ -55,7 +55,8 @@ def tiny(tmp_path, monkeypatch):
     blocks = {"z": ["x", "y"], "level": ["level"]}
     (tmp_path / "tiny").mkdir()
     for condition in gated.CONDITIONS:
-        pairs = {} if condition == "identity" else {"pairs": {"blocks": blocks, "gated": condition == "gated"}}
+        told = {"blocks": blocks, "gated": condition.startswith("gated"), "swap": condition != "gated_targets"}
+        pairs = {} if condition == "identity" else {"pairs": told}
         config = base | {"batches": base["batches"] | pairs, "objective": {"class_path": "pyro_hfvae.infer.VAE"}}
         (tmp_path / "tiny" / f"{condition}.yaml").write_text(yaml.safe_dump(config))
     monkeypatch.setattr(gated, "HERE", tmp_path)
@@ -70,16 +71,16 @@ def test_cells_are_run_once_and_an_interrupted_one_goes_on(tiny, monkeypatch, ca
     run(tiny, "--wrong", "0.5")
     assert "| gated | VAE | 0.5 | z |" in capsys.readouterr().out
     rows = sorted((tiny / "rows").iterdir())
-    cells = ("gated-VAE-wrong0.5", "identity-VAE-wrong0", "ungated_pairs-VAE-wrong0")
+    cells = ("gated-VAE-wrong0.5", "gated_targets-VAE-wrong0", "identity-VAE-wrong0", "ungated_pairs-VAE-wrong0")
     assert [path.stem for path in rows] == [f"{cell}-steps8-seed0" for cell in cells]
     scores = [json.loads(path.read_text())["elbo"] for path in rows]
-    assert len(set(scores)) == 3  # wrong pairs, gates and pairs all reach the training
+    assert len(set(scores)) == 4  # wrong pairs, swaps, gates and pairs all reach the training
     assert all((tiny / name).stat().st_size for name in ("gated.csv", "gated.md", "gated.png"))
 
     kept = rows[0].read_text()
     rows[0].unlink()  # killed before it was measured, and another before its first checkpoint
-    rows[2].unlink()
-    shutil.rmtree(tiny / "runs" / rows[2].stem / "checkpoints")
+    rows[3].unlink()
+    shutil.rmtree(tiny / "runs" / rows[3].stem / "checkpoints")
     asked = []
 
     def command(arguments, run=gated.pyro_hfvae):
@@ -96,6 +97,13 @@ def test_cells_are_run_once_and_an_interrupted_one_goes_on(tiny, monkeypatch, ca
     assert again == before
 
 
+def test_steps_are_those_of_the_configuration(tiny):
+    run_without_steps = ["--data", "tiny", "--seeds", "0", "--conditions", "identity", "--output", str(tiny)]
+    gated.main(run_without_steps)
+    steps = yaml.safe_load((ROOT / "tests" / "tiny.yaml").read_text())["trainer"]["max_steps"]
+    assert [path.stem for path in (tiny / "rows").iterdir()] == [f"identity-VAE-wrong0-steps{steps}-seed0"]
+
+
 def test_a_run_that_fails_stops_the_command(tiny):
     (tiny.parent / "tiny" / "gated.yaml").write_text("model: nothing")
     with pytest.raises(SystemExit, match="^stopped: pyro-hfvae fit --config"):
@@ -109,11 +117,14 @@ def test_there_are_folders():
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
 def test_conditions_differ_in_pairs_and_gates_alone(folder):
-    of_gated, ungated, identity = (
+    of_gated, targets, ungated, identity = (
         yaml.safe_load((folder / f"{condition}.yaml").read_text()) for condition in gated.CONDITIONS
     )
-    for config in (of_gated, ungated, identity):
+    for config in (of_gated, targets, ungated, identity):
         config.pop("run")
+    assert of_gated["batches"]["pairs"]["swap"] is True
+    targets["batches"]["pairs"]["swap"] = True
+    assert of_gated == targets
     assert ungated["batches"]["pairs"].pop("gated") is False
     assert of_gated == ungated
     del of_gated["batches"]["pairs"]
