@@ -91,7 +91,7 @@ def picture(cells: Sequence[Cell]) -> Figure:
 def table(cells: Sequence[Cell]) -> str:
     """The last epoch, mean ± standard deviation over seeds: what was logged, what is so, and the difference."""
     lines = ["| estimator | seeds | term | logged | exact | error |", "| --- | --- | --- | --- | --- | --- |"]
-    summary = ["| estimator | seeds | ELBO, exact | minutes of training |", "| --- | --- | --- | --- |"]
+    summary = ["| estimator | seeds | ELBO, exact |", "| --- | --- | --- |"]
     for name, group in of_estimators(cells).items():
         last = [cell["rows"][-1] for cell in group]
         for term, label in TERMS.items():
@@ -100,8 +100,7 @@ def table(cells: Sequence[Cell]) -> str:
             lines.append(
                 f"| {name} | {len(group)} | {label} | {_spread(logged)} | {_spread(exact)} | {_spread(error, '+')} |"
             )
-        elbo, minutes = [row["elbo"] for row in last], statistics.fmean(row["seconds"] for row in last) / 60
-        summary.append(f"| {name} | {len(group)} | {_spread(elbo)} | {minutes:.1f} |")
+        summary.append(f"| {name} | {len(group)} | {_spread([row['elbo'] for row in last])} |")
     first = cells[0]
     note = (
         f"MNIST, {first['epochs']} epochs of batches of {first['batch_size']}, mean ± standard deviation over seeds "

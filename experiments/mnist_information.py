@@ -40,7 +40,8 @@ Cell = dict[str, Any]
 @torch.no_grad()
 def accuracy(guide: nn.Module, mnist: MNIST) -> float:
     """Of the most probable category as a cluster, with the best assignment to digits, on the test images."""
-    site = poutine.trace(guide).get_trace(mnist.images(mnist.held_out)).nodes["digit"]["fn"]
+    assert mnist.held_out is not None
+    site: Any = poutine.trace(guide).get_trace(mnist.images(mnist.held_out)).nodes["digit"]["fn"]
     clusters = site.logits.argmax(-1).numpy()
     return clustering_accuracy(clusters, mnist.factors(mnist.held_out)[:, 0].numpy())
 
