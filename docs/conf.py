@@ -8,7 +8,13 @@ project_copyright = "pyro-hfvae developers"
 version = release = pyro_hfvae.__version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.mathjax", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
-exclude_patterns = ["examples", "estimators_table.md", "mnist_estimators.md"]
+exclude_patterns = [
+    "examples",
+    "estimators_table.md",
+    "mnist_estimators.md",
+    "mnist_information.md",
+    "staleness_table.md",
+]
 default_role = "literal"
 
 myst_enable_extensions = ["dollarmath", "amsmath"]

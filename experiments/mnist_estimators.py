@@ -1,180 +1,170 @@
 """The terms that training logs against the exact ones, for every estimator of the inference marginal, on MNIST.
 
-Trains a 10-d Gaussian and a 10-way Concrete once with each estimator. After every epoch the terms of the last batches,
-as the estimator gave them, are set against the exact ones: the mixture of the posteriors of all 60,000 images, at a
-sample of 2,000 of them. Usage: python mnist_estimators.py [--data FOLDER]; writes mnist_estimators.csv, .md and .png.
+Usage: python -m pyro_hfvae.experiments.mnist_estimators --seeds 0 1 2 [--data FOLDER]
+
+Trains a 10-d Gaussian and a 10-way Concrete with each estimator and seed. What the estimator gave in the last batches
+of an epoch is set against the exact terms: the mixture of the posteriors of all 60,000 images, at a sample of 1,000 of
+them, after epochs 1, 2, 4, 8, ... and the last. Every cell (estimator, seed) is kept in rows/CELL.json and not run
+again; from all rows of as many epochs the command makes mnist_estimators.csv, .md and .png.
 """
 
 import argparse
 import csv
+import io
 import math
-import platform
-import time
-from collections.abc import Callable, Iterable
+import statistics
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
-import pyro
-import torch
-from pyro import poutine
-from torch import Tensor, nn
 
-import pyro_hfvae
-from pyro_hfvae import HierarchicalELBO, Terms
-from pyro_hfvae.data import MNIST, IndexBatches
-from pyro_hfvae.files import write_atomically
-from pyro_hfvae.guides import ImageGuide, MLPEncoder
+from pyro_hfvae import HierarchicalELBO
+from pyro_hfvae.data import MNIST
+from pyro_hfvae.experiments.mnist_training import LAST, SAMPLES, N, exact_terms, kept_cell, train
+from pyro_hfvae.files import write_atomically, write_figure
 from pyro_hfvae.infer import Marginal, Memory, Stratified, Weighted
-from pyro_hfvae.infer.latents import read_posteriors
-from pyro_hfvae.infer.marginals import Bank, Posteriors, References
-from pyro_hfvae.infer.mixture import gaussian_parameters
-from pyro_hfvae.infer.split import gather
-from pyro_hfvae.models import ImageModel, MLPDecoder
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
 
-N, SAMPLES, LAST = 60_000, 2_000, 50
 TERMS = {"mutual_information": "I(x; z)", "between": "A, between", "within": "i, within", "dimension": "ii, dimension"}
 ESTIMATORS: dict[str, Callable[[], Marginal]] = {
     "Stratified": Stratified,
+    "Memory(1024)": lambda: Memory(1024),
     "Memory(4096)": lambda: Memory(4096),
+    "Memory(16384)": lambda: Memory(16384),
     "Weighted": Weighted,
 }
 WEIGHTS = {"mutual_information": {"digit": 0.0, "style": 2.0}, "between": 3.0, "within": 3.0}
 
-Rows = list[dict[str, str | int | float]]
+Cell = dict[str, Any]
 
 
-class AllOthers(Marginal):
-    """The exact marginal: the batch, and the posteriors of all data that are not in it.
-
-    Args:
-        guide: encodes the data.
-        batches: all data that are not in the batch.
-    """
-
-    def __init__(self, guide: nn.Module, batches: Iterable[Tensor]) -> None:
-        super().__init__()
-        with torch.no_grad():
-            parts = [gather(read_posteriors(poutine.trace(guide).get_trace(x)))[0] for x in batches]
-        loc, scale = (torch.cat([getattr(part, name)[0] for part in parts]).double() for name in ("loc", "scale"))
-        masses = tuple(torch.cat(mass) for mass in zip(*([m[0] for m in part.log_mass] for part in parts), strict=True))
-        present = torch.ones(len(loc), dtype=torch.bool)
-        self.bank = Bank(gaussian_parameters(loc, scale), masses, present)
-
-    def references(self, posteriors: Posteriors, data_size: int, keys: Tensor | None = None) -> References:
-        """The batch and the others, all with the weight 1/N."""
-        return References(own=-math.log(data_size), other=-math.log(data_size), bank=self.bank)
-
-
-def exact_terms(model: nn.Module, guide: nn.Module, mnist: MNIST) -> Terms:
-    """The terms with all images as references, at the first samples of a fixed permutation."""
-    order = torch.randperm(N, generator=torch.Generator().manual_seed(0))
-    others = AllOthers(guide, map(mnist.images, order[SAMPLES:].split(2000)))
-    with torch.no_grad():
-        return HierarchicalELBO(N, marginal=others).terms(model, guide, mnist.images(order[:SAMPLES]))
-
-
-def train(name: str, epochs: int, batch_size: int, seed: int, mnist: MNIST) -> Rows:
-    """Logged and exact terms after every epoch."""
-    torch.manual_seed(seed)
-    model = ImageModel({"style": 10}, {"digit": 10}, decoder=MLPDecoder)
-    guide = ImageGuide({"style": 10}, {"digit": 10}, encoder=MLPEncoder)
+def measure(name: str, epochs: int, batch_size: int, seed: int, mnist: MNIST) -> tuple[Cell, int]:
+    """Logged terms after every epoch, exact ones after some; and the number of steps."""
     elbo = HierarchicalELBO(N, marginal=ESTIMATORS[name](), **WEIGHTS)  # type: ignore[arg-type]
-    optimizer = torch.optim.Adam([*model.parameters(), *guide.parameters()], lr=1e-3)
-    rows: Rows = []
-    recent: list[Tensor] = []
-    started = time.monotonic()
-    for step, batch in enumerate(IndexBatches(torch.arange(N), batch_size, seed=seed), start=1):
-        terms = elbo.training_terms(model, guide, mnist.images(batch))
-        optimizer.zero_grad()
-        (-elbo.objective(terms)).backward()
-        optimizer.step()
-        recent = [*recent[1 - LAST :], torch.stack([getattr(terms, term) for term in TERMS]).detach()]
-        if step % (N // batch_size) == 0:
-            epoch, seconds = step // (N // batch_size), time.monotonic() - started
-            exact = exact_terms(model, guide, mnist)
-            for term, logged in zip(TERMS, torch.stack(recent).mean(0).tolist(), strict=True):
-                rows.append(
-                    {"estimator": name, "epoch": epoch, "term": term, "logged": logged,
-                     "exact": getattr(exact, term).item(), "elbo": exact.elbo.item(), "seconds": round(seconds, 1)}
-                )  # fmt: skip
-            print(f"{name} epoch {epoch}: {exact.elbo.item():.2f} nats, {seconds:.0f} s", flush=True)
-            started = time.monotonic() - seconds
-            if epoch == epochs:
-                return rows
-    raise AssertionError("the batches have no end")
+    rows = []
+    for epoch in train(elbo, batch_size, seed, mnist):
+        row: dict[str, Any] = {"epoch": epoch.number, "logged": epoch.logged, "seconds": round(epoch.seconds, 1)}
+        if epoch.number & (epoch.number - 1) == 0 or epoch.number == epochs:
+            exact = exact_terms(epoch.model, epoch.guide, mnist)
+            row |= {"exact": {term: getattr(exact, term).item() for term in TERMS}, "elbo": exact.elbo.item()}
+        rows.append(row)
+        print(f"{name}, seed {seed}, epoch {epoch.number}: {row['seconds']} s of training", flush=True)
+        if epoch.number == epochs:
+            break
+    content = {"estimator": name, "epochs": epochs, "batch_size": batch_size, "rows": rows}
+    return content, epochs * -(-N // batch_size)
 
 
-def picture(rows: Rows, path: Path) -> None:
-    """Logged terms dashed, exact ones solid."""
-    figure, axes = plt.subplots(1, len(TERMS), figsize=(13, 3.4), constrained_layout=True)
+def of_estimators(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
+    """The cells of each estimator, one for each seed."""
+    found = {name: [cell for cell in cells if cell["estimator"] == name] for name in ESTIMATORS}
+    return {name: group for name, group in found.items() if group}
+
+
+def picture(cells: Sequence[Cell]) -> Figure:
+    """Means over the seeds, logged terms dashed, exact ones solid; each seed's exact terms as points."""
+    figure, axes = plt.subplots(1, len(TERMS), figsize=(13, 3.6), dpi=110, layout="constrained")
     for axis, (term, label) in zip(axes, TERMS.items(), strict=True):
-        for color, name in enumerate(ESTIMATORS):
-            chosen = [row for row in rows if row["estimator"] == name and row["term"] == term]
-            epochs = [float(row["epoch"]) for row in chosen]
-            offset = name == "Weighted"  # off by multiples of log N, by construction: out of any scale
-            if not offset:
-                axis.plot(epochs, [float(row["logged"]) for row in chosen], "--", color=f"C{color}")
-            axis.plot(epochs, [float(row["exact"]) for row in chosen], color=f"C{color}", label=name)
+        for place, (name, group) in enumerate(of_estimators(cells).items()):
+            color = f"C{place}"
+            logged = [[row["logged"][term] for row in cell["rows"]] for cell in group]
+            if name != "Weighted":  # off by multiples of log N, by construction: out of any scale
+                epochs = [row["epoch"] for row in group[0]["rows"]]
+                axis.plot(epochs, [statistics.fmean(at) for at in zip(*logged, strict=True)], "--", color=color)
+            epochs = [row["epoch"] for row in group[0]["rows"] if "exact" in row]
+            exact = [[row["exact"][term] for row in cell["rows"] if "exact" in row] for cell in group]
+            axis.plot(epochs, [statistics.fmean(at) for at in zip(*exact, strict=True)], color=color, label=name)
+            for values in exact:
+                axis.plot(epochs, values, ".", color=color, markersize=4)
         axis.set_title(label)
         axis.set_xlabel("epoch")
     axes[0].set_ylabel("nats per datum")
     axes[0].legend(fontsize=8)
     figure.suptitle("exact (solid) and logged in training (dashed); Weighted logs values off by multiples of log N")
-    figure.savefig(path, dpi=110)
+    return figure
 
 
-def table(rows: Rows, epochs: int, batch_size: int, seed: int, seconds: float) -> str:
-    """The last epoch: the error of what was logged."""
-    last = [row for row in rows if row["epoch"] == epochs]
-    lines = [
-        "| estimator | term | logged | exact | error | ELBO, exact |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
-    for row in last:
-        logged, exact = float(row["logged"]), float(row["exact"])
-        lines.append(
-            f"| {row['estimator']} | {TERMS[str(row['term'])]} | {logged:.2f} | {exact:.2f} | {logged - exact:+.2f} "
-            f"| {float(row['elbo']):.2f} |"
-        )
-    lines += [
-        "",
-        f"MNIST, {epochs} epochs of batches of {batch_size}, seed {seed}, log N = {math.log(N):.2f}; logged: mean of "
-        f"the last {LAST} batches; exact: {SAMPLES:,} samples against all {N:,} posteriors. pyro-hfvae "
-        f"{pyro_hfvae.__version__}, torch {torch.__version__}, {platform.machine()}, {torch.get_num_threads()} "
-        f"thread(s), {seconds / 60:.0f} minutes in all.",
-    ]
-    return "\n".join(lines) + "\n"
+def table(cells: Sequence[Cell]) -> str:
+    """The last epoch, mean ± standard deviation over seeds: what was logged, what is so, and the difference."""
+    lines = ["| estimator | seeds | term | logged | exact | error |", "| --- | --- | --- | --- | --- | --- |"]
+    summary = ["| estimator | seeds | ELBO, exact |", "| --- | --- | --- |"]
+    for name, group in of_estimators(cells).items():
+        last = [cell["rows"][-1] for cell in group]
+        for term, label in TERMS.items():
+            logged, exact = ([row[kind][term] for row in last] for kind in ("logged", "exact"))
+            error = [one - other for one, other in zip(logged, exact, strict=True)]
+            lines.append(
+                f"| {name} | {len(group)} | {label} | {_spread(logged)} | {_spread(exact)} | {_spread(error, '+')} |"
+            )
+        summary.append(f"| {name} | {len(group)} | {_spread([row['elbo'] for row in last])} |")
+    first = cells[0]
+    note = (
+        f"MNIST, {first['epochs']} epochs of batches of {first['batch_size']}, mean ± standard deviation over seeds "
+        f"(from 0), log N = {math.log(N):.2f}; logged: mean of the last {LAST} batches; exact: {SAMPLES:,} samples "
+        f"against all {N:,} posteriors, after the last step. {about(cells)}"
+    )
+    return "\n".join([*lines, "", *summary, "", note]) + "\n"
 
 
-def main() -> None:
-    """Trains with every estimator and writes what was seen."""
-    parser = argparse.ArgumentParser(description=__doc__)
+def about(cells: Sequence[Cell]) -> str:
+    """Versions, machine and time of the cells."""
+    versions = [cell["versions"] for cell in cells]
+    software = {f"pyro-hfvae {v['pyro_hfvae']}, torch {v['torch']}" for v in versions}
+    machines = {f"{v['processor']}, {v['threads']} thread(s)" for v in versions}
+    minutes = sum(v["wall_seconds"] for v in versions) / 60
+    return f"{'; '.join(sorted(software | machines))}; {minutes:.0f} minutes in all."
+
+
+def _spread(values: Sequence[float], sign: str = "") -> str:
+    deviation = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
+    return f"{statistics.fmean(values):{sign}.2f}{deviation}"
+
+
+def long_table(cells: Sequence[Cell]) -> str:
+    """One line of CSV for each cell, epoch and term."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(["estimator", "seed", "epoch", "term", "logged", "exact", "elbo", "seconds"])
+    for cell in cells:
+        for row in cell["rows"]:
+            rest = (row.get("elbo", ""), row["seconds"])
+            for term in TERMS:
+                exact = row.get("exact", {}).get(term, "")
+                writer.writerow(
+                    [cell["estimator"], cell["seed"], row["epoch"], term, row["logged"][term], exact, *rest]
+                )
+    return buffer.getvalue()
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs what is missing and writes the tables and the picture."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", help="folder of MNIST's four files")
+    parser.add_argument("--estimators", choices=list(ESTIMATORS), nargs="+", default=list(ESTIMATORS))
+    parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--batch-size", type=int, default=128)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--output", type=Path, default=Path())
-    options = parser.parse_args()
+    parser.add_argument("--output", type=Path, default=Path("runs/mnist_estimators"))
+    options = parser.parse_args(arguments)
 
-    started = time.monotonic()
-    mnist = MNIST(options.data) if options.data else MNIST()
-    rows: Rows = []
-    with pyro.settings.context(module_local_params=True), pyro.validation_enabled(False):
-        for name in ESTIMATORS:
-            rows += train(name, options.epochs, options.batch_size, options.seed, mnist)
-    options.output.mkdir(parents=True, exist_ok=True)
-    with (options.output / "mnist_estimators.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-    seconds = time.monotonic() - started
-    text = table(rows, options.epochs, options.batch_size, options.seed, seconds)
-    write_atomically(options.output / "mnist_estimators.md", text)
-    picture(rows, options.output / "mnist_estimators.png")
-    print(text)
+    mnist = MNIST(options.data)
+    cells = []
+    for seed in options.seeds:  # a whole comparison for each seed before the next one starts
+        for name in options.estimators:
+            cell = f"{name}-epochs{options.epochs}-batch{options.batch_size}-seed{seed}"
+
+            def run(name: str = name, seed: int = seed) -> tuple[Cell, int]:
+                return measure(name, options.epochs, options.batch_size, seed, mnist)
+
+            cells.append(kept_cell(options.output, cell, seed, run))
+    write_atomically(options.output / "mnist_estimators.csv", long_table(cells))
+    write_atomically(options.output / "mnist_estimators.md", table(cells))
+    write_figure(options.output / "mnist_estimators.png", picture(cells))
+    print(table(cells))
 
 
 if __name__ == "__main__":

@@ -52,7 +52,7 @@ class Stratified(Marginal):
 
     .. math:: \hat q(z^b) = \frac{1}{N} q(z^b|x^b) + \frac{N-1}{N (B-1)} \sum_{b' \ne b} q(z^b|x^{b'})
 
-    Esmaeili et al., Structured Disentangled Representations (AISTATS 2019), appendix. Unbiased for q(z^b); its
+    Esmaeili et al., Structured Disentangled Representations (AISTATS 2019). Unbiased for q(z^b); its
     logarithm is biased downwards, and that by e^I(x; z_G) / 2B nats or more for a group G of variables. A batch of all
     the data (B = N) makes it the exact marginal.
     """
@@ -73,7 +73,7 @@ class Weighted(Marginal):
 
     .. math:: \hat q(z^b) = \frac{1}{N B} \sum_{b'} q(z^b|x^{b'})
 
-    Chen et al., Isolating Sources of Disentanglement in Variational Autoencoders (NeurIPS 2018), eq. 6. The weights
+    Chen et al., Isolating Sources of Disentanglement in Variational Autoencoders (NeurIPS 2018). The weights
     sum to 1/N, so that **no term is in true nats**: each log q̂ is low by log N, I(x; z) high by log N, the total
     correlation of n parts high by (n - 1) log N, and each variable's divergence low by log N; on top comes what a
     batch mean makes of the own posterior, whose weight should be 1/N and is 1/B of the sum. The constants have no

@@ -153,7 +153,7 @@ class FactorVAE(HierarchicalELBO):
 
     .. math:: L = E[\log p(x|z)] - E[KL(q(z|x) \| p(z))] - \gamma\, E_{q(z)}\left[\log \frac{D(z)}{1 - D(z)}\right]
 
-    Kim and Mnih, Disentangling by Factorising (ICML 2018), eq. 2 and 3;
+    Kim and Mnih, Disentangling by Factorising (ICML 2018);
     :class:`~pyro_hfvae.infer.penalties.DensityRatio` says how D is made and how it learns.
 
     Args:
@@ -229,7 +229,7 @@ class DIPVAEI(HierarchicalELBO):
         \qquad C = \mathrm{Cov}_x[\mu(x)]
 
     Kumar, Sattigeri, Balakrishnan, Variational Inference of Disentangled Latent Concepts from Unlabeled Observations
-    (ICLR 2018), section 3. C is that of the batch, divided by B, of the normal variables; categoricals have the
+    (ICLR 2018), eq. 6 and 7. C is that of the batch, divided by B, of the normal variables; categoricals have the
     ordinary bound alone.
 
     Args:
@@ -278,7 +278,7 @@ class JointVAE(HierarchicalELBO):
 
     .. math:: L = E[\log p(x|z)] - \gamma \textstyle\sum_d | E[KL(q(z_d|x) \| p(z_d))] - C_d |
 
-    Dupont, Learning Disentangled Joint Continuous and Discrete Representations (NeurIPS 2018), eq. 7, where d is all
+    Dupont, Learning Disentangled Joint Continuous and Discrete Representations (NeurIPS 2018), where d is all
     continuous variables and all discrete ones: a layout of two blocks. The capacity of a discrete block ends at the
     largest divergence that it can have, Σ log K for uniform priors.
 
@@ -309,7 +309,7 @@ class HFVAE(HierarchicalELBO):
 
     .. math:: L = E[\log p(x|z)] - \alpha\, I(x; z) - \beta A - \gamma\, i - \textstyle\sum_j KL(q(z_j) \| p(z_j))
 
-    Esmaeili et al., Structured Disentangled Representations (AISTATS 2019), eq. 9.
+    Esmaeili et al., Structured Disentangled Representations (AISTATS 2019).
 
     Args:
         data_size: N, the number of data that batches are drawn from.

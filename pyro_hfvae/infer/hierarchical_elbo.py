@@ -46,7 +46,7 @@ class HierarchicalELBO(ELBO):
         L = E[\log p(x|z)] - \sum_d \alpha_d I(x; z_d | z_{<d}) - \beta A - \sum_d \gamma_d i_d
             - \sum_d \delta_d \sum_e KL(q(z_{d,e}) \| p(z_{d,e}))
 
-    Esmaeili et al., Structured Disentangled Representations (AISTATS 2019), eq. 9. With every weight 1 this is the
+    Esmaeili et al., Structured Disentangled Representations (AISTATS 2019). With every weight 1 this is the
     ordinary ELBO, to rounding; (1, b, b, 1) is beta-TCVAE, (b, b, b, b) beta-VAE. A discrete site enters by the mass
     of its categories, summed over exactly, never by the density of its relaxation; its relaxed sample goes to the
     decoder. One that the guide does not relax, a one-hot categorical or Bernoulli, is summed over in the likelihood

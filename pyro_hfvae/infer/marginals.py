@@ -14,6 +14,7 @@ from pyro_hfvae.infer.mixture import (
     NOTHING,
     gaussian_features,
     gaussian_parameters,
+    log_sum_of_other_masses,
     log_sum_of_others,
     log_sum_of_pairs,
 )
@@ -154,6 +155,8 @@ class _Sums:
         return found
 
     def _expected(self, group: Group) -> Tensor:
+        if group.discrete and not (group.normal or group.other) and len(self._parts(group)) == 1:
+            return self._of_masses(group.discrete)
         features = _take(self.features, group.normal)[..., :2].flatten(-2)  # [S, B, 2 n]
         features = torch.cat([features, features.new_ones(*features.shape[:2], 1)], -1)  # [S, B, P]
         parameters = _joint(_take(self.parameters, group.normal))  # [S, B, P]
@@ -211,6 +214,16 @@ class _Sums:
     def _drawn(self) -> list[Tensor]:
         """A draw of every categorical, the same for all groups; each [S, B, K]."""
         return [draw_one_hot(log_mass) for log_mass in self.log_mass]
+
+    def _of_masses(self, discrete: Sequence[int]) -> Tensor:
+        """E[log q̂] of categoricals alone, [S, B]: no densities, which are by far the most of the work."""
+        log_mass = log_mass_of_combinations([self.log_mass[index] for index in discrete])  # [S, B, K]
+        more = None
+        if self.more is not None:
+            more = log_mass_of_combinations([self.more_log_mass[index] for index in discrete])  # [S, M, K]
+            more = (more + self.more_log_weight[:, None]).exp()
+        others = log_sum_of_other_masses(log_mass.exp(), more)
+        return (log_mass.exp() * self._with_own(log_mass, others)).sum(-1)
 
     def _of_combinations(
         self,

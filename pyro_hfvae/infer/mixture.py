@@ -8,10 +8,20 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-__all__ = ["NOTHING", "gaussian_features", "gaussian_parameters", "log_sum_of_others", "log_sum_of_pairs"]
+__all__ = [
+    "NOTHING",
+    "gaussian_features",
+    "gaussian_parameters",
+    "log_sum_of_other_masses",
+    "log_sum_of_others",
+    "log_sum_of_pairs",
+]
 
 CHUNK_ELEMENTS = 2**17
-"""Pairwise numbers held at once, in a tensor of 1 MB, which fits into a processor's cache."""
+"""About how many pairwise numbers are made at once, in a tensor of 1 MB, which fits into a processor's cache."""
+
+KEPT_ELEMENTS = 2**21
+"""Pairwise numbers that are kept for the way back, in a tensor of 16 MB, where there are no more of them."""
 
 NOTHING = -1e30
 """The log-weight of a reference that is to be left out; finite, because 0 · infinity would be NaN on the way back."""
@@ -61,7 +71,7 @@ def log_sum_of_others(
     .. math:: l_{rk} = \log \sum_{m \ne r} v_{mk} \exp(f_r \cdot g_m)
 
     The own reference of sample r is the r-th. No more than a fixed number of pairwise numbers is held at once, whatever
-    B and M are; the way back computes them again.
+    B and M are; where there are more, the way back computes them again.
 
     Args:
         features: f of the samples, float64, [..., B, P].
@@ -96,6 +106,29 @@ def log_sum_of_pairs(pairs: Tensor, masses: Tensor | None = None) -> Tensor:
     relative = (pairs - largest).exp()
     sums = relative.sum(-1, keepdim=True) if masses is None else relative @ masses
     return sums.clamp_min(_SMALLEST).log() + largest
+
+
+def log_sum_of_other_masses(masses: Tensor, more: Tensor | None = None) -> Tensor:
+    r"""The same where nothing but the masses tells the references apart, in time that grows with B + M.
+
+    .. math:: l_{rk} = \log \sum_{m \ne r} v_{mk}
+
+    As a sum of those before and those after: the sum of all less the own one would cancel.
+
+    Args:
+        masses: v ≥ 0 of the batch, float64, [..., B, K].
+        more: v of more references, which get no gradient, [..., M - B, K].
+
+    Returns:
+        [..., B, K]. :data:`NOTHING` where the sum is 0.
+    """
+    none = torch.zeros_like(masses[..., :1, :])
+    before = torch.cat([none, masses[..., :-1, :].cumsum(-2)], -2)
+    after = torch.cat([none, masses.flip(-2)[..., :-1, :].cumsum(-2)], -2).flip(-2)
+    sums = before + after
+    if more is not None:
+        sums = sums + more.detach().sum(-2, keepdim=True)
+    return torch.where(sums > 0, sums.clamp_min(_SMALLEST).log(), NOTHING)
 
 
 class _LogSumOfOthers(torch.autograd.Function):
@@ -145,31 +178,37 @@ class _LogWeightedSumsOfOthers(torch.autograd.Function):
         weights = masses if masses_of_more is None else torch.cat([masses, masses_of_more], 1)
         outputs = features.new_empty(*features.shape[:2], masses.shape[-1])
         largest = features.new_empty(*features.shape[:2], 1)
-        buffer = _buffer(features, parameters)
+        shape = (*features.shape[:2], parameters.shape[1])
+        kept = features.new_empty(shape) if math.prod(shape) <= KEPT_ELEMENTS else None  # [L, B, M]
+        buffer = _buffer(features, parameters) if kept is None else kept.view(-1)
         for lead, rows in _pieces(features, parameters):
-            pairs = _log_densities(features[lead, rows], parameters[lead], rows.start, buffer)
+            room = buffer if kept is None else kept[lead, rows].view(-1)
+            pairs = _log_densities(features[lead, rows], parameters[lead], rows.start, room)
             largest[lead, rows] = pairs.amax(-1, keepdim=True)
             sums = _exp(pairs.sub_(largest[lead, rows])) @ weights[lead]  # [L, R, K]
             outputs[lead, rows] = sums.clamp_min(_SMALLEST).log() + largest[lead, rows]
-        ctx.save_for_backward(features, parameters, weights, outputs, largest)
+        ctx.save_for_backward(features, parameters, weights, outputs, largest, kept)
         return outputs
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (gradient,) = gradients
-        features, parameters, weights, outputs, largest = ctx.saved_tensors
+        features, parameters, weights, outputs, largest, kept = ctx.saved_tensors
         batch = features.shape[1]
         of_features = torch.zeros_like(features)
         of_batch, of_masses = torch.zeros_like(parameters[:, :batch]), torch.zeros_like(weights[:, :batch])
-        buffer = _buffer(features, parameters)
+        buffer = _buffer(features, parameters) if kept is None else kept
         for lead, rows in _pieces(features, parameters):
-            pairs = _log_densities(features[lead, rows], parameters[lead], rows.start, buffer)
-            relative = _exp(pairs.sub_(largest[lead, rows]))  # [L, R, M]
+            if kept is None:
+                pairs = _log_densities(features[lead, rows], parameters[lead], rows.start, buffer)
+                relative = _exp(pairs.sub_(largest[lead, rows]))  # [L, R, M]
+            else:
+                relative = kept[lead, rows]
             # What a summand counts for in l_rk, in units of exp(largest).
             scaled = gradient[lead, rows] * (largest[lead, rows] - outputs[lead, rows]).exp()  # [L, R, K]
             of_masses[lead] += relative[..., :batch].mT @ scaled
-            of_pairs = relative.mul_(scaled @ weights[lead].mT)
+            of_pairs = (scaled @ weights[lead].mT).mul_(relative)
             of_features[lead, rows] = of_pairs @ parameters[lead]
             of_batch[lead] += of_pairs[..., :batch].mT @ features[lead, rows]
         return of_features, of_batch, of_masses, None, None
@@ -197,8 +236,14 @@ def _log_densities(features: Tensor, parameters: Tensor, start: int, buffer: Ten
 def _pieces(features: Tensor, parameters: Tensor) -> Iterator[tuple[slice, slice]]:
     """Slices of the leading dimension and of the samples whose pairs with the references are few enough."""
     (leading, samples), references = features.shape[:2], parameters.shape[1]
-    rows = max(1, min(samples, CHUNK_ELEMENTS // references))
-    leads = max(1, CHUNK_ELEMENTS // (samples * references))
+    rows = _share(samples, references)
+    leads = _share(leading, samples * references)
     for lead in range(0, leading, leads):
         for start in range(0, samples, rows):
             yield slice(lead, min(lead + leads, leading)), slice(start, min(start + rows, samples))
+
+
+def _share(count: int, size: int) -> int:
+    """How many of ``count`` things of some size to take at a time, in about equal parts, half too many at most."""
+    parts = max(1, round(count * size / CHUNK_ELEMENTS))
+    return max(1, min(math.ceil(count / parts), 3 * CHUNK_ELEMENTS // (2 * size)))

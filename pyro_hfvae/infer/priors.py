@@ -70,7 +70,7 @@ class Priors:
 
         .. math:: E_q\left[\log \frac{p(z)}{\prod_d p(z_d)}\right]
 
-        Esmaeili et al. (AISTATS 2019), eq. 6 and 7. It is 0 where no two parts depend on one another.
+        Esmaeili et al. (AISTATS 2019). It is 0 where no two parts depend on one another.
         """
         groups = [frozenset(part) for part in parts]
         total: Tensor | float = 0.0

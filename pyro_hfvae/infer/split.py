@@ -49,7 +49,7 @@ def split_elbo(
         ii_{d,e} &= E[\log \hat q(z_{d,e}) - \log p(z_{d,e})]
 
     which telescope to E[log q(z|x) - log p(z)] whatever q̂ and the marginals of p are. Esmaeili et al. (AISTATS 2019),
-    eq. 5-8, with A of every group of the tree over the groups or blocks d that it is made of.
+    with A of every group of the tree over the groups or blocks d that it is made of.
 
     Args:
         latents: of S particles and B data.

@@ -58,7 +58,7 @@ class GroupTerms:
 
 @dataclass(frozen=True)
 class Terms:
-    r"""The ELBO split as in Esmaeili et al. (AISTATS 2019), eq. 5-8; scalars in nats per datum.
+    r"""The ELBO split as in Esmaeili et al. (AISTATS 2019); scalars in nats per datum.
 
     .. math:: \mathrm{ELBO} = E[\log p(x|z)] - I(x; z) - A - \sum_g A_g - \sum_d i_d
         - \sum_{d,e} KL(q(z_{d,e}) \| p(z_{d,e}))

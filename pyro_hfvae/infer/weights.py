@@ -18,7 +18,7 @@ class Capacity:
     .. math:: w \, |T - C|
 
     Burgess et al., Understanding disentangling in β-VAE (2018), eq. 8, where T is the KL of the whole posterior and C
-    rises; Dupont, Learning Disentangled Joint Continuous and Discrete Representations (NeurIPS 2018), eq. 7, by block.
+    rises; Dupont, Learning Disentangled Joint Continuous and Discrete Representations (NeurIPS 2018), by block.
 
     Args:
         weight: w.

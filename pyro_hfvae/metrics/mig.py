@@ -44,7 +44,7 @@ class MIGSup:
 def mig(codes: Codes, factors: Factors, *, seed: int = 0) -> MIG:
     """``MIG = (1/F) Σ_j (I(z_(1); v_j) - I(z_(2); v_j)) / H(v_j)``, with the two variables that tell most of ``v_j``.
 
-    Chen et al., Isolating Sources of Disentanglement in VAEs, NeurIPS 2018, eq. 6; on discretised codes as in Locatello
+    Chen et al., Isolating Sources of Disentanglement in VAEs, NeurIPS 2018; on discretised codes as in Locatello
     et al., Challenging Common Assumptions, ICML 2019: 20 bins of equal width for a variable with one column; the most
     probable category for a discrete one. With a single variable the gap is to 0.
 

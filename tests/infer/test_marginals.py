@@ -71,9 +71,10 @@ def by_hand(posteriors, group, data_size):
     categories=st.lists(st.integers(1, 3), max_size=2),
     surplus=st.integers(0, 20),
     chunk=st.sampled_from([1, 20, 2**22]),
+    kept=st.sampled_from([0, 2**22]),
     data=st.data(),
 )
-def test_value_and_gradient_against_direct_sums(particles, batch, normal, categories, surplus, chunk, data):
+def test_value_and_gradient_against_direct_sums(particles, batch, normal, categories, surplus, chunk, kept, data):
     posteriors = make(particles, batch, normal, categories)
     group = Group(
         tuple(data.draw(st.lists(st.integers(0, normal - 1), unique=True))) if normal else (),
@@ -82,6 +83,7 @@ def test_value_and_gradient_against_direct_sums(particles, batch, normal, catego
     data_size = 1 if batch == 1 else batch + surplus
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(mixture, "CHUNK_ELEMENTS", chunk)
+        patch.setattr(mixture, "KEPT_ELEMENTS", kept)
         (found,) = stratified(posteriors, [group], data_size)
     expected = by_hand(posteriors, group, data_size)
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
@@ -157,3 +159,24 @@ def test_far_apart_posteriors_stay_finite():
     # Each sample is at the mean of its own posterior and infinitely far from the other: log(1/2) + log N(0; 0, 1e-3).
     expected = -math.log(2) + math.log(1e3) - 0.5 * math.log(2 * math.pi)
     torch.testing.assert_close(found, torch.full((1, 2), expected))
+
+
+def test_masses_alone_do_not_cancel():
+    """The own mass of a category may be 1 and all others' together 1e-30, which 1 + 1e-30 - 1 would lose."""
+    masses = torch.tensor([1e-31, 1.0, 9e-31], dtype=torch.float64)[:, None]
+    found = mixture.log_sum_of_other_masses(masses)[:, 0]
+    torch.testing.assert_close(found.exp(), torch.tensor([1.0, 1e-30, 1.0], dtype=torch.float64), rtol=1e-12, atol=0)
+    more = torch.tensor([[3e-30], [0.0]], dtype=torch.float64)
+    found = mixture.log_sum_of_other_masses(masses, more)[:, 0]
+    torch.testing.assert_close(found[1].exp(), torch.tensor(4e-30, dtype=torch.float64), rtol=1e-12, atol=0)
+    assert mixture.log_sum_of_other_masses(masses[:1]).item() == mixture.NOTHING
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 64])
+@pytest.mark.parametrize("size", [1, 900, 1000, 1400, 10**6])
+def test_pieces_are_equal_parts_about_as_large_as_asked(count, size, monkeypatch):
+    monkeypatch.setattr(mixture, "CHUNK_ELEMENTS", 1000)
+    share = mixture._share(count, size)
+    assert 1 <= share <= count
+    assert share == 1 or share * size <= 1500
+    assert share == count or share * size >= 500

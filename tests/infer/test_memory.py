@@ -74,8 +74,9 @@ def by_hand(batch, others, group, data_size):
     categories=st.lists(st.integers(1, 3), max_size=2),
     surplus=st.integers(0, 20),
     chunk=st.sampled_from([1, 20, 2**17]),
+    kept=st.sampled_from([0, 2**21]),
 )
-def test_against_a_direct_sum(batch, remembered, overlap, normal, categories, surplus, chunk):
+def test_against_a_direct_sum(batch, remembered, overlap, normal, categories, surplus, chunk, kept):
     """The first ``overlap`` data of the batch are in the memory too: their old posteriors must not count."""
     overlap = min(overlap, batch, remembered)
     size = batch + remembered - overlap
@@ -99,6 +100,7 @@ def test_against_a_direct_sum(batch, remembered, overlap, normal, categories, su
     groups += [Group((index,)) for index in range(normal)] + [Group((), (v,)) for v in range(len(categories))]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(mixture, "CHUNK_ELEMENTS", chunk)
+        patch.setattr(mixture, "KEPT_ELEMENTS", kept)
         found = expected_log_marginals(inputs, groups, references)
         expected = [by_hand(inputs, others, group, size + surplus) for group in groups]
         for ours, theirs in zip(found, expected, strict=True):

@@ -5,7 +5,7 @@ r"""The covariance of the inference marginal, to be that of independent variable
     C^{II} = \mathrm{Cov}_x[\mu(x)] + E_x[\mathrm{diag}\, \sigma^2(x)] = \mathrm{Cov}_{q(z)}[z]
 
 Kumar, Sattigeri, Balakrishnan, Variational Inference of Disentangled Latent Concepts from Unlabeled Observations (ICLR
-2018), section 3. The expectations over x are means over the batch, both divided by B.
+2018), eq. 6 and 7. The expectations over x are means over the batch, both divided by B.
 
 Only the normal variables have a covariance that could be the identity: the elements of a one-hot sum to 1 and can be
 neither uncorrelated nor of variance 1. Categoricals are left to the other terms.

@@ -21,7 +21,7 @@ __all__ = ["DensityRatio", "DiscriminatorAdam"]
 
 
 class DiscriminatorAdam(Adam):
-    """Adam with the settings of Kim and Mnih (ICML 2018), appendix A, for the discriminator.
+    """Adam with the settings of Kim and Mnih (ICML 2018), for the discriminator.
 
     Args:
         params: what it optimises.
@@ -38,14 +38,15 @@ class DensityRatio(LearnedPenalty):
 
     .. math:: KL(q(z) \| \textstyle\prod_j q(z_j)) \approx E_{q(z)}\left[\log \frac{D(z)}{1 - D(z)}\right]
 
-    Kim and Mnih, Disentangling by Factorising (ICML 2018), eq. 3. D tells samples of q(z) from those of Π_j q(z_j),
-    which are samples of q(z) with each variable permuted over the batch (Algorithm 1), and minimises
+    Kim and Mnih, Disentangling by Factorising (ICML 2018). D tells samples of q(z) from those of Π_j q(z_j),
+    which are samples of q(z) with each variable permuted over the batch, and minimises
 
     .. math:: -\frac{1}{2 B} \sum_b \left[ \log D(z_b) + \log(1 - D(z'_b)) \right]
 
-    as in Algorithm 2. There z' comes from a second batch; here it is the same batch, permuted. The expectation of the
-    loss is the same, since each of its terms sees samples of one kind only; its variance is not, and one pass through
-    the guide is saved. In a batch of B two variables of z' still stem from the same datum at odds of 1 to B - 1.
+    as there, but for z', which comes from a second batch there and is the same batch permuted here. The expectation of
+    the loss is the same, since each of its terms sees samples of one kind only; its variance is not, and one pass
+    through the guide is saved. In a batch of B two variables of z' still stem from the same datum at odds of 1 to
+    B - 1.
 
     j runs over all variables. A categorical is one of them and enters by its relaxed sample, the one that the decoder
     sees, which is permuted as a whole. D is a dense network with leaky ReLU of slope .2.
@@ -55,7 +56,7 @@ class DensityRatio(LearnedPenalty):
 
     Args:
         weight: a number, a schedule, or a capacity to be held at.
-        hidden: sizes of D's hidden layers; six of 1,000, as in the paper's appendix, by default.
+        hidden: sizes of D's hidden layers; six of 1,000, as in the paper, by default.
         optimizer: called with D's parameters, makes its optimiser; Adam at 1e-4 with betas (.5, .9), as there, by
             default.
 

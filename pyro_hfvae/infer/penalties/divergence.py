@@ -35,7 +35,7 @@ class BlockDivergence(Penalty):
     .. math:: E_x[KL(q(z_d|x) \| p(z_d))]
 
     The KL of a discrete block ends at Σ_e max_k(-log p_k) over its categoricals, which is Σ_e log K_e for uniform
-    priors. A capacity above that counts as just that, as in Dupont (NeurIPS 2018), section 3, so that the distance
+    priors. A capacity above that counts as just that, as in Dupont (NeurIPS 2018), so that the distance
     from it can vanish.
 
     Args:

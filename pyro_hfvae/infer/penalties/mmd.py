@@ -88,7 +88,7 @@ class MaximumMeanDiscrepancy(Penalty):
     .. math:: \frac{1}{B(B-1)} \sum_{b \ne b'} \left[ k(z_b, z_{b'}) + k(\zeta_b, \zeta_{b'}) \right]
         - \frac{2}{B^2} \sum_{b, b'} k(z_b, \zeta_{b'})
 
-    Gretton et al., A Kernel Two-Sample Test (JMLR 2012), eq. 3. The estimate may be below 0. For each z_b of the guide
+    Gretton et al., A Kernel Two-Sample Test (JMLR 2012). The estimate may be below 0. For each z_b of the guide
     one ζ_b is drawn from the prior. With S particles the mean over them.
 
     Args:

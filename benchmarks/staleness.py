@@ -1,0 +1,110 @@
+"""How far the age of what a memory holds moves A and i, in a training on MNIST, against the same data encoded anew.
+
+A 10-d Gaussian and a 10-way Concrete are trained with the paper's estimator, while memories of several sizes look on.
+At some steps the terms of 20 batches of test images are taken twice, with the same samples: once from the memory, whose
+posteriors are as old as they are, and once from one that holds the same data in the same slots, encoded by the guide as
+it is now. The difference is what age does. Usage: python benchmarks/staleness.py [--data FOLDER] [--rates RATE ...]
+"""
+
+import argparse
+
+import pyro
+import torch
+from pyro import poutine
+from torch import Tensor, nn
+
+from pyro_hfvae import HierarchicalELBO
+from pyro_hfvae.data import MNIST, IndexBatches
+from pyro_hfvae.guides import ImageGuide, MLPEncoder
+from pyro_hfvae.infer import Memory
+from pyro_hfvae.infer.latents import read_posteriors
+from pyro_hfvae.infer.marginals import Posteriors
+from pyro_hfvae.infer.split import gather
+from pyro_hfvae.models import ImageModel, MLPDecoder
+
+N, BATCH = 60_000, 128
+SIZES, RATES, STEPS = (1024, 4096, 16384), (3e-4, 1e-3, 3e-3), (150, 469, 938)
+
+
+@torch.no_grad()
+def encode(guide: nn.Module, x: Tensor) -> Posteriors:
+    return gather(read_posteriors(poutine.trace(guide).get_trace(x)))[0]
+
+
+def renewed(memory: Memory, guide: nn.Module, mnist: MNIST, index_of: dict[int, int]) -> Memory:
+    """A memory of the same data in the same slots, with their posteriors of today; it must be full."""
+    state = memory.get_extra_state()
+    slots = state["slots"]
+    data = torch.tensor([index_of[key] for key in slots["key"].tolist()])
+    parts = [encode(guide, mnist.images(some)) for some in data.split(2000)]
+    slots["loc"], slots["scale"] = (torch.cat([getattr(part, name)[0] for part in parts]) for name in ("loc", "scale"))
+    slots["log_mass0"] = torch.cat([part.log_mass[0][0] for part in parts])
+    fresh = Memory(memory.size)
+    fresh.set_extra_state(state)
+    return fresh
+
+
+@torch.no_grad()
+def terms(model: nn.Module, guide: nn.Module, memory: Memory, batches: list[Tensor]) -> Tensor:
+    """I, A and i of each batch, the samples being the same at every call, [batches, 3]."""
+    torch.manual_seed(0)
+    elbo = HierarchicalELBO(N, marginal=memory)
+    found = [elbo.terms(model, guide, x) for x in batches]
+    return torch.stack([torch.stack([part.mutual_information, part.between, part.within]) for part in found])
+
+
+def train(rate: float, mnist: MNIST) -> None:
+    torch.manual_seed(0)
+    model = ImageModel({"style": 10}, {"digit": 10}, decoder=MLPDecoder)
+    guide = ImageGuide({"style": 10}, {"digit": 10}, encoder=MLPEncoder)
+    elbo = HierarchicalELBO(N, mutual_information={"digit": 0.0, "style": 2.0}, between=3.0, within=3.0)
+    optimizer = torch.optim.Adam([*model.parameters(), *guide.parameters()], lr=rate, fused=True)
+    memories = {size: Memory(size) for size in SIZES}
+    index_of: dict[int, int] = {}  # of the datum with a key
+    for step, batch in enumerate(IndexBatches(torch.arange(N), BATCH, seed=0), start=1):
+        x = mnist.images(batch)
+        terms_of_step = elbo.training_terms(model, guide, x)
+        posteriors, keys = encode(guide, x), Memory().keys(x)
+        assert keys is not None
+        for memory in memories.values():
+            memory.record(posteriors, N, keys)
+        index_of |= dict(zip(keys.tolist(), batch.tolist(), strict=True))
+        optimizer.zero_grad()
+        (-elbo.objective(terms_of_step)).backward()
+        optimizer.step()
+        if step in STEPS:
+            state = torch.get_rng_state()
+            held = [mnist.images(some) for some in torch.arange(N, N + 20 * BATCH).split(BATCH)]
+            for size, memory in memories.items():
+                fresh = renewed(memory, guide, mnist, index_of)
+                new = terms(model, guide, fresh, held)
+                difference = terms(model, guide, memory, held) - new  # [batches, 3]
+                error = difference.std(0) / len(held) ** 0.5
+                columns = [
+                    f"{value:.2f} | {d:+.3f} ± {e:.3f}"
+                    for value, d, e in zip(new.mean(0), difference.mean(0), error, strict=True)
+                ]
+                print(f"| {rate:g} | {step} | {size} | {' | '.join(columns)} |", flush=True)
+            torch.set_rng_state(state)
+        if step == max(STEPS):
+            return
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", help="folder of MNIST's four files")
+    parser.add_argument("--rates", type=float, nargs="+", default=RATES)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
+    pyro.settings.set(module_local_params=True)
+    pyro.enable_validation(False)
+    print("| learning rate | step | size | I, fresh | age | A, fresh | age | i, fresh | age |")
+    print(f"|{' --- |' * 9}")
+    mnist = MNIST(options.data)
+    for rate in options.rates:
+        train(rate, mnist)
+
+
+if __name__ == "__main__":
+    main()

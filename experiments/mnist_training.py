@@ -1,0 +1,118 @@
+"""Training on MNIST for the studies of estimators and of information weights, and the exact terms."""
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyro
+import torch
+from pyro import poutine
+from torch import Tensor, nn
+
+from pyro_hfvae import HierarchicalELBO, Terms
+from pyro_hfvae.data import MNIST, IndexBatches
+from pyro_hfvae.files import write_atomically
+from pyro_hfvae.guides import ImageGuide, MLPEncoder
+from pyro_hfvae.infer import Marginal
+from pyro_hfvae.infer.latents import read_posteriors
+from pyro_hfvae.infer.marginals import Bank, Posteriors, References
+from pyro_hfvae.infer.mixture import gaussian_parameters
+from pyro_hfvae.infer.split import gather
+from pyro_hfvae.models import ImageModel, MLPDecoder
+from pyro_hfvae.train import RunFolder
+
+__all__ = ["AllOthers", "Epoch", "exact_terms", "kept_cell", "train"]
+
+N, SAMPLES, LAST = 60_000, 1_000, 50
+TERMS = ("mutual_information", "between", "within", "dimension")
+
+
+class AllOthers(Marginal):
+    """The exact marginal: the batch, and the posteriors of all data that are not in it.
+
+    Args:
+        guide: encodes the data.
+        batches: all data that are not in the batch.
+    """
+
+    def __init__(self, guide: nn.Module, batches: Iterable[Tensor]) -> None:
+        super().__init__()
+        with torch.no_grad():
+            parts = [gather(read_posteriors(poutine.trace(guide).get_trace(x)))[0] for x in batches]
+        loc, scale = (torch.cat([getattr(part, name)[0] for part in parts]).double() for name in ("loc", "scale"))
+        masses = tuple(torch.cat(mass) for mass in zip(*([m[0] for m in part.log_mass] for part in parts), strict=True))
+        present = torch.ones(len(loc), dtype=torch.bool)
+        self.bank = Bank(gaussian_parameters(loc, scale), masses, present)
+
+    def references(self, posteriors: Posteriors, data_size: int, keys: Tensor | None = None) -> References:
+        """The batch and the others, all with the weight 1/N."""
+        return References(own=-math.log(data_size), other=-math.log(data_size), bank=self.bank)
+
+
+def exact_terms(model: nn.Module, guide: nn.Module, mnist: MNIST) -> Terms:
+    """The terms with all training images as references, at the first samples of a fixed permutation of them."""
+    order = torch.randperm(N, generator=torch.Generator().manual_seed(0))
+    others = AllOthers(guide, map(mnist.images, order[SAMPLES:].split(2000)))
+    with torch.no_grad():
+        return HierarchicalELBO(N, marginal=others).terms(model, guide, mnist.images(order[:SAMPLES]))
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What a training is after an epoch."""
+
+    number: int
+    model: nn.Module
+    guide: nn.Module
+    logged: dict[str, float]
+    """The terms as the estimator gave them, mean over the last batches."""
+    seconds: float
+    """Training time so far, without what was done between the epochs."""
+
+
+def train(elbo: HierarchicalELBO, batch_size: int, seed: int, mnist: MNIST) -> Iterator[Epoch]:
+    """Trains a 10-d Gaussian and a 10-way Concrete, dense layers 784-400-200 and back, without end."""
+    torch.manual_seed(seed)
+    model = ImageModel({"style": 10}, {"digit": 10}, decoder=MLPDecoder)
+    guide = ImageGuide({"style": 10}, {"digit": 10}, encoder=MLPEncoder)
+    optimizer = torch.optim.Adam([*model.parameters(), *guide.parameters()], lr=1e-3, fused=True)
+    recent: list[Tensor] = []
+    seconds, started = 0.0, time.monotonic()
+    batches = IndexBatches(torch.arange(N), batch_size, seed=seed)
+    for step, batch in enumerate(batches, start=1):
+        terms = elbo.training_terms(model, guide, mnist.images(batch))
+        optimizer.zero_grad()
+        (-elbo.objective(terms)).backward()
+        optimizer.step()
+        recent = [*recent[1 - LAST :], torch.stack([getattr(terms, term) for term in TERMS]).detach()]
+        if step % batches.batches_per_epoch == 0:
+            seconds += time.monotonic() - started
+            logged = dict(zip(TERMS, torch.stack(recent).mean(0).tolist(), strict=True))
+            generator = torch.get_rng_state()
+            yield Epoch(step // batches.batches_per_epoch, model, guide, logged, seconds)
+            torch.set_rng_state(generator)  # what is measured between the epochs does not change the training
+            started = time.monotonic()
+
+
+def kept_cell(folder: Path, name: str, seed: int, run: Callable[[], tuple[dict[str, Any], int]]) -> dict[str, Any]:
+    """What ``run`` measures and the number of its steps, kept with versions and machine in folder/rows/name.json.
+
+    A cell that has its row is not run again.
+    """
+    row = folder / "rows" / f"{name}.json"
+    if not row.is_file():
+        started = time.monotonic()
+        torch.set_flush_denormal(True)  # denormal numbers make late steps on a CPU twice as slow
+        with pyro.settings.context(module_local_params=True), pyro.validation_enabled(False):
+            content, steps = run()
+        about = RunFolder(folder / "runs" / name)
+        about.path.mkdir(parents=True, exist_ok=True)
+        about.write_versions(seed, steps, time.monotonic() - started)
+        content |= {"seed": seed, "versions": json.loads(about.versions.read_text())}
+        row.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(row, json.dumps(content, indent=2) + "\n")
+    return json.loads(row.read_text())  # type: ignore[no-any-return]
