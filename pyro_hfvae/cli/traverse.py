@@ -1,7 +1,7 @@
 """The subcommand ``traverse``: the pictures of a run."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import chain
 
 import numpy as np
@@ -77,6 +77,12 @@ class _Start:
     place: str
     latents: LatentValues
     image: Tensor | None = None  # [1, C, H, W]
+    categories: Mapping[Variable, int] = field(default_factory=dict)
+
+    def without(self, variables: Sequence[Variable]) -> str:
+        """What all other variables are at."""
+        others = [f", {v.name} = {category}" for v, category in self.categories.items() if v not in variables]
+        return f"all else {self.place}{''.join(others)}"
 
 
 def traverse(options: Namespace) -> None:
@@ -124,8 +130,7 @@ def _middle(data: _Encoded) -> _Start:
     latents = prior_modes(data.run.model, data.x[:1])
     common = commonest_categories(data.draws, [variable for block in data.blocks.values() for variable in block])
     chosen = {v: torch.eye(data.draws.widths[v.site])[[category]] for v, category in common.items()}
-    names = [f", {variable.name} = {category}" for variable, category in common.items()]
-    return _Start("", f"at the prior's mean{''.join(names)}", latents.replaced(chosen))
+    return _Start("", "at the prior's mean", latents.replaced(chosen), categories=common)
 
 
 def _overview(data: _Encoded, columns: int) -> Pictures:
@@ -142,7 +147,7 @@ def _traversals(data: _Encoded, start: _Start, columns: int, animated: bool) -> 
     for block, variables in data.blocks.items():
         ranges = quantile_range(data.draws, variables)
         labels, rows = traverse_variables(data.run.model, start.latents, data.x, variables, ranges, columns)
-        title = f"{block}, all else {start.place}"
+        title = f"{block}, {start.without(variables)}"
         yield f"{start.prefix}traversal_{block}.png", _traversal_grid(data, start, variables, labels, rows, title)
         if animated:
             names = [variable.name for variable in variables]

@@ -73,7 +73,7 @@ def gif(frames: Sequence[Figure], milliseconds: int = 150) -> bytes:
 
 
 def _dots(figure: Figure) -> Image.Image:
-    """A figure at half its resolution, in the 256 colours that a GIF can have."""
+    """A figure in the 256 colours that a GIF can have."""
     content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=figure.dpi / 2)
+    figure.savefig(content, format="png", dpi=figure.dpi)
     return Image.open(content).convert("RGB").quantize(256)

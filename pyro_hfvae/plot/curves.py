@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
 from pyro_hfvae.plot.style import COLOURS, FONT, MARKERS, check_count, check_shape, panels, style
@@ -14,8 +15,8 @@ __all__ = ["COLUMNS", "PANEL", "TERMS", "range_of_later_steps", "term_curves", "
 
 TERMS = ("elbo", "reconstruction", "mutual_information", "between", "within", "dimension")
 
-COLUMNS = 3
-"""Panels in a row."""
+COLUMNS = 4
+"""Panels in a row, at most."""
 PANEL = (2.8, 1.9)
 """Width and height in inches."""
 
@@ -52,9 +53,11 @@ def term_curves(history: Mapping[str, tuple[NDArray[Any], NDArray[Any]]]) -> Fig
             panel.set_title(f"weight of {term.replace('_', ' ')}" if term else kind)
             panel.plot(*history[name], color=COLOURS[2], linewidth=1.2)
             panel.set_ylabel(kind)
-        for place, panel in enumerate(axes):
+        for panel in axes:
             panel.grid(alpha=0.3)
-            if place < len(shown) and place % COLUMNS == 0:
+        for panel in axes[: len(shown)]:
+            place = panel.get_subplotspec()
+            if place is not None and place.is_first_col():
                 panel.set_ylabel("nats per datum")
         axes[0].legend(frameon=False)
         figure.supxlabel("step", fontsize=FONT)
@@ -117,9 +120,8 @@ def trade_off_curves(
                 names = settings.get(condition, ())
                 check_count(f"settings of {condition!r}", names, len(across))
                 for name, point in zip(names, zip(*centres, strict=True), strict=True):
-                    axes.annotate(
-                        name, point, (4, 4), textcoords="offset points", fontsize=FONT - 2, color=colour, zorder=4
-                    )
+                    text = axes.annotate(name, point, (5, 5), textcoords="offset points", color=colour, zorder=2.5)
+                    text.set_path_effects([withStroke(linewidth=2, foreground="white")])  # dots lie below
         axes.set(xlabel=x_label, ylabel=y_label)
         axes.grid(alpha=0.3)
         axes.margins(0.08)

@@ -17,7 +17,7 @@ from pyro_hfvae.plot.style import COLOURS, FONT, MARKERS, check_count, check_sha
 
 __all__ = ["aggregate_posterior", "pair_plot"]
 
-COLUMNS = 5
+COLUMNS = 6
 PANEL = (1.8, 1.5)
 """Width and height in inches."""
 

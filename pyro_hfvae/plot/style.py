@@ -48,13 +48,13 @@ def panels(count: int, columns: int, size: tuple[float, float]) -> tuple[Figure,
 
     Args:
         count: number of panels.
-        columns: panels in a row, at most.
+        columns: panels in a row, at most; fewer, down to 3, where the last row would have more empty places.
         size: width and height of a panel in inches.
 
     Returns:
         The figure and its ``count`` axes, without the upper and the right line.
     """
-    columns = min(columns, count)
+    columns = count if count <= columns else min(range(3, columns + 1), key=lambda tried: (-count % tried, -tried))
     rows = -(-count // columns)
     figure = Figure(
         figsize=(0.6 + size[0] * columns, 0.3 + size[1] * rows),

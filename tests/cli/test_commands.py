@@ -206,6 +206,9 @@ def test_traversals_from_an_image_and_as_animations(copy, capsys, monkeypatch):
     image = TinyImages().images(torch.tensor([57]))
     of_image = {title: grid for title, grid in grids.items() if title and "image 57" in title}
     assert [title.partition(";")[0] for title in of_image] == [f"{b}, all else as in image 57" for b in ("z", "level")]
+    from_prior = [title.partition(";")[0] for title in grids if title and "at the prior's mean" in title]
+    assert re.fullmatch(r"z, all else at the prior's mean, level = [0-3]", from_prior[0])
+    assert from_prior[1] == "level, all else at the prior's mean"  # its category is what moves
     (z, z_rows, z_heads), (level, level_rows, level_heads) = of_image.values()
     for grid in (z, level):
         assert (grid[0, 0] == image[0].numpy()).all()

@@ -5,6 +5,7 @@ from drawing import draw
 from matplotlib.colors import to_hex
 
 from pyro_hfvae.plot import image_grid, term_curves, trade_off_curves
+from pyro_hfvae.plot.style import panels
 
 
 def test_curves_have_a_panel_for_each_term_that_is_there():
@@ -136,3 +137,9 @@ def test_trade_off_of_one_seed_has_no_spread():
 def test_wrong_scores_are_refused(x, y, settings, message):
     with pytest.raises(ValueError, match=message):
         trade_off_curves(x, y, "x", "y", settings)
+
+
+@pytest.mark.parametrize(("count", "most", "shape"), [(3, 4, (1, 3)), (6, 4, (2, 3)), (7, 4, (2, 4)), (11, 6, (2, 6))])
+def test_panels_leave_few_places_empty(count, most, shape):
+    _, axes = panels(count, most, (2, 1))
+    assert [axes[-1].get_subplotspec().get_gridspec().get_geometry(), len(axes)] == [shape, count]

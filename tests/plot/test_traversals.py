@@ -25,7 +25,7 @@ from pyro_hfvae.plot import (
 
 Z, W, KIND = Variable("z", 0, "z[0]"), Variable("w", 0, "w"), Variable("kind", 0, "kind")
 Z1 = Variable("z", 1, "z[1]")
-BLOCKS = resolve_blocks({"a": ["z[0]", "kind"], "b": ["z[1]"], "c": ["w"]}, {"z": 2, "w": 1, "kind": 1}).blocks
+BLOCKS = resolve_blocks({"b": ["z[1]"], "a": ["z[0]", "kind"], "c": ["w"]}, {"z": 2, "w": 1, "kind": 1}).blocks
 BLOCK_OF_PIXEL = ["a", "b", "c", "a", "a", "a"]
 
 
@@ -112,11 +112,11 @@ def test_the_commonest_category():
 
 def test_a_block_moves_from_one_datum_to_another():
     start, end = latents(X[:2]), latents(X[2:4])
-    moved = interpolate(model, start, end, X, BLOCKS["a"], 5)
-    assert moved.shape == (2, 5, 1, 2, 3)
+    moved = interpolate(model, start, end, X, BLOCKS["a"], 6)
+    assert moved.shape == (2, 6, 1, 2, 3)
     first, last = pixels(start.values), pixels(end.values)
     for row in range(2):
-        for column, share in enumerate([0.0, 0.25, 0.5, 0.75, 1.0]):
+        for column, share in enumerate([0.0, 0.2, 0.4, 0.6, 0.8, 1.0]):
             expected = first[row].clone()
             expected[0] = (1 - share) * first[row, 0] + share * last[row, 0]
             expected[3:] = (last if share > 0.5 else first)[row, 3:]  # a category has no in-between
