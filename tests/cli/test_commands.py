@@ -167,7 +167,7 @@ def test_evaluate_on_fewer_data(copy, capsys):
     assert metrics["terms_note"].startswith("exact inference marginal of 10 held-out data")
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("TinyImages, 20 held-out data: ELBO -")
-    assert lines[4].startswith("terms, nats per datum: ")
+    assert any(line.startswith("terms, nats per datum: ") for line in lines)
 
 
 def picture(path):
