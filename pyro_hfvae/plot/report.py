@@ -51,7 +51,7 @@ _CAPTIONS = (
     ("samples", "Data generated from samples of the prior."),
     (
         "traversal_",
-        "Block {}: only it changes, all else stays as it is. One row per variable, or per category of a discrete one.",
+        "Block {}: only it changes, all else stays as it is.",
     ),
 )
 
