@@ -23,7 +23,7 @@ from pyro_hfvae.infer.marginals import Bank, Posteriors, References
 from pyro_hfvae.infer.mixture import gaussian_parameters
 from pyro_hfvae.infer.split import gather
 from pyro_hfvae.models import ImageModel, MLPDecoder
-from pyro_hfvae.train import RunFolder
+from pyro_hfvae.train import RunFolder, denormals_as_zero
 
 __all__ = ["AllOthers", "Epoch", "exact_terms", "kept_cell", "train"]
 
@@ -106,8 +106,7 @@ def kept_cell(folder: Path, name: str, seed: int, run: Callable[[], tuple[dict[s
     row = folder / "rows" / f"{name}.json"
     if not row.is_file():
         started = time.monotonic()
-        torch.set_flush_denormal(True)  # denormal numbers make late steps on a CPU twice as slow
-        with pyro.settings.context(module_local_params=True), pyro.validation_enabled(False):
+        with denormals_as_zero(), pyro.settings.context(module_local_params=True), pyro.validation_enabled(False):
             content, steps = run()
         about = RunFolder(folder / "runs" / name)
         about.path.mkdir(parents=True, exist_ok=True)

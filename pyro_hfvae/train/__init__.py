@@ -1,8 +1,8 @@
 """Training with Lightning: the module around the objective, the batches, the run folder."""
 
 from pyro_hfvae.train.data_module import ImageDataModule
-from pyro_hfvae.train.fit import fit
+from pyro_hfvae.train.fit import denormals_as_zero, fit
 from pyro_hfvae.train.run_folder import RunFolder
 from pyro_hfvae.train.training import Training
 
-__all__ = ["ImageDataModule", "RunFolder", "Training", "fit"]
+__all__ = ["ImageDataModule", "RunFolder", "Training", "denormals_as_zero", "fit"]

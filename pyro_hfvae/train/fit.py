@@ -21,7 +21,7 @@ from pyro_hfvae.train.progress import TermsProgressBar
 from pyro_hfvae.train.run_folder import RunFolder
 from pyro_hfvae.train.training import Training
 
-__all__ = ["fit"]
+__all__ = ["denormals_as_zero", "fit"]
 
 
 def fit(
@@ -72,7 +72,7 @@ def fit(
     write_atomically(run.config, config)
     started = time.monotonic()
     try:
-        with pyro.validation_enabled(False), _denormals_as_zero():
+        with pyro.validation_enabled(False), denormals_as_zero():
             try:
                 loop.fit(training, data, ckpt_path=run.checkpoint if resume else None, weights_only=True)
             except (ValueError, NotImplementedError, OSError) as error:  # a first batch went through: no bad input
@@ -85,7 +85,7 @@ def fit(
 
 
 @contextmanager
-def _denormals_as_zero() -> Iterator[None]:
+def denormals_as_zero() -> Iterator[None]:
     """Numbers below 1e-38 count as 0: the gradients of pixels that are certain are such, and can halve a CPU's speed.
 
     On processors that know no such mode nothing changes. ``benchmarks/denormals.py`` measures it.

@@ -94,6 +94,7 @@ def test_estimators_are_run_once_for_each_seed(tmp_path, capsys):
     run(mnist_estimators, tmp_path, "--seeds", "0", "1", "--estimators", "Stratified", "Memory(1024)")
     assert "of training\n" not in capsys.readouterr().out
     assert (tmp_path / "mnist_estimators.md").read_text() == kept
+    assert (torch.full((1,), 1e-39) * 1.0).item() > 0  # numbers that count as 0 in training do not stay so
 
 
 def test_information_is_measured_for_each_weight(tmp_path):
