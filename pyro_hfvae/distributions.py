@@ -5,12 +5,12 @@ from typing import cast
 import torch
 from pyro.distributions import RelaxedOneHotCategorical
 from torch import Tensor
-from torch.distributions import OneHotCategorical, constraints
+from torch.distributions import Distribution, Independent, OneHotCategorical, constraints
 from torch.distributions import RelaxedOneHotCategorical as TorchRelaxedOneHotCategorical
 from torch.distributions.kl import register_kl
 from torch.nn.functional import one_hot
 
-__all__ = ["Concrete", "ConcreteDensity", "StraightThroughConcrete", "log_mass", "nearest_category"]
+__all__ = ["Concrete", "ConcreteDensity", "StraightThroughConcrete", "log_mass", "nearest_category", "unwrap"]
 
 DEFAULT_TEMPERATURE = 0.66
 
@@ -173,3 +173,10 @@ def _kl_of_the_categories(p: Concrete, q: Concrete) -> Tensor:
     """KL of the categoricals, Σ_k p_k (log p_k - log q_k), exact."""
     log_p, log_q = log_mass(p), log_mass(q)
     return (log_p.exp() * (log_p - log_q)).sum(-1)
+
+
+def unwrap(fn: Distribution) -> Distribution:
+    """The distribution under ``.to_event``."""
+    while isinstance(fn, Independent):
+        fn = fn.base_dist
+    return fn

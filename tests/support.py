@@ -99,3 +99,8 @@ class Halved(HierarchicalELBO):
 def halved(data_size: int, half: float = 0.5) -> HierarchicalELBO:
     """The same as a function."""
     return Halved(data_size, half)
+
+
+def numbers(*shape, seed=0):
+    """Normal numbers in float64, the same for a seed."""
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)).double()

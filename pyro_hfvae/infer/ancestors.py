@@ -11,10 +11,10 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from pyro_hfvae.blocks import Variable
-from pyro_hfvae.distributions import log_mass
+from pyro_hfvae.distributions import log_mass, unwrap
 from pyro_hfvae.infer import densities
 from pyro_hfvae.infer.combinations import MAXIMUM_COMBINATIONS, one_hot_combinations
-from pyro_hfvae.infer.latents import Discrete, Latents, Posterior, broadcasts, latent_shape, latent_sites, unwrap
+from pyro_hfvae.infer.latents import Discrete, Latents, Posterior, broadcasts, latent_shape, latent_sites
 from pyro_hfvae.infer.rerun import Call, conditionals
 
 __all__ = [

@@ -238,9 +238,7 @@ def refuse_non_finite(terms: Mapping[str, Tensor], model_trace: Trace, guide_tra
 
 
 def _parts(site: Mapping[str, Any]) -> Iterator[tuple[str, Tensor]]:
-    base: Distribution = site["fn"]
-    while isinstance(base, torch.distributions.Independent):
-        base = base.base_dist
+    base = unwrap(site["fn"])
     for parameter in getattr(base, "arg_constraints", {}):
         tensor = getattr(base, parameter, None)
         if isinstance(tensor, Tensor):

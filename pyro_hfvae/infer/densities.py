@@ -15,8 +15,7 @@ from torch.distributions import (
     RelaxedOneHotCategorical,
 )
 
-from pyro_hfvae.distributions import log_mass
-from pyro_hfvae.infer.latents import unwrap
+from pyro_hfvae.distributions import log_mass, unwrap
 from pyro_hfvae.infer.mixture import gaussian_features, gaussian_parameters
 
 __all__ = ["PairedNormal", "SiteDensity", "correlated", "draw", "draw_given", "varies"]

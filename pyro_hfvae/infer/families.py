@@ -17,7 +17,6 @@ from torch.distributions import (
     Dirichlet,
     Distribution,
     Gamma,
-    Independent,
     LowRankMultivariateNormal,
     MultivariateNormal,
     Normal,
@@ -25,7 +24,7 @@ from torch.distributions import (
 )
 from torch.distributions.transforms import ComposeTransform, Transform
 
-from pyro_hfvae.distributions import ConcreteDensity
+from pyro_hfvae.distributions import ConcreteDensity, unwrap
 from pyro_hfvae.infer.mixture import gaussian_features, gaussian_parameters
 
 __all__ = [
@@ -210,9 +209,7 @@ def read_family(fn: Distribution, value: Tensor, shape: torch.Size, event: torch
     if isinstance(fn, TransformedDistribution):
         if not all(_constant(part, event) for part in fn.transforms):
             return None
-        untransformed = fn.base_dist
-        while isinstance(untransformed, Independent):
-            untransformed = untransformed.base_dist
+        untransformed = unwrap(fn.base_dist)
         for transform in reversed(fn.transforms):
             before = transform.inv(u)
             base = base - transform.log_abs_det_jacobian(before, u)

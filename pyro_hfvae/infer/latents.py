@@ -21,7 +21,7 @@ from torch.distributions import (
 from torch.nn.functional import logsigmoid
 
 from pyro_hfvae.blocks import Layout, Node, resolve_blocks
-from pyro_hfvae.distributions import ConcreteDensity, log_mass
+from pyro_hfvae.distributions import ConcreteDensity, log_mass, unwrap
 from pyro_hfvae.infer.families import Continuous, read_family
 
 __all__ = [
@@ -42,7 +42,6 @@ __all__ = [
     "read_log_likelihood",
     "read_posteriors",
     "tree_of",
-    "unwrap",
     "variables_of",
 ]
 
@@ -228,13 +227,6 @@ def _read_posterior(name: str, site: Site, shape: torch.Size) -> Posterior:
     if not base.has_rsample:
         raise NotImplementedError(f"site '{name}' is {describe(fn)} in the guide, whose samples have no gradient")
     return family
-
-
-def unwrap(fn: Distribution) -> Distribution:
-    """The distribution under ``.to_event``."""
-    while isinstance(fn, torch.distributions.Independent):
-        fn = fn.base_dist
-    return fn
 
 
 def describe(fn: Distribution) -> str:

@@ -13,8 +13,8 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor, nn
 from torch.distributions import Distribution, RelaxedOneHotCategorical
 
-from pyro_hfvae.distributions import log_mass
-from pyro_hfvae.infer.latents import latent_sites, unwrap
+from pyro_hfvae.distributions import log_mass, unwrap
+from pyro_hfvae.infer.latents import latent_sites
 
 __all__ = ["Call", "buffers_kept", "check_leading_dimensions", "conditionals", "says_the_same"]
 

@@ -14,8 +14,8 @@ from torch.distributions import Bernoulli, OneHotCategorical, RelaxedBernoulli, 
 from torch.nn.functional import one_hot
 
 from pyro_hfvae.blocks import Variable
-from pyro_hfvae.distributions import log_mass
-from pyro_hfvae.infer.latents import Discrete, Gaussian, describe, latent_sites, read_posteriors, unwrap, variables_of
+from pyro_hfvae.distributions import log_mass, unwrap
+from pyro_hfvae.infer.latents import Discrete, Gaussian, describe, latent_sites, read_posteriors, variables_of
 
 __all__ = ["LatentValues", "decode", "posterior_draws", "posterior_modes", "prior_modes", "sample"]
 

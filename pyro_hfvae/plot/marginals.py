@@ -24,7 +24,8 @@ from torch.distributions import (
 )
 
 from pyro_hfvae.blocks import Layout
-from pyro_hfvae.infer.latents import latent_sites, log_masses, read_posteriors, tree_of, unwrap
+from pyro_hfvae.distributions import unwrap
+from pyro_hfvae.infer.latents import latent_sites, log_masses, read_posteriors, tree_of
 
 __all__ = ["Marginal", "read_marginals"]
 

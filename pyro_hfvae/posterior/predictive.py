@@ -12,7 +12,8 @@ from scipy.stats import binomtest, ks_2samp
 from torch import Tensor
 from torch.distributions import Bernoulli
 
-from pyro_hfvae.infer.latents import describe, observed_sites, unwrap
+from pyro_hfvae.distributions import unwrap
+from pyro_hfvae.infer.latents import describe, observed_sites
 from pyro_hfvae.posterior.draws import Program, draw_guide, predict, simulate
 from pyro_hfvae.posterior.inference_data import psis_loo_pit
 

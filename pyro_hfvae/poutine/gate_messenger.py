@@ -5,14 +5,14 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Literal, ParamSpec, TypeVar, get_args, overload
 
-import torch
-from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
-from torch.distributions import Dirichlet, Distribution, Independent, OneHotCategorical, RelaxedOneHotCategorical
+from torch.distributions import Distribution
 
-from pyro_hfvae.blocks import Layout, block_names, indices_of_site
+from pyro_hfvae.blocks import Layout
+from pyro_hfvae.poutine.block_masks import blocks_at, check_masks, names_in_words, variable_mask
 from pyro_hfvae.poutine.gated_distribution import gate_distribution, gate_tensor
+from pyro_hfvae.poutine.met_messenger import MetMessenger
 
 __all__ = ["GateMessenger", "gate"]
 
@@ -23,7 +23,7 @@ _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 
-class GateMessenger(Messenger):
+class GateMessenger(MetMessenger):
     r"""Lets the gradient of each datum through the open blocks only; nothing that is computed changes, to the bit.
 
     .. math:: \mathrm{gate}(v, g) = g\, v + (1 - g)\, \mathrm{stop\_gradient}(v), \qquad g \in \{0, 1\}
@@ -71,23 +71,17 @@ class GateMessenger(Messenger):
     """
 
     def __init__(self, masks: Mapping[str, Tensor], blocks: Layout | None = None, what: Gated = "parameters") -> None:
-        super().__init__()
         if not isinstance(masks, Mapping):
             raise TypeError(f"a gate takes block name to boolean mask, got {type(masks).__name__}")
+        super().__init__(masks)
+        check_masks(masks, blocks)
         for name, mask in masks.items():
-            if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
-                got = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
-                raise TypeError(f"the mask of block '{name}' must be a boolean tensor, got {got}")
             if not 1 <= mask.dim() <= 2:
                 raise ValueError(
                     f"the mask of block '{name}' must have the shape (B,) or (S, B), got {tuple(mask.shape)}"
                 )
         if what not in get_args(Gated):
             raise ValueError(f"what a gate holds back is one of {', '.join(map(repr, get_args(Gated)))}, got {what!r}")
-        if blocks is not None and (unknown := [name for name in masks if name not in block_names(blocks)]):
-            raise ValueError(
-                f"there is a mask for '{unknown[0]}', which is no block; the blocks are: {_list(block_names(blocks))}"
-            )
         self.masks = dict(masks)
         self.blocks = blocks
         self.what = what
@@ -95,7 +89,6 @@ class GateMessenger(Messenger):
 
     def _start(self) -> None:
         self._sites: list[str] = []  # sampled inside
-        self._met: set[str] = set()  # blocks that some of them are in
         self._pending: dict[str, Tensor] = {}  # masks of sites between the two halves of their message
         self._values: dict[str, Tensor] = {}  # samples whose use is gated
         self._replayed = False
@@ -109,20 +102,20 @@ class GateMessenger(Messenger):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Removes the gate, and refuses masks that nothing was gated with."""
-        super().__exit__(kind, error, traceback)
         self._values.clear()  # they hold a graph
+        super().__exit__(kind, error, traceback)
         if kind is not None:
             return
-        for name in self.masks:
-            if name not in self._met:
-                raise ValueError(
-                    f"there is a mask for '{name}', but no such block was sampled inside the gate; "
-                    f"the sampled sites are: {_list(dict.fromkeys(self._sites))}"
-                )
         if self.what == "likelihood" and self.masks and not self._replayed:
             raise ValueError(
                 "a gate with what='likelihood' must enclose guide and model, but no gated site was replayed inside it"
             )
+
+    def _unmet(self, name: str) -> str:
+        return (
+            f"there is a mask for '{name}', but no such block was sampled inside the gate; "
+            f"the sampled sites are: {names_in_words(dict.fromkeys(self._sites))}"
+        )
 
     def _pyro_sample(self, msg: Any) -> None:
         if site_is_subsample(msg):
@@ -172,14 +165,7 @@ class GateMessenger(Messenger):
 
     def _site_mask(self, site: str, fn: Distribution) -> Tensor | None:
         """Which variables are open, [*batch, *event], of size 1 along event dimensions that share a gate."""
-        base = fn
-        while isinstance(base, Independent):
-            base = base.base_dist
-        one = isinstance(base, OneHotCategorical | RelaxedOneHotCategorical | Dirichlet)  # variable of K coordinates
-        variables = fn.event_shape[:-1] if one else fn.event_shape
-        count = variables.numel()
-        parts = {site: list(range(count))} if self.blocks is None else indices_of_site(self.blocks, site, count)
-        here = {name: parts[name] for name in self.masks if parts.get(name)}
+        here = blocks_at(site, fn, self.masks, self.blocks)
         self._met.update(here)
         if not here:
             return None
@@ -191,13 +177,7 @@ class GateMessenger(Messenger):
                     f"the mask of block '{name}' has the shape {tuple(shape)}, but site '{site}' has the batch shape "
                     f"{tuple(batch)}: give one entry for each datum"
                 )
-        whole = all(len(indices) == count for indices in here.values())
-        opened = torch.ones(*batch, 1 if whole else count, dtype=torch.bool, device=self.masks[next(iter(here))].device)
-        for name, indices in here.items():
-            chosen = [0] if whole else indices
-            opened[..., chosen] &= self.masks[name][..., None]  # [*batch, V]
-        event = (1,) * len(fn.event_shape) if whole else (*variables, *(1,) * one)
-        return opened.reshape(*batch, *event)
+        return variable_mask(fn, here, self.masks)
 
 
 def _gate_sample(value: Tensor, mask: Tensor) -> Tensor:
@@ -205,10 +185,6 @@ def _gate_sample(value: Tensor, mask: Tensor) -> Tensor:
     if hasattr(value, "_unquantize"):  # the soft value behind a straight-through sample, which its density asks for
         gated._unquantize = gate_tensor(value._unquantize, mask)  # type: ignore[attr-defined]
     return gated
-
-
-def _list(names: Any) -> str:
-    return ", ".join(f"'{name}'" for name in names) or "none"
 
 
 @overload

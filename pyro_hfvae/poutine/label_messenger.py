@@ -11,6 +11,7 @@ from torch.distributions import OneHotCategorical, RelaxedOneHotCategorical
 from torch.nn.functional import one_hot
 
 from pyro_hfvae.distributions import log_mass
+from pyro_hfvae.poutine.posterior_parameters import with_parameters
 
 __all__ = ["LabelMessenger", "observe_labels"]
 
@@ -125,11 +126,9 @@ class LabelMessenger(Messenger):
         masses = log_mass(fn)  # [*batch, K]
         label = one_hot(self.labels, categories).bool()  # [B, K]
         certain = torch.zeros_like(masses).masked_fill(~label, NEVER)
-        temperature = [fn.temperature] if isinstance(fn, RelaxedOneHotCategorical) else []
         logits = torch.where(self.mask[:, None], certain, masses)
         term = torch.where(self.mask, masses.masked_fill(~label, 0.0).sum(-1), 0.0)
-        family: Any = type(fn)
-        return family(*temperature, logits=logits, validate_args=False), self.weight * term
+        return with_parameters(fn, [logits]), self.weight * term
 
 
 def observe_labels(site: str, labels: Tensor, mask: Tensor, weight: float = 1.0) -> LabelMessenger:

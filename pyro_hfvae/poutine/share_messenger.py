@@ -2,14 +2,13 @@
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from types import TracebackType
 from typing import Any, Literal, get_args
 
 import torch
-from pyro.poutine.messenger import Messenger
 from torch import Tensor
 from torch.distributions import Distribution
 
+from pyro_hfvae.poutine.met_messenger import MetMessenger
 from pyro_hfvae.poutine.posterior_parameters import posterior_parameters, with_parameters
 
 __all__ = ["GroupMessenger", "PairMessenger", "share_group", "share_pairs"]
@@ -18,30 +17,18 @@ How = Literal["product", "average"]
 """How several posteriors become one."""
 
 
-class _ShareMessenger(Messenger):
+class _ShareMessenger(MetMessenger):
     def __init__(self, sites: Sequence[str], how: How) -> None:
-        super().__init__()
         if isinstance(sites, str) or not sites:
             raise ValueError(f"the sites that are shared must be a list of names, got {sites!r}")
         if how not in get_args(How):
             raise ValueError(f"posteriors are combined by one of {', '.join(map(repr, get_args(How)))}, got {how!r}")
+        super().__init__(sites)
         self.sites = tuple(sites)
         self.how = how
-        self._met: set[str] = set()
 
-    def __enter__(self) -> "_ShareMessenger":
-        """Installs the messenger."""
-        self._met = set()
-        return super().__enter__()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        """Removes it, and refuses names of sites that were not sampled."""
-        super().__exit__(kind, error, traceback)
-        for name in self.sites:
-            if kind is None and name not in self._met:
-                raise ValueError(f"site '{name}' is to be shared, but was not sampled")
+    def _unmet(self, name: str) -> str:
+        return f"site '{name}' is to be shared, but was not sampled"
 
     def _pyro_sample(self, msg: Any) -> None:
         if msg["name"] not in self.sites or msg["done"] or msg["value"] is not None:

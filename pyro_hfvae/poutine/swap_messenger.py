@@ -1,22 +1,22 @@
 """Posteriors that data swap: a datum is explained with what its partner shows of the block that they share."""
 
 from collections.abc import Mapping
-from types import TracebackType
 from typing import Any
 
 import torch
-from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 from torch.distributions import Distribution
 
-from pyro_hfvae.blocks import Layout, block_names, indices_of_site
+from pyro_hfvae.blocks import Layout
+from pyro_hfvae.poutine.block_masks import blocks_at, check_masks, variable_mask
+from pyro_hfvae.poutine.met_messenger import MetMessenger
 from pyro_hfvae.poutine.posterior_parameters import posterior_parameters, with_parameters
 
 __all__ = ["SwapMessenger", "swap"]
 
 
-class SwapMessenger(Messenger):
+class SwapMessenger(MetMessenger):
     r"""Gives chosen data the posterior of their partner in chosen blocks, and leaves them their own in all others.
 
     .. math:: q(z_d | x_b) \leftarrow q(z_d | x_{\pi(b)}) \quad\text{for each datum b that is chosen in block d}
@@ -53,7 +53,7 @@ class SwapMessenger(Messenger):
     """
 
     def __init__(self, masks: Mapping[str, Tensor], partners: Tensor, blocks: Layout | None = None) -> None:
-        super().__init__()
+        super().__init__(masks)
         if partners.dim() != 1 or partners.dtype not in (torch.int32, torch.int64):
             raise ValueError(
                 f"partners must be integers of shape (B,), got {partners.dtype} of shape {tuple(partners.shape)}"
@@ -63,46 +63,26 @@ class SwapMessenger(Messenger):
             raise ValueError(
                 f"partners must be from 0 to {count - 1}, their places in the batch; got {partners.tolist()}"
             )
+        check_masks(masks, blocks)
         for name, mask in masks.items():
-            if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
-                got = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
-                raise TypeError(f"the mask of block '{name}' must be a boolean tensor, got {got}")
             if mask.shape != partners.shape:
                 raise ValueError(
                     f"the mask of block '{name}' has the shape {tuple(mask.shape)}, but there are {count} partners"
                 )
-        if blocks is not None and (unknown := [name for name in masks if name not in block_names(blocks)]):
-            known = ", ".join(f"'{name}'" for name in block_names(blocks))
-            raise ValueError(f"there is a mask for '{unknown[0]}', which is no block; the blocks are: {known}")
         self.masks = dict(masks)
         self.partners = partners
         self.blocks = blocks
-        self._met: set[str] = set()
 
-    def __enter__(self) -> "SwapMessenger":
-        """Installs the messenger."""
-        self._met = set()
-        return super().__enter__()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        """Removes it, and refuses masks for what was not sampled."""
-        super().__exit__(kind, error, traceback)
-        for name in self.masks:
-            if kind is None and name not in self._met:
-                raise ValueError(f"there is a mask for '{name}', but no such block was sampled inside the swap")
+    def _unmet(self, name: str) -> str:
+        return f"there is a mask for '{name}', but no such block was sampled inside the swap"
 
     def _pyro_sample(self, msg: Any) -> None:
         if site_is_subsample(msg) or msg["done"] or msg["value"] is not None:
             return
-        name, fn = msg["name"], msg["fn"]
-        count = fn.event_shape.numel()
-        parts = {name: list(range(count))} if self.blocks is None else indices_of_site(self.blocks, name, count)
-        here = {block: parts[block] for block in self.masks if parts.get(block)}
+        here = blocks_at(msg["name"], msg["fn"], self.masks, self.blocks)
         self._met.update(here)
         if here:
-            msg["fn"] = self._swapped(name, fn, here)
+            msg["fn"] = self._swapped(msg["name"], msg["fn"], here)
 
     def _swapped(self, name: str, fn: Any, here: Mapping[str, list[int]]) -> Distribution:
         """The site's distribution with the parameters of partners; ``here`` are its variables in each block."""
@@ -112,11 +92,8 @@ class SwapMessenger(Messenger):
                 f"there are {len(self.partners)} partners, but site '{name}' has the batch shape {tuple(batch)}"
             )
         parameters = posterior_parameters(name, fn)  # each [*batch, *event]
-        taken = torch.zeros(batch[-1], fn.event_shape.numel(), dtype=torch.bool, device=self.partners.device)
-        for block, indices in here.items():  # of a categorical these are all its categories
-            taken[:, indices] |= self.masks[block][:, None]
-        taken = taken.reshape(batch[-1], *fn.event_shape)
-        swapped = [torch.where(taken, own.index_select(len(batch) - 1, self.partners), own) for own in parameters]
+        own = variable_mask(fn, here, {block: ~mask for block, mask in self.masks.items()})
+        swapped = [torch.where(own, part, part.index_select(len(batch) - 1, self.partners)) for part in parameters]
         return with_parameters(fn, swapped)
 
 

@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyro import poutine
+from support import numbers
 from torch.distributions import kl_divergence
 
 from pyro_hfvae import Concrete
@@ -29,10 +30,6 @@ def guide_of(loc, scale, logits=None):
 def posterior(handler, guide, site="z"):
     with handler:
         return poutine.trace(guide).get_trace().nodes[site]["fn"]
-
-
-def numbers(*shape, seed=0):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)).double()
 
 
 def test_example_of_the_class():

@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyro import poutine
+from support import numbers
 
 from pyro_hfvae import Concrete
 from pyro_hfvae.distributions import log_mass
@@ -16,10 +17,6 @@ from pyro_hfvae.guides import ImageGuide, MLPEncoder
 from pyro_hfvae.infer import VAE, HierarchicalELBO
 from pyro_hfvae.models import ImageModel, MLPDecoder
 from pyro_hfvae.poutine import gate, swap, swap_messenger
-
-
-def numbers(*shape, seed=0):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)).double()
 
 
 def guide_of(loc, scale, logits):
@@ -66,6 +63,14 @@ def test_against_indexing_by_hand(data, count, particles):
         torch.testing.assert_close(log_mass(nodes["y"]["fn"])[..., b, :], logits[..., source, :].log_softmax(-1))
     assert nodes["g"]["fn"].base_dist.concentration.equal(scale)
     assert nodes["y"]["fn"].temperature == 0.7
+
+
+def test_a_layout_may_name_the_variable_of_a_categorical():
+    """Its one variable is all of its categories."""
+    logits, mask = numbers(2, 4), torch.tensor([True, False])
+    with swap({"kind": mask}, torch.tensor([1, 0]), {"kind": ["y[0]"], "rest": ["z", "a", "g"]}):
+        nodes = poutine.trace(guide_of(numbers(2, 3), torch.ones(2, 3).double(), logits)).get_trace().nodes
+    torch.testing.assert_close(log_mass(nodes["y"]["fn"]), logits[[1, 1]].log_softmax(-1))
 
 
 def programs():
