@@ -14,7 +14,7 @@ from pyro.poutine import Trace
 from torch import Tensor, nn
 from torch.distributions import Dirichlet, Distribution, RelaxedBernoulli, RelaxedOneHotCategorical, Transform
 
-from pyro_hfvae.distributions import ConcreteDensity, nearest_category
+from pyro_hfvae.distributions import ConcreteDensity, nearest_category, unwrap
 from pyro_hfvae.infer.ancestors import components
 from pyro_hfvae.infer.enumeration import enumerated_sites, with_every_combination
 from pyro_hfvae.infer.latents import (
@@ -24,7 +24,6 @@ from pyro_hfvae.infer.latents import (
     name_list,
     read_log_likelihood,
     read_posteriors,
-    unwrap,
 )
 from pyro_hfvae.infer.rerun import Call, buffers_kept, check_leading_dimensions, conditionals, says_the_same
 

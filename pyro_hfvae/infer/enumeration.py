@@ -7,6 +7,7 @@ from pyro.poutine import Trace
 from torch import Tensor
 from torch.distributions import Bernoulli, OneHotCategorical
 
+from pyro_hfvae.distributions import unwrap
 from pyro_hfvae.infer.combinations import log_mass_of_combinations, one_hot_combinations
 from pyro_hfvae.infer.latents import (
     Discrete,
@@ -15,7 +16,6 @@ from pyro_hfvae.infer.latents import (
     latent_sites,
     name_list,
     read_log_likelihood,
-    unwrap,
 )
 
 __all__ = ["MAXIMUM_ENUMERATED", "enumerated_sites", "expected_log_likelihood", "with_every_combination"]

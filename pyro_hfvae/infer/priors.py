@@ -18,7 +18,7 @@ from torch.distributions import (
 )
 
 from pyro_hfvae.blocks import Node, Variable
-from pyro_hfvae.distributions import StraightThroughConcrete
+from pyro_hfvae.distributions import StraightThroughConcrete, unwrap
 from pyro_hfvae.infer import densities
 from pyro_hfvae.infer.ancestors import Masses, components, expected_log_marginals
 from pyro_hfvae.infer.families import ConcreteSimplex, Continuous, Simplex
@@ -33,7 +33,6 @@ from pyro_hfvae.infer.latents import (
     latent_sites,
     log_masses,
     name_list,
-    unwrap,
 )
 from pyro_hfvae.infer.rerun import Call
 

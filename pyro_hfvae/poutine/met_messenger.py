@@ -27,7 +27,7 @@ class MetMessenger(Messenger):
     def __enter__(self: _M) -> _M:
         """Installs the messenger."""
         self._met = set()
-        return super().__enter__()  # type: ignore[no-any-return]
+        return super().__enter__()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
