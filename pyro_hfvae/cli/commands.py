@@ -1,7 +1,7 @@
 """The subcommands: each takes its parsed options and does one job."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -87,10 +87,9 @@ def evaluate(options: Namespace) -> None:
         "disentanglement": None,
     }
     if source.factor_names:
-        measured = measure(
-            codes, _factors(source, torch.cat(factors)), permutations=options.permutations, seed=options.seed
-        )
-        measured |= _marginal_information(run, min(options.samples, INFORMATION_DATA), options.seed)
+        known = torch.cat(factors)
+        measured = measure(codes, _factors(source, known), permutations=options.permutations, seed=options.seed)
+        measured |= _marginal_information(run, images, known, options.seed)
         metrics["disentanglement"] = measured
     shared = torch.randperm(len(source), generator=torch.Generator().manual_seed(0))[:SHARED_IMAGES]
     batches = _on_device(run, (source.images(part) for part in shared.split(256)))
@@ -100,16 +99,25 @@ def evaluate(options: Namespace) -> None:
     print("\n".join(summary_lines(metrics)))
 
 
-def _marginal_information(run: Trained, count: int, seed: int) -> dict[str, Any]:
-    """Information of blocks and variables with the factors, or why it is not known."""
-    images, factors = zip(*run.data.held_out_batches(count), strict=True)
+def _marginal_information(run: Trained, images: Sequence[Tensor], factors: Tensor, seed: int) -> dict[str, Any]:
+    """Information of blocks and variables with the factors of the first data, or why it is not known."""
     try:
-        posteriors = encode_posteriors(run.guide, _on_device(run, images), run.objective.blocks)
+        posteriors = encode_posteriors(
+            run.guide, _on_device(run, _first(images, INFORMATION_DATA)), run.objective.blocks
+        )
     except ValueError as reason:  # posteriors that have no parameters to be read: of another family, or structured
         return {"marginal_information": None, "marginal_information_note": str(reason)}
-    known = _factors(run.data.images, torch.cat(factors))
+    known = _factors(run.data.images, factors[:INFORMATION_DATA])
     found = measure_posteriors(posteriors, known, samples=INFORMATION_SAMPLES, seed=seed)
     return {"marginal_information": found, "marginal_information_note": None}
+
+
+def _first(batches: Iterable[Tensor], count: int) -> Iterator[Tensor]:
+    """The first data of several batches."""
+    for batch in batches:
+        if count > 0:
+            yield batch[:count]
+        count -= len(batch)
 
 
 def _factors(source: Images, values: Tensor) -> Factors:

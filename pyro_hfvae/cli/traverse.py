@@ -64,6 +64,7 @@ class _Encoded:
     run: Trained
     batches: list[Tensor]
     x: Tensor  # [N, C, H, W], all batches
+    factors: NDArray[np.int64]  # [N, F]
     modes: LatentValues
     draws: LatentValues
     blocks: Blocks
@@ -113,12 +114,14 @@ def traverse(options: Namespace) -> None:
 
 def _encode(run: Trained, columns: int) -> _Encoded:
     device = next(run.model.parameters()).device
-    batches = [images.to(device) for images, _ in run.data.held_out_batches(max(AGGREGATE, columns))]
+    images, factors = zip(*run.data.held_out_batches(max(AGGREGATE, columns)), strict=True)
+    batches = [part.to(device) for part in images]
     latents = read_posteriors(poutine.trace(run.guide).get_trace(batches[0]))
     return _Encoded(
         run,
         batches,
         torch.cat(batches),
+        torch.cat(factors).numpy(),
         LatentValues.joined([posterior_modes(run.guide, x) for x in batches]),
         LatentValues.joined([posterior_draws(run.guide, x) for x in batches]),
         tree_of(latents, run.objective.blocks).blocks,
@@ -200,8 +203,7 @@ def _of_distributions(data: _Encoded) -> Pictures:
     run, blocks = data.run, data.run.objective.blocks
     if marginals := read_marginals(run.model, run.guide, data.batches, blocks):
         yield "aggregate_posterior.png", aggregate_posterior(marginals)
-    values = torch.cat([factors for _, factors in run.data.held_out_batches(len(data.x))]).numpy()
-    known = _varying(run, values)
+    known = _varying(run, data.factors)
     lines = [v for variables in data.blocks.values() for v in variables if data.draws.widths[v.site] == 1]
     if known is None or len(lines) < 2:
         return

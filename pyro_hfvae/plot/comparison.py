@@ -17,18 +17,11 @@ from pyro_hfvae.plot.groups import (
     spread,
 )
 from pyro_hfvae.plot.page import Picture, embed, from_figure, write_page
-from pyro_hfvae.plot.report import EXPLAINED, EXPLAINED_SCORES
+from pyro_hfvae.plot.report import EXPLAINED, EXPLAINED_DCI, EXPLAINED_SCORES
 from pyro_hfvae.plot.run_content import RunContent, read_run
 from pyro_hfvae.plot.summary import active_above, inactive
 
 __all__ = ["write_comparison"]
-
-_DCI = (
-    ("dci.disentanglement", "DCI disentanglement", "each variable matters for one factor only"),
-    ("dci.completeness", "DCI completeness", "each factor sits in one variable only"),
-    ("dci.informativeness", "DCI informativeness", "how well all variables together predict the factors"),
-    ("mig", "MIG", "gap between the two variables that tell most about a factor, as a share of the factor's entropy"),
-)
 
 
 class _Score(NamedTuple):
@@ -69,7 +62,7 @@ def write_comparison(runs: Sequence[Path], output: Path) -> Path:
 def _content(runs: Sequence[RunContent]) -> dict[str, Any]:
     groups = group_runs(runs)
     agreements = [agreement(group) for group in groups]
-    scores = [_score(key, title, meaning, groups) for key, title, meaning in (*_DCI, *EXPLAINED_SCORES)]
+    scores = [_score(key, title, meaning, groups) for key, title, meaning in (*EXPLAINED_DCI, *EXPLAINED_SCORES)]
     if any(found.scores for found in agreements):
         none = [spread([]) for _ in groups]
         meaning = "whether runs of other seeds find the same variables; it needs no factors"

@@ -12,7 +12,7 @@ from matplotlib import colormaps
 from matplotlib.colors import to_hex
 from numpy.typing import NDArray
 
-from pyro_hfvae.plot.summary import block_of_variables, inactive, number
+from pyro_hfvae.plot.summary import block_of_variables, inactive, measure_name, number
 
 __all__ = [
     "NARROW",
@@ -178,7 +178,7 @@ def score_table(
         spread: standard deviations, with those of all blocks as a last row `[D + 1, F]`.
         inactive: blocks that are.
     """
-    measures = [{"r2": "R²"}.get(kind, kind) for kind in table["measure"]]
+    measures = [measure_name(kind) for kind in table["measure"]]
     chances = as_array(table["chance"]) if table.get("chance") else np.full(len(measures), np.nan)
     if together is None and table.get("all"):
         together = as_array(table["all"])

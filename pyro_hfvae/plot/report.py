@@ -35,7 +35,15 @@ EXPLAINED = (
     ),
 )
 
-# name in the scores of metrics.json, name on the page, what it is; DCI and MIG have rows of their own
+# name in the scores of metrics.json, name on the page, what it is
+EXPLAINED_DCI = (
+    ("dci.disentanglement", "DCI disentanglement", "each variable matters for one factor only"),
+    ("dci.completeness", "DCI completeness", "each factor sits in one variable only"),
+    ("dci.informativeness", "DCI informativeness", "how well all variables together predict the factors"),
+    ("mig", "MIG", "gap between the two variables that tell most about a factor, as a share of the factor's entropy"),
+)
+
+# the same of the scores that are known by their values alone
 EXPLAINED_SCORES = (
     ("sap", "SAP", "gap between the two variables that each alone predict a factor best"),
     ("factor_vae_score", "FactorVAE score", "how often the variable that varies least tells which factor was fixed"),
@@ -93,6 +101,7 @@ def _content(run: RunContent) -> dict[str, Any]:
         "terms": terms,
         "terms_note": metrics.get("terms_note"),
         "explained": EXPLAINED,
+        "explained_dci": EXPLAINED_DCI,
         "explained_scores": EXPLAINED_SCORES,
         "scores": measured.get("scores") or {},
         "ceiling": _ceiling(metrics),

@@ -12,6 +12,7 @@ __all__ = [
     "block_of_variables",
     "findings",
     "inactive",
+    "measure_name",
     "number",
     "summary_lines",
 ]
@@ -78,7 +79,7 @@ def findings(metrics: Mapping[str, Any]) -> list[Finding]:
         found.append(
             Finding(
                 factor=factor,
-                measure={"r2": "R²"}.get(table["measure"][column], table["measure"][column]),
+                measure=measure_name(table["measure"][column]),
                 block=block,
                 score=score,
                 chance=chance,
@@ -166,6 +167,11 @@ def block_of_variables(metrics: Mapping[str, Any]) -> dict[str, str]:
 def _blocks(metrics: Mapping[str, Any]) -> Mapping[str, Any]:
     """The terms of each block, by name."""
     return (metrics.get("terms") or {}).get("blocks") or {}
+
+
+def measure_name(kind: str) -> str:
+    """What readers call a score of `metrics.json`."""
+    return {"r2": "R²"}.get(kind, kind)
 
 
 def number(value: float | None, digits: int = 2) -> str:

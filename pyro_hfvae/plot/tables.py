@@ -13,13 +13,12 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from pyro_hfvae.plot.style import COLOURS, DPI, FONT, check_count, check_shape, number, style, text_width
+from pyro_hfvae.plot.summary import measure_name
 
 __all__ = ["block_factor_heatmap", "hinton_diagram", "importance_matrix"]
 
 CELL = 0.34
 """Side of a cell of a Hinton diagram, in inches."""
-
-_MEASURES = {"r2": "R²"}
 
 
 def block_factor_heatmap(
@@ -48,7 +47,7 @@ def block_factor_heatmap(
         check_shape("all_score", np.asarray(all_score), (len(factors),))
         score = np.vstack([score, np.asarray(all_score, float)])
         rows.append("all blocks")
-    heads = [f"{name}\n{_MEASURES.get(kind, kind)}" for name, kind in zip(factors, measure, strict=True)]
+    heads = [f"{name}\n{measure_name(kind)}" for name, kind in zip(factors, measure, strict=True)]
     if chance is not None:
         check_shape("chance", np.asarray(chance), (len(factors),))
         heads = [f"{head}\nchance {number(by)}" for head, by in zip(heads, np.asarray(chance, float), strict=True)]
@@ -71,16 +70,12 @@ def importance_matrix(
         title: what the numbers are.
         block_of: `V` names, the block of each variable; the blocks appear in the order of their first variables.
     """
-    matrix = np.asarray(matrix, float)
-    check_shape("matrix", matrix, (len(variables), len(factors)))
-    check_count("block_of", block_of, len(variables))
-    order = _by_block(block_of)
+    matrix, names, owners = _by_block(matrix, variables, factors, block_of)
     largest = float(np.max(matrix, initial=1.0, where=np.isfinite(matrix)))
     with style():
-        names = [variables[row] for row in order]
-        figure, axes = _cells(matrix[order], names, list(factors), head_lines=1, row_height=0.27, largest=largest)
+        figure, axes = _cells(matrix, names, list(factors), head_lines=1, row_height=0.27, largest=largest)
         _title(figure, title)
-        for end in _name_blocks(axes, [block_of[row] for row in order]):
+        for end in _name_blocks(axes, owners):
             axes.axhline(end, color="white", linewidth=5)
     return figure
 
@@ -100,13 +95,9 @@ def hinton_diagram(
         title: what the areas are.
         block_of: `V` names, the block of each variable; the blocks appear in the order of their first variables.
     """
-    matrix = np.asarray(matrix, float)
-    check_shape("matrix", matrix, (len(variables), len(factors)))
-    check_count("block_of", block_of, len(variables))
+    matrix, names, owners = _by_block(matrix, variables, factors, block_of)
     if not np.isfinite(matrix).all() or (matrix < 0).any():
         raise ValueError("matrix must be finite and not negative: the area of a square is its number")
-    order = _by_block(block_of)
-    owners = [block_of[row] for row in order]
     blocks = list(dict.fromkeys(owners))
     largest = float(matrix.max(initial=0.0)) or 1.0
     with style():
@@ -116,9 +107,9 @@ def hinton_diagram(
         size = (CELL * len(factors) + sides, CELL * len(variables) + heads)
         figure = Figure(figsize=size, dpi=DPI, facecolor="white", layout="constrained")
         axes = figure.add_subplot(frameon=False, aspect="equal")
-        for row, source in enumerate(order):
+        for row, values in enumerate(matrix):
             colour = COLOURS[blocks.index(owners[row]) % len(COLOURS)]
-            for column, value in enumerate(matrix[source]):
+            for column, value in enumerate(values):
                 axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, facecolor="0.93", edgecolor="white"))
                 side = 0.94 * float(np.sqrt(value / largest))
                 corner = (column - side / 2, row - side / 2)
@@ -126,17 +117,23 @@ def hinton_diagram(
         axes.set(xlim=(-0.5, len(factors) - 0.5), ylim=(len(variables) - 0.5, -0.5))
         axes.tick_params(length=0, labeltop=True, labelbottom=False, top=False, bottom=False)
         axes.set_xticks(range(len(factors)), factors, rotation=90 if upright else 0)
-        axes.set_yticks(range(len(variables)), [variables[row] for row in order])
+        axes.set_yticks(range(len(variables)), names)
         _title(figure, title)
         for end in _name_blocks(axes, owners):
             axes.axhline(end, color="0.3", linewidth=0.8)
     return figure
 
 
-def _by_block(block_of: Sequence[str]) -> list[int]:
-    """The variables in the order of their blocks."""
+def _by_block(
+    matrix: NDArray[Any], variables: Sequence[str], factors: Sequence[str], block_of: Sequence[str]
+) -> tuple[NDArray[Any], list[str], list[str]]:
+    """The rows, their names and their blocks, in the order of the blocks."""
+    matrix = np.asarray(matrix, float)
+    check_shape("matrix", matrix, (len(variables), len(factors)))
+    check_count("block_of", block_of, len(variables))
     blocks = list(dict.fromkeys(block_of))
-    return sorted(range(len(block_of)), key=lambda row: blocks.index(block_of[row]))
+    order = sorted(range(len(block_of)), key=lambda row: blocks.index(block_of[row]))
+    return matrix[order], [variables[row] for row in order], [block_of[row] for row in order]
 
 
 def _title(figure: Figure, title: str) -> None:
