@@ -1,5 +1,6 @@
 """Encoders: from an image to the features that a guide's heads read. Each says its number of ``features``."""
 
+from itertools import pairwise
 from typing import Protocol, cast
 
 from torch import Tensor, nn
@@ -17,35 +18,34 @@ class Encoder(Protocol):
 
 
 class ConvEncoder(nn.Module):
-    """The usual encoder of 64×64 images: four convolutions, then a dense layer.
+    """The usual encoder of square images: convolutions down to 4×4, then a dense layer.
 
-    Burgess et al., Understanding disentangling in β-VAE (2018), with the widths of Chen et al. (2018).
+    Burgess et al., Understanding disentangling in β-VAE (2018), with the widths of Chen et al. (2018); of images that
+    are smaller than their 64×64 the first layers are left out.
 
     Args:
         channels: of the image.
-        width: channels of the first two layers; the two others have twice as many.
+        width: channels of the layers above 8×8; the two others have twice as many.
         hidden: units of the dense layer, the number of features.
+        size: height and width of the image, 16, 32, 64 or 128.
+
+    Raises:
+        ValueError: another size.
     """
 
-    def __init__(self, channels: int = 1, width: int = 32, hidden: int = 256) -> None:
+    def __init__(self, channels: int = 1, width: int = 32, hidden: int = 256, size: int = 64) -> None:
         super().__init__()
+        if size not in (16, 32, 64, 128):
+            raise ValueError(f"size must be 16, 32, 64 or 128, got {size}")
         self.features = hidden
-        self.layers = nn.Sequential(
-            nn.Conv2d(channels, width, 4, 2, 1),  # 32 × 32
-            nn.ReLU(),
-            nn.Conv2d(width, width, 4, 2, 1),  # 16 × 16
-            nn.ReLU(),
-            nn.Conv2d(width, 2 * width, 4, 2, 1),  # 8 × 8
-            nn.ReLU(),
-            nn.Conv2d(2 * width, 2 * width, 4, 2, 1),  # 4 × 4
-            nn.ReLU(),
-            nn.Flatten(),
-            nn.Linear(2 * width * 4 * 4, hidden),
-            nn.ReLU(),
-        )
+        widths = [width] * (size.bit_length() - 5) + [2 * width] * 2  # the last ends at 4 × 4
+        layers: list[nn.Module] = []
+        for before, after in pairwise([channels, *widths]):
+            layers += [nn.Conv2d(before, after, 4, 2, 1), nn.ReLU()]
+        self.layers = nn.Sequential(*layers, nn.Flatten(), nn.Linear(2 * width * 4 * 4, hidden), nn.ReLU())
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images [B, C, 64, 64] to features [B, hidden]."""
+        """Images [B, C, size, size] to features [B, hidden]."""
         return cast(Tensor, self.layers(x))
 
 

@@ -44,7 +44,7 @@ class PairSampler:
     """Gives each datum of a batch a mode and a target.
 
     A datum that nobody is known to share the factor of its mode with (the only one of its group, one without a label
-    or without a listed pair) is paired with itself as an identity pair, all gates open: x is the one target that is
+    or without a listed pair) is paired with itself as an identity pair, with its gates: x is the one target that is
     known to share everything with x. So the share of identity pairs is larger than asked for by that much.
 
     Args:
@@ -105,9 +105,13 @@ class PairSampler:
                 targets[noisy] = self.indices[partners.differing(data[noisy], uniform[noisy])]
             identity &= ~chosen
             shared_by[name] = chosen
+        everybody, nobody = torch.ones_like(identity), torch.zeros_like(identity)
         if not self.pairing.gated:
-            identity = torch.ones_like(identity)
-        gates = {name: identity | shared_by.get(name, identity) for name in self.pairing.blocks}
+            return Pairs(inputs, targets, dict.fromkeys(self.pairing.blocks, everybody), shared_by)
+        opened = self.pairing.opened_by_identity
+        gates = {
+            name: shared_by.get(name, nobody) | (identity if name in opened else nobody) for name in self.pairing.blocks
+        }
         return Pairs(inputs, targets, gates, shared_by)
 
 

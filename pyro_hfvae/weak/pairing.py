@@ -16,8 +16,8 @@ class Pairing:
 
     A pair of the mode of block d shares the factor of d and opens the gate of d alone. Other factors may agree by
     chance; their gates stay closed, for groups and lists of pairs could not tell, and a closed gate teaches nothing
-    wrong. An identity pair, t = x, opens all gates. Without identity pairs the open block learns to cancel what the
-    closed ones paint, so a third to a half of them is advised.
+    wrong. An identity pair, t = x, opens all gates, or those of the blocks that it is given. Without identity pairs the
+    open block learns to cancel what the closed ones paint, so a third to a half of them is advised.
 
     Vowels, Camgoz, Bowden, Gated Variational AutoEncoders (arXiv:1911.06443, 2019).
 
@@ -26,12 +26,14 @@ class Pairing:
             :class:`~pyro_hfvae.weak.Sharing`; an empty list for a residual block, which is open in identity pairs only.
         identity: share of identity pairs, from 0 to 1; a schedule gives it for each batch. Few of them at first let the
             blocks that share something take their factors before a residual block can.
+        identity_opens: names of the blocks that identity pairs open; all by default. A single image tells nothing of
+            what a block should leave out, so that where pairs swap, the residual blocks alone are enough.
         shares: block name to its part of the other pairs, in any unit; equal parts by default. Names each block that
             has a factor.
         wrong: rate, from 0 to 1, at which the target of a pair does not share the factor though the gate is open:
             noise, for studies.
         mixed: draw the mode for each datum; False draws one for each batch.
-        gated: False leaves all gates open in every pair: what the pairs alone do, for comparison.
+        gated: False leaves all gates open in every pair, whatever opens them: what the pairs alone do, for comparison.
         swap: let x and t take the block that they share from each other and explain each itself, instead of explaining
             t by x (:class:`~pyro_hfvae.weak.Swaps`).
 
@@ -41,6 +43,7 @@ class Pairing:
 
     blocks: dict[str, list[str] | Sharing]
     identity: float | Schedule = 0.4
+    identity_opens: list[str] | None = None
     shares: dict[str, float] | None = None
     wrong: float = 0.0
     mixed: bool = True
@@ -63,17 +66,25 @@ class Pairing:
                     raise ValueError(f"pairs.shares of block '{name}' must be 0 or more, got {share}")
             if not sum(self.shares.values()):
                 raise ValueError("pairs.shares are all 0: give one block a part above 0")
+        if unknown := set(self.identity_opens or ()) - set(self.blocks):
+            given, known = (", ".join(f"'{name}'" for name in sorted(names)) for names in (unknown, self.blocks))
+            raise ValueError(f"pairs.identity_opens names {given}; the blocks are {known}")
         for name, probability in self.open_rates().items():
-            if not probability and not isinstance(self.identity, Schedule):
-                raise ValueError(
-                    f"block '{name}' would never learn: its gate is open in no pair; set pairs.identity above 0"
-                )
+            by_identity = name in self.opened_by_identity
+            if not probability and not (by_identity and isinstance(self.identity, Schedule)):
+                remedy = "set pairs.identity above 0" if by_identity else "name it in pairs.identity_opens"
+                raise ValueError(f"block '{name}' would never learn: its gate is open in no pair; {remedy}")
 
     @property
     def sharing(self) -> dict[str, Sharing]:
         """Blocks that share something; the residual ones are left out."""
         given = {name: shared for name, shared in self.blocks.items() if isinstance(shared, Sharing) or shared}
         return {name: s if isinstance(s, Sharing) else SharedFactors(s) for name, s in given.items()}
+
+    @property
+    def opened_by_identity(self) -> tuple[str, ...]:
+        """Blocks that learn from identity pairs."""
+        return tuple(self.blocks if self.identity_opens is None else self.identity_opens)
 
     def identity_at(self, step: int) -> float:
         """The share of identity pairs in the batch of that number."""
@@ -91,6 +102,9 @@ class Pairing:
 
     def open_rates(self, step: int = 0) -> dict[str, float]:
         """Share of the pairs in which each block is open, where every datum has a partner."""
+        if not self.gated:
+            return dict.fromkeys(self.blocks, 1.0)
         identity, *others = self.rates(step)
         by_block = dict(zip(self.sharing, others, strict=True))
-        return {name: identity + by_block.get(name, 0.0) for name in self.blocks}
+        opened = self.opened_by_identity
+        return {name: identity * (name in opened) + by_block.get(name, 0.0) for name in self.blocks}

@@ -279,6 +279,21 @@ def test_decoders_keep_leading_dimensions():
         torch.testing.assert_close(images[1], decoder(z[1]))
 
 
+@pytest.mark.parametrize(("size", "channels"), [(16, [2, 8, 8]), (32, [2, 4, 8, 8]), (64, [2, 4, 4, 8, 8])])
+def test_convolutions_end_at_four_by_four(size, channels):
+    encoder = ConvEncoder(channels=2, width=4, hidden=5, size=size)
+    convolutions = [layer for layer in encoder.layers if isinstance(layer, torch.nn.Conv2d)]
+    assert [c.in_channels for c in convolutions] + [convolutions[-1].out_channels] == channels
+    before_dense = torch.nn.Sequential(*list(encoder.layers)[:-3])
+    assert before_dense(torch.rand(3, 2, size, size)).shape == (3, 8, 4, 4)
+    assert encoder(torch.rand(3, 2, size, size)).shape == (3, 5) == (3, encoder.features)
+
+
+def test_convolutions_of_a_size_that_does_not_halve_are_refused():
+    with pytest.raises(ValueError, match=r"^size must be 16, 32, 64 or 128, got 28$"):
+        ConvEncoder(size=28)
+
+
 def test_networks_of_other_sizes():
     x = torch.rand(4, 3, 10, 12)
     model = ImageModel({"z": 2}, {"y": 3}, lambda size: MLPDecoder(size, (3, 10, 12), ()))

@@ -164,6 +164,27 @@ def test_ungated_pairs_are_the_same_pairs_with_all_gates_open():
     assert not all(gate.all() for gate in gated.gates.values())
 
 
+def test_identity_pairs_open_the_blocks_that_are_named():
+    every, residual = (draw(Pairing(BLOCKS, identity_opens=opened)) for opened in (None, ["residual"]))
+    assert residual.targets.equal(every.targets)
+    identity = every.inputs == every.targets
+    assert identity.any()
+    assert residual.gates["residual"].equal(identity)
+    for name in COLUMNS:
+        assert residual.gates[name].equal(every.gates[name] & ~identity)
+
+
+def test_identity_pairs_that_open_some_blocks_have_their_rates():
+    pairing = Pairing(BLOCKS, identity=0.4, shares={"pose": 2, "expression": 1}, identity_opens=["residual", "pose"])
+    assert pairing.open_rates() == pytest.approx({"pose": 0.8, "expression": 0.2, "residual": 0.4})
+
+
+def test_without_gates_nothing_closes_them():
+    pairing = Pairing(BLOCKS, identity=0.0, identity_opens=[], gated=False)
+    assert set(pairing.open_rates().values()) == {1.0}
+    assert all(gate.all() for gate in draw(pairing).gates.values())
+
+
 def test_blocks_may_be_known_in_different_ways():
     labels = torch.arange(300) // 10
     listed = torch.stack([torch.arange(0, 299, 2), torch.arange(1, 300, 2)], 1)
@@ -250,6 +271,14 @@ def test_pairs_are_named():
         ({"shares": {"pose": -1, "expression": 1}}, "^pairs.shares of block 'pose' must be 0 or more, got -1$"),
         ({"shares": {"pose": 0, "expression": 0}}, "^pairs.shares are all 0: give one block a part above 0$"),
         ({"identity": 0}, "^block 'residual' would never learn: its gate is open in no pair; set pairs.identity above"),
+        (
+            {"identity": Steps([0.0, 0.4], at=[9]), "identity_opens": ["pose"]},
+            "^block 'residual' would never learn: its gate is open in no pair; name it in pairs.identity_opens$",
+        ),
+        (
+            {"identity_opens": ["residue", "pose"]},
+            "^pairs.identity_opens names 'residue'; the blocks are 'expression', 'pose', 'residual'$",
+        ),
     ],
 )
 def test_what_is_no_pairing(options, message):
