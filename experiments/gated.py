@@ -1,17 +1,20 @@
 """Gated training against ungated pairs and single images, over seeds, base objectives and rates of wrong pairs.
 
-The conditions are the configurations beside this file: pairs that swap what they share, within gates; pairs of input
-and target within gates; the pairs of the first without gates; single images.
+The conditions are the configurations in the folder of the data: pairs that swap what they share, within gates; the
+same without the pairs that are explained worst; pairs of input and target within gates; the pairs of the first without
+gates; single images.
 
 Usage: python -m pyro_hfvae.experiments.gated --data sfm_faces --seeds 0 1 2 --wrong 0 .25 .5 --bases VAE BetaVAE
 
-Every cell (condition, base, rate, seed) is a run of ``pyro-hfvae fit`` and ``evaluate`` on held-out people. What it
-measured is kept in rows/CELL.json, and a cell that has its row is not run again; one that was interrupted goes on from
-its last checkpoint. From all rows of as many steps the command then makes gated.csv, gated.md and gated.png.
+Every cell (condition, base, rate, seed) is a run of ``pyro-hfvae fit`` and ``evaluate`` on held-out data, of the first
+seed also of ``traverse``. What it measured is kept in rows/CELL.json, and a cell that has its row, there or beside the
+configurations, is not run again, unless its configuration was changed since; one that was interrupted goes on from its
+last checkpoint. From all rows of as many steps the command then makes gated.csv, gated.md and gated.png.
 """
 
 import argparse
 import csv
+import hashlib
 import io
 import json
 import shutil
@@ -32,7 +35,7 @@ mpl.use("Agg")
 import matplotlib.pyplot as plt
 
 HERE = Path(__file__).parent
-CONDITIONS = ("gated", "gated_targets", "ungated_pairs", "identity")
+CONDITIONS = ("gated", "gated_trimmed", "gated_targets", "ungated_pairs", "identity")
 BASES = {
     "VAE": [],
     "BetaVAE": ["beta=4"],
@@ -48,11 +51,8 @@ Group = tuple[str, str, float]
 
 
 def run_cell(output: Path, data: str, condition: str, base: str, wrong: float, steps: int, seed: int) -> None:
-    """Trains and measures one cell, unless its row is there."""
-    cell = f"{condition}-{base}-wrong{wrong:g}-steps{steps}-seed{seed}"
-    row = output / "rows" / f"{cell}.json"
-    if row.is_file():
-        return
+    """Trains and measures one cell, which has no row yet."""
+    cell = cell_name(condition, base, wrong, steps, seed)
     run = RunFolder(output / "runs" / cell)
     options = ["--trainer.max_steps", str(steps), "--trainer.val_check_interval", str(max(1, steps // 5))]
     if run.checkpoint.is_file():
@@ -66,10 +66,34 @@ def run_cell(output: Path, data: str, condition: str, base: str, wrong: float, s
     metrics, versions = (json.loads(path.read_text()) for path in (run.metrics, run.versions))
     measured = metrics["disentanglement"]
     content = {"data": data, "condition": condition, "base": base, "wrong": wrong, "seed": seed, "steps": steps}
-    content |= {"held_out": metrics["data"]["held_out"], "versions": versions, "elbo": metrics["terms"]["elbo"]}
-    content |= {"dci": {name: measured["dci"][name] for name in OVERALL}, "block_factor": measured["block_factor"]}
+    content |= {"configuration": configuration(data, condition, base), "held_out": metrics["data"]["held_out"]}
+    content |= {"versions": versions, "elbo": metrics["terms"]["elbo"], "block_factor": measured["block_factor"]}
+    content |= {"dci": {name: measured["dci"][name] for name in OVERALL}}
+    row = output / "rows" / f"{cell}.json"
     row.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(row, json.dumps(content, indent=2) + "\n")
+
+
+def cell_name(condition: str, base: str, wrong: float, steps: int, seed: int) -> str:
+    """What the row and the run of a cell are called."""
+    return f"{condition}-{base}-wrong{wrong:g}-steps{steps}-seed{seed}"
+
+
+def configuration(data: str, condition: str, base: str) -> str:
+    """Fingerprint of the settings of a condition on a base: rows of other settings do not belong in one table."""
+    content = yaml.safe_load((HERE / data / f"{condition}.yaml").read_text(encoding="utf-8"))
+    return hashlib.sha256(json.dumps([content, BASES[base]], sort_keys=True).encode()).hexdigest()[:16]
+
+
+def read_rows(output: Path, data: str, steps: int) -> dict[str, Row]:
+    """The rows that are there by the names of their cells; those of the output go before those beside the settings."""
+    paths = [path for folder in (HERE / data, output) for path in sorted((folder / "rows").glob("*.json"))]
+    rows = {path.stem: json.loads(path.read_text()) for path in paths}
+    return {
+        cell: row
+        for cell, row in rows.items()
+        if row["steps"] == steps and row["configuration"] == configuration(data, row["condition"], row["base"])
+    }
 
 
 def _steps_of(configuration: Path) -> int:
@@ -110,8 +134,8 @@ def table(rows: Sequence[Row]) -> str:
     versions = {f"pyro-hfvae {row['versions']['pyro_hfvae']}, torch {row['versions']['torch']}" for row in rows}
     minutes = sum(row["versions"]["wall_seconds"] for row in rows) / 60
     note = (
-        f"{rows[0]['data']}, {rows[0]['steps']:,} steps, measured on {rows[0]['held_out']:,} images of people who were "
-        f"not trained on; mean ± standard deviation over seeds. {'; '.join(sorted(versions))}; "
+        f"{rows[0]['data']}, {rows[0]['steps']:,} steps, measured on {rows[0]['held_out']:,} held-out images; "
+        f"mean ± standard deviation over seeds. {'; '.join(sorted(versions))}; "
         f"{'; '.join(sorted(kinds))}; {minutes:.0f} minutes of training in all."
     )
     return "\n".join([*overall, "", *matrix, "", note]) + "\n"
@@ -193,22 +217,30 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", choices=sorted(path.parent.name for path in HERE.glob("*/gated.yaml")), required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
-    parser.add_argument("--wrong", type=float, nargs="+", default=[0.0], help="rates of wrong pairs, of gated training")
+    parser.add_argument(
+        "--wrong", type=float, nargs="+", default=[0.0], help="rates of wrong pairs, where there are pairs"
+    )
     parser.add_argument("--bases", choices=list(BASES), nargs="+", default=["VAE"])
-    parser.add_argument("--conditions", choices=CONDITIONS, nargs="+", default=list(CONDITIONS))
+    parser.add_argument("--conditions", choices=CONDITIONS, nargs="+", help="all that have a configuration by default")
     parser.add_argument("--steps", type=int, help="of each run; those of the configuration by default")
     parser.add_argument("--output", type=Path, help="folder; runs/gated_DATA by default")
     options = parser.parse_args(arguments)
 
     steps = options.steps or _steps_of(HERE / options.data / "gated.yaml")
     output = options.output or Path("runs") / f"gated_{options.data}"
+    conditions = options.conditions or [name for name in CONDITIONS if (HERE / options.data / f"{name}.yaml").is_file()]
+    known = read_rows(output, options.data, steps)
     for seed in options.seeds:  # a whole comparison for each seed before the next one starts
         for base in options.bases:
-            for condition in options.conditions:
-                for wrong in options.wrong if condition == "gated" else [0.0]:
+            for condition in conditions:
+                for wrong in options.wrong if condition != "identity" else [0.0]:
+                    cell = cell_name(condition, base, wrong, steps, seed)
+                    if cell in known:
+                        continue
                     run_cell(output, options.data, condition, base, wrong, steps, seed)
-    rows = [json.loads(path.read_text()) for path in sorted((output / "rows").glob("*.json"))]
-    rows = [row for row in rows if row["steps"] == steps]
+                    if seed == options.seeds[0]:
+                        _command("traverse", str(output / "runs" / cell))
+    rows = list(read_rows(output, options.data, steps).values())
     files: dict[str, str | bytes] = {"gated.csv": long_table(rows), "gated.md": table(rows), "gated.png": picture(rows)}
     for name, content in files.items():
         write_atomically(output / name, content)

@@ -31,6 +31,8 @@ class ImageGuide(PyroModule):
         encoder: makes the network that gives the features which the heads read.
         temperature: of the Concrete sites; set ``guide.temperature`` to anneal it.
         relaxation: class of the discrete sites; None for one-hot categoricals, which are summed over.
+        from_prior: let the posteriors start as N(0, 1) and uniform categories, whatever the image. Heads that start at
+            random pass on features of the image, and a decoder reads them even from a block that a gate keeps closed.
 
     Raises:
         ValueError: the temperature is not above 0.
@@ -45,6 +47,7 @@ class ImageGuide(PyroModule):
         encoder: Callable[[], nn.Module] = ConvEncoder,
         temperature: float = DEFAULT_TEMPERATURE,
         relaxation: type[Concrete] | None = Concrete,
+        from_prior: bool = False,
     ) -> None:
         super().__init__()
         if not 0 < temperature < math.inf:
@@ -54,7 +57,17 @@ class ImageGuide(PyroModule):
         self.gaussian = nn.ModuleDict({name: nn.Linear(features, 2 * size) for name, size in gaussian.items()})
         self.discrete = nn.ModuleDict({name: nn.Linear(features, size) for name, size in discrete.items()})
         self.relaxation = relaxation
+        if from_prior:
+            self._start_from_prior()
         self.register_buffer("temperature", torch.tensor(temperature))
+
+    def _start_from_prior(self) -> None:
+        for head in [*self.gaussian.values(), *self.discrete.values()]:
+            nn.init.zeros_(cast(Tensor, head.weight))
+            nn.init.zeros_(cast(Tensor, head.bias))
+        for head in self.gaussian.values():
+            _, scale = cast(Tensor, head.bias).detach().chunk(2)
+            scale.fill_(math.log(math.expm1(1 - SMALLEST_SCALE)))  # softplus makes the rest of 1 of it
 
     def forward(self, x: Tensor, target: Tensor | None = None) -> None:
         """Samples the blocks of the images x, [B, C, H, W], whatever their targets are."""

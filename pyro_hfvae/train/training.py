@@ -17,7 +17,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from pyro_hfvae.infer import HierarchicalELBO, NonFiniteError, Terms
 from pyro_hfvae.infer.penalties import LearnedPenalty
-from pyro_hfvae.poutine import gate, swap
+from pyro_hfvae.poutine import gate, swap, trim
 from pyro_hfvae.schedules import Schedule
 from pyro_hfvae.weak import PairBatch, SwapBatch
 
@@ -44,9 +44,11 @@ class Training(LightningModule):
         optimizer: called with the parameters, makes the optimiser; Adam at 1e-3 by default.
         lr_scheduler: called with the optimiser, makes a learning-rate scheduler, which is stepped after every batch.
         temperature: schedule of the attribute ``temperature`` of model and guide.
+        trim: share of the pairs that swap a block which a step leaves out, those explained worst
+            (:func:`~pyro_hfvae.poutine.trim`): about the rate of wrong pairs, rather more than less.
 
     Raises:
-        ValueError: a temperature schedule for programs that have no ``temperature``.
+        ValueError: a share out of range, or a temperature schedule for programs that have no ``temperature``.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class Training(LightningModule):
         optimizer: OptimizerCallable = lambda parameters: Adam(parameters, lr=1e-3),
         lr_scheduler: LRSchedulerCallable | None = None,
         temperature: Schedule | None = None,
+        trim: float = 0.0,
     ) -> None:
         super().__init__()
         self.programs: ELBOModule = objective(model, guide)
@@ -65,6 +68,9 @@ class Training(LightningModule):
         self.optimizer = optimizer
         self.lr_scheduler = lr_scheduler
         self.temperature = temperature
+        if not 0 <= trim < 1:
+            raise ValueError(f"training.trim must be from 0 to below 1, got {trim}")
+        self.trim = trim
         self.learned = {name: p for name, p in objective.penalties.items() if isinstance(p, LearnedPenalty)}
         # Parameters like those of the programs: moved, checkpointed and loaded with them.
         self.networks = nn.ModuleDict({_key(name): penalty.network for name, penalty in self.learned.items()})
@@ -84,11 +90,17 @@ class Training(LightningModule):
     def gated(self, batch: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
         """The arguments of model and guide for a batch, within the gates that it opens and with what partners swap."""
         blocks = self.objective.blocks
+        if self.trim and not isinstance(batch, SwapBatch):
+            raise ValueError(f"training.trim is {self.trim}, but no pairs swap what they share: set batches.pairs.swap")
         if isinstance(batch, PairBatch):
             with gate(batch.gates, blocks=blocks):
                 yield batch.x, batch.target
         elif isinstance(batch, SwapBatch):
-            with gate(batch.gates, blocks=blocks), swap(batch.shared, batch.partners, blocks=blocks):
+            with (
+                gate(batch.gates, blocks=blocks),
+                swap(batch.shared, batch.partners, blocks=blocks),
+                trim(batch.shared, batch.partners, self.trim),
+            ):
                 yield (batch.x,)
         else:
             yield batch

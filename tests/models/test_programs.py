@@ -294,6 +294,27 @@ def test_convolutions_of_a_size_that_does_not_halve_are_refused():
         ConvEncoder(size=28)
 
 
+def test_a_guide_that_starts_from_the_prior():
+    """KL(q(z|x) || p(z)) = 0 for every image at the start, and every parameter moves all the same."""
+    gaussian, discrete = {"pose": 3, "size": 1}, {"shape": 4}
+    guide = ImageGuide(gaussian, discrete, NETWORKS["mlp"][2], from_prior=True)
+    model, x = ImageModel(gaussian, discrete, mlp), torch.rand(6, 1, 28, 28)
+    nodes = poutine.trace(guide).get_trace(x).nodes
+    for name in gaussian:
+        fn = nodes[name]["fn"].base_dist
+        assert not fn.loc.any()
+        torch.testing.assert_close(fn.scale, torch.ones_like(fn.scale), rtol=1e-6, atol=0)
+    torch.testing.assert_close(nodes["shape"]["fn"].logits.exp(), torch.full((6, 4), 0.25))
+    before = {name: p.detach().clone() for name, p in guide.named_parameters()}
+    loss = weighted()(model, guide)
+    optimizer = torch.optim.Adam(guide.parameters(), 1e-3)
+    for _ in range(2):  # the encoder's gradient is 0 until the heads have moved
+        optimizer.zero_grad()
+        loss(x).backward()
+        optimizer.step()
+    assert all((p != before[name]).any() for name, p in guide.named_parameters())
+
+
 def test_networks_of_other_sizes():
     x = torch.rand(4, 3, 10, 12)
     model = ImageModel({"z": 2}, {"y": 3}, lambda size: MLPDecoder(size, (3, 10, 12), ()))

@@ -12,6 +12,7 @@ from pyro_hfvae.cli import main
 from pyro_hfvae.guides import ImageGuide, MLPEncoder
 from pyro_hfvae.infer import VAE
 from pyro_hfvae.models import ImageModel, MLPDecoder
+from pyro_hfvae.poutine import swap, trim
 from pyro_hfvae.train import ImageDataModule, RunFolder, Training
 from pyro_hfvae.weak import PairBatch, Pairing, SwapBatch
 
@@ -125,6 +126,34 @@ def test_a_swapped_block_is_taken_from_the_partner(training):
     assert closed
     assert not any(one[1][name].any() for name in closed)
     assert all(one[1][name].any() for name in one[1] if name.startswith("model."))
+
+
+def test_pairs_explained_worst_are_left_out(training):
+    x = torch.rand(6, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    shared = {"z": torch.arange(6) < 4, "level": torch.zeros(6, dtype=torch.bool)}
+    gates = {name: torch.ones(6, dtype=torch.bool) for name in BLOCKS}
+    batch = SwapBatch(x, gates, shared, torch.tensor([1, 0, 3, 2, 4, 5]))
+    every, _ = gradients(training, batch)
+    training.trim = 0.5
+    loss, _ = gradients(training, batch)
+    torch.manual_seed(1)
+    with swap(shared, batch.partners), trim(shared, batch.partners, 0.5):
+        assert loss == -training.objective.objective(training.terms(x))
+    assert loss < every
+
+
+def test_trimmed_runs_from_the_command(tmp_path, capsys):
+    swaps = [*PAIRS, "--batches.pairs.swap", "true", "--batches.pairs.wrong", "0.5"]
+    run, trimmed = RunFolder(tmp_path / "run"), RunFolder(tmp_path / "trimmed")
+    assert fit(run, *swaps) == fit(trimmed, *swaps, "--training.trim", "0.5") == 0
+    assert not same(weights(run), weights(trimmed))
+    capsys.readouterr()
+    nowhere = RunFolder(tmp_path / "nowhere")
+    assert fit(nowhere, *PAIRS, "--training.trim", "0.5") == 2
+    expected = "training.trim is 0.5, but no pairs swap what they share: set batches.pairs.swap"
+    assert expected in capsys.readouterr().err.splitlines()[-1]
+    assert fit(nowhere, *swaps, "--training.trim", "1") == 2
+    assert "training.trim must be from 0 to below 1, got 1.0" in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_validation_has_single_images():
