@@ -96,6 +96,7 @@ def _content(run: RunContent) -> dict[str, Any]:
     measured, terms = metrics.get("disentanglement") or {}, metrics.get("terms") or {}
     return {
         "run": run.name,
+        "stale": run.stale,
         "data": metrics.get("data") or {},
         "step": metrics.get("step"),
         "terms": terms,

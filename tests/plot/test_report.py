@@ -260,7 +260,7 @@ def test_why_the_exact_information_is_not_known(tmp_path):
 
 
 def test_checks_are_shown_where_they_were_run(tmp_path, html):
-    assert "Checks of the posterior" not in Page(html).text
+    assert "It was not checked whether the guide is a good posterior" in Page(html).text
     run = make_run(tmp_path / "run", PLAIN)
     (run / "checks").mkdir()
     (run / "checks" / "summary.txt").write_text("5 of 6 checks are fine\nNOT FINE  <b>gap</b>\n")
