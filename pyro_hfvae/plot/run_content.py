@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from pyro_hfvae.metrics import SharedCodes, read_shared_codes
 from pyro_hfvae.parts import PARTS, made_at, read_json, trained_steps
+from pyro_hfvae.plot.checks import CheckedPosterior, read_checks
 
 __all__ = ["RunContent", "read_history", "read_run"]
 
@@ -45,7 +46,7 @@ class RunContent:
     configuration: str | None
     history: History
     pictures: Sequence[Path]
-    checks: str | None
+    checks: CheckedPosterior | None
     check_pictures: Sequence[Path]
     codes: SharedCodes | None
     stale: str | None
@@ -87,7 +88,7 @@ def read_run(path: Path) -> RunContent:
         configuration=configuration.read_text(encoding="utf-8") if configuration.is_file() else None,
         history=read_history(path / "metrics.csv") if (path / "metrics.csv").is_file() else {},
         pictures=_images(path / "pictures"),
-        checks=checks.read_text(encoding="utf-8") if checks.is_file() else None,
+        checks=read_checks(checks.read_text(encoding="utf-8")) if checks.is_file() else None,
         check_pictures=_images(path / "checks"),
         codes=read_shared_codes(path / "codes.npz") if (path / "codes.npz").is_file() else None,
         stale=_stale(path),

@@ -74,7 +74,7 @@ def test_what_is_missing_is_made_and_nothing_else(run, made, capsys):
     out = capsys.readouterr().out
     assert out.splitlines()[:3] == [f"{command} {run.path}: to be done" for command in PARTS]
     assert out.splitlines()[-1] == f"report: {run.path / 'report.html'}"
-    assert "6 of 6 checks are fine" in page(run)
+    assert "The guide as a posterior: 6 of 6 checks are fine." in page(run)
     made.calls.clear()
     (run.checks / "drawn.json").unlink()  # as of a check that was stopped
     before = {path: path.stat().st_mtime_ns for path in (run.metrics, *run.pictures.iterdir())}
