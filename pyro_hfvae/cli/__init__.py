@@ -13,6 +13,7 @@ from pyro_hfvae.cli import commands
 from pyro_hfvae.cli.check import check
 from pyro_hfvae.cli.messages import one_line
 from pyro_hfvae.cli.parser import build_parser
+from pyro_hfvae.cli.report import report
 from pyro_hfvae.cli.traverse import traverse
 from pyro_hfvae.infer import NonFiniteError
 
@@ -29,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "fit": commands.fit,
         "evaluate": commands.evaluate,
         "traverse": traverse,
-        "report": commands.report,
+        "report": report,
         "check": check,
     }
     try:

@@ -6,14 +6,19 @@ from torch import Tensor
 
 from pyro_hfvae.cli.programs import Trained, load_run
 from pyro_hfvae.files import write_atomically, write_figure
+from pyro_hfvae.parts import record_drawn
 from pyro_hfvae.train import RunFolder
 
-__all__ = ["check"]
+__all__ = ["check", "check_run"]
 
 
 def check(options: Namespace) -> None:
     """Checks the posterior of a run, writes ``checks/`` and prints the summary."""
-    run = load_run(RunFolder(options.run))
+    check_run(load_run(RunFolder(options.run)), options)
+
+
+def check_run(run: Trained, options: Namespace) -> None:
+    """The same for a run that is loaded."""
     # ArviZ takes seconds to import, which neither the other subcommands nor a folder that is no run need wait for.
     from pyro_hfvae.posterior import check_figures, findings, run_checks, summary, to_arviz, write_netcdf
 
@@ -36,9 +41,11 @@ def check(options: Namespace) -> None:
     groups = to_arviz(run.model, run.guide, *few, draws=options.predictive_draws, blocks=blocks)
     run.folder.checks.mkdir(exist_ok=True)
     write_netcdf(groups, run.folder.checks / "posterior.nc")
-    for name, figure in check_figures(checks).items():
-        write_figure(run.folder.checks / f"{name}.png", figure)
+    figures = {f"{name}.png": figure for name, figure in check_figures(checks).items()}
+    for name, figure in figures.items():
+        write_figure(run.folder.checks / name, figure)
     write_atomically(run.folder.checks / "summary.txt", found)
+    record_drawn(run.folder.checks, run.step, figures)
     print(f"{found}\nchecks: {run.folder.checks}")
 
 

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,11 +15,11 @@ from pyro_hfvae.cli.programs import Trained, build_training, load_run
 from pyro_hfvae.data import Images
 from pyro_hfvae.files import write_atomically
 from pyro_hfvae.metrics import Factors, encode, encode_posteriors, measure, measure_posteriors, write_shared_codes
-from pyro_hfvae.plot import require_page, summary_lines, write_comparison, write_report
+from pyro_hfvae.plot import summary_lines
 from pyro_hfvae.train import RunFolder
 from pyro_hfvae.train import fit as train
 
-__all__ = ["evaluate", "expand_resume", "fit", "report"]
+__all__ = ["evaluate", "evaluate_run", "expand_resume", "fit"]
 
 INFORMATION_DATA = 5_000
 """Held-out data whose posteriors make the marginals of the information with factors, at most."""
@@ -66,7 +66,11 @@ def fit(options: Namespace) -> None:
 
 def evaluate(options: Namespace) -> None:
     """Measures a run on its held-out data, writes ``metrics.json`` and prints a summary."""
-    run = load_run(RunFolder(options.run))
+    evaluate_run(load_run(RunFolder(options.run)), options)
+
+
+def evaluate_run(run: Trained, options: Namespace) -> None:
+    """The same for a run that is loaded."""
     images, factors = zip(*run.data.held_out_batches(options.samples), strict=True)
     codes = encode(run.guide, _on_device(run, images), run.objective.blocks)
     torch.manual_seed(options.seed)
@@ -122,20 +126,6 @@ def _first(batches: Iterable[Tensor], count: int) -> Iterator[Tensor]:
 
 def _factors(source: Images, values: Tensor) -> Factors:
     return Factors(values.numpy(), source.factor_names, source.factor_kinds, source.factor_periods)
-
-
-def report(options: Namespace) -> None:
-    """Writes the page of a run, or one page that compares several."""
-    runs: list[Path] = options.runs
-    for run in runs:
-        RunFolder(run).require()
-    output: Path | None = options.output
-    if output is None and len(runs) > 1:
-        output = Path("report.html")
-    if output is not None:
-        require_page(output)
-    page = write_report(runs[0], output) if len(runs) == 1 else write_comparison(runs, cast(Path, output))
-    print(f"report: {page}")
 
 
 def _on_device(run: Trained, images: Iterable[Tensor]) -> Iterator[tuple[Tensor]]:

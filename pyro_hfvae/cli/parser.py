@@ -13,7 +13,7 @@ from pyro_hfvae.data import Images
 from pyro_hfvae.infer import HierarchicalELBO
 from pyro_hfvae.train import ImageDataModule, Training
 
-__all__ = ["build_parser"]
+__all__ = ["build_fit_parser", "build_parser", "part_parsers"]
 
 TRAINER_DEFAULTS = {
     "trainer.accelerator": "auto",
@@ -52,10 +52,11 @@ def build_parser() -> ArgumentParser:
     )
     commands = parser.add_subcommands(dest="command", required=True)
     commands.add_subcommand("fit", build_fit_parser(), help="train; leaves a run folder")
-    commands.add_subcommand("evaluate", _evaluate_parser(), help="write metrics.json of a run")
-    commands.add_subcommand("traverse", _traverse_parser(), help="draw the pictures of a run")
-    commands.add_subcommand("report", _report_parser(), help="make one HTML page of metrics and pictures")
-    commands.add_subcommand("check", _check_parser(), help="check the posterior of a run")
+    parts = part_parsers()
+    commands.add_subcommand("evaluate", parts["evaluate"], help="write metrics.json of a run")
+    commands.add_subcommand("traverse", parts["traverse"], help="draw the pictures of a run")
+    commands.add_subcommand("report", _report_parser(), help="make one HTML page of metrics, pictures and checks")
+    commands.add_subcommand("check", parts["check"], help="check the posterior of a run")
     return parser
 
 
@@ -94,6 +95,11 @@ def add_objective(parser: ArgumentParser) -> None:
         "--objective.mutual_information, --objective.between, --objective.within and --objective.dimension, and whose "
         "blocks are --objective.blocks; all options by --objective.help",
     )
+
+
+def part_parsers() -> dict[str, ArgumentParser]:
+    """The parsers of the subcommands that each make a part of what the report shows."""
+    return {"evaluate": _evaluate_parser(), "traverse": _traverse_parser(), "check": _check_parser()}
 
 
 def _evaluate_parser() -> ArgumentParser:
@@ -137,6 +143,12 @@ def _report_parser() -> ArgumentParser:
         exit_on_error=False,
     )
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folder, one or more")
+    parser.add_argument(
+        "--complete",
+        action="store_true",
+        help="first do, with their defaults, whatever of evaluate, traverse and check was not done at the run's newest "
+        "checkpoint",
+    )
     parser.add_argument(
         "--output", type=Path, help="file to write; RUN/report.html by default, report.html here for several runs"
     )

@@ -19,6 +19,7 @@ from pyro_hfvae.files import write_atomically, write_figure
 from pyro_hfvae.infer.latents import read_posteriors, tree_of
 from pyro_hfvae.metrics import Codes, Factors
 from pyro_hfvae.metrics.information import information_matrix
+from pyro_hfvae.parts import record_drawn
 from pyro_hfvae.plot import (
     LatentValues,
     aggregate_posterior,
@@ -44,7 +45,7 @@ from pyro_hfvae.plot import (
 from pyro_hfvae.plot import traverse as traverse_variables
 from pyro_hfvae.train import RunFolder
 
-__all__ = ["traverse"]
+__all__ = ["traverse", "traverse_run"]
 
 AGGREGATE = 1000
 """Held-out data that stand for q(z), at most: ten of them lie beyond each of the quantiles at 1 % and 99 %."""
@@ -88,7 +89,12 @@ class _Start:
 
 def traverse(options: Namespace) -> None:
     """Draws the pictures of a run."""
-    run, columns = load_run(RunFolder(options.run)), options.columns
+    traverse_run(load_run(RunFolder(options.run)), options)
+
+
+def traverse_run(run: Trained, options: Namespace) -> None:
+    """The same for a run that is loaded."""
+    columns = options.columns
     if columns > len(run.data.held_out_indices):
         raise ValueError(f"--columns {columns} is more than the {len(run.data.held_out_indices):,} held-out data")
     if options.image is not None and options.image >= len(run.data.images):
@@ -102,6 +108,7 @@ def traverse(options: Namespace) -> None:
             _Start(f"image_{options.image}_", f"as in image {options.image}", posterior_modes(run.guide, x), image=x)
         )
     run.folder.pictures.mkdir(exist_ok=True)
+    names: list[str] = []
     parts = [_overview(data, columns), _of_blocks(data, columns), _of_distributions(data)]
     for name, drawn in chain(*parts, *(_traversals(data, start, columns, options.gif) for start in starts)):
         path = run.folder.pictures / name
@@ -109,7 +116,9 @@ def traverse(options: Namespace) -> None:
             write_figure(path, drawn)
         else:
             write_atomically(path, drawn)
+        names.append(name)
         print(path)
+    record_drawn(run.folder.pictures, run.step, names)
 
 
 def _encode(run: Trained, columns: int) -> _Encoded:

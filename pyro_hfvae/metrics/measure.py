@@ -1,12 +1,14 @@
 """Every metric of codes and factors at once, each score with what it is at chance, as JSON takes it."""
 
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
 
 from pyro_hfvae.metrics.block_factor import block_factor_from_readings
 from pyro_hfvae.metrics.clustering import clustering
@@ -55,16 +57,20 @@ def measure(codes: Codes, factors: Factors, *, permutations: int = 0, seed: int 
     table = block_factor_from_readings(codes, factors, of_all, seed=seed)
     clusters = clustering(codes, factors)
     units = active_units(codes)
-    values = supervised_scores(codes, factors, of_all=of_all, seed=seed)
     chances = {}
-    if permutations:
-        chances = permutation_chance(
-            lambda some, factors: supervised_scores(some, factors, seed=seed),
-            codes,
-            factors,
-            permutations=permutations,
-            seed=seed,
-        )
+    with warnings.catch_warnings():
+        # Where a category tells nothing, its masses are columns that sum to 1, on which the smallest penalties of the
+        # lasso's path do not converge: hundreds of warnings of penalties that cross-validation has no use for.
+        warnings.filterwarnings("ignore", "Objective did not converge", ConvergenceWarning)
+        values = supervised_scores(codes, factors, of_all=of_all, seed=seed)
+        if permutations:
+            chances = permutation_chance(
+                lambda some, factors: supervised_scores(some, factors, seed=seed),
+                codes,
+                factors,
+                permutations=permutations,
+                seed=seed,
+            )
 
     def by_factor(values: NDArray[np.float64]) -> dict[str, float]:
         return dict(zip(factors.names, values.tolist(), strict=True))

@@ -9,6 +9,9 @@ from scipy.sparse import csr_array, issparse
 
 __all__ = ["Coherence", "coherence_cv", "npmi", "perplexity", "topic_diversity"]
 
+CV_EPSILON = 1e-12
+"""What C_v takes for the probability of a pair of words that never occurs together; gensim takes the same."""
+
 
 @dataclass(frozen=True, eq=False)
 class Coherence:
@@ -49,14 +52,17 @@ def coherence_cv(topics: NDArray[np.float64], counts: Any, *, words: int = 10) -
 
     Röder, Both, Hinneburg, Exploring the Space of Topic Coherence Measures, WSDM 2015. There ``p`` is counted in
     windows of 110 words; a bag of words has no order, so that the window here is the document, and the numbers cannot
-    be compared with those of windows.
+    be compared with those of windows: they are the same only where no document is longer than the window. As there, a
+    pair that never occurs together counts with a probability of 1e-12, and not with the NPMI of -1 that it has in
+    `npmi`; its NPMI is then about -.5 for words in one of 1,000 documents each, -.8 for words in one of 20. Every word
+    is compared with itself too, so that even random words have a C_v far above 0.
 
     Args:
         topics: how much each topic is about each word ``[T, vocabulary]``.
         counts: word counts of the reference documents ``[documents, vocabulary]``, dense or a scipy sparse matrix.
         words: how many words stand for a topic.
     """
-    top, matrices = _top_word_npmi(topics, counts, words)
+    top, matrices = _top_word_npmi(topics, counts, words, epsilon=CV_EPSILON)
     by_topic = np.empty(len(top))
     for topic, vectors in enumerate(matrices):
         total = vectors.sum(axis=0)
@@ -106,9 +112,12 @@ def perplexity(proportions: NDArray[np.float64], topics: NDArray[np.float64], co
 
 
 def _top_word_npmi(
-    topics: NDArray[np.float64], counts: Any, words: int
+    topics: NDArray[np.float64], counts: Any, words: int, epsilon: float = 0.0
 ) -> tuple[NDArray[np.int64], list[NDArray[np.float64]]]:
-    """The top words ``[T, W]`` and, for each topic, the NPMI of each with each ``[W, W]``; 1 of a word with itself."""
+    """The top words ``[T, W]`` and, for each topic, the NPMI of each with each ``[W, W]``; 1 of a word with itself.
+
+    ``epsilon`` stands for the probability of a pair of words that both occur, but never together; 0 makes them -1.
+    """
     top = _top_words(topics, words)
     if words < 2:
         raise ValueError(f"coherence is about pairs of words: words must be at least 2; got {words}")
@@ -118,6 +127,7 @@ def _top_word_npmi(
         some = present[:, row].toarray()
         joint = some.T @ some / len(some)  # [W, W]
         alone = np.diag(joint)
+        joint = np.where(np.outer(alone, alone) > 0, np.maximum(joint, epsilon), 0.0)
         value = np.full(joint.shape, -1.0)
         seen = joint > 0
         ratio = joint[seen] / np.outer(alone, alone)[seen]

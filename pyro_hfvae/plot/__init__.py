@@ -1,7 +1,7 @@
 """Pictures and the report of a run."""
 
 from pyro_hfvae.plot.animation import gif, traversal_frames
-from pyro_hfvae.plot.comparison import write_comparison
+from pyro_hfvae.plot.comparison import require_different, write_comparison
 from pyro_hfvae.plot.curves import term_curves, trade_off_curves
 from pyro_hfvae.plot.decode import LatentValues, decode, posterior_draws, posterior_modes, prior_modes, sample
 from pyro_hfvae.plot.distributions import aggregate_posterior, pair_plot
@@ -44,6 +44,7 @@ __all__ = [
     "prior_modes",
     "quantile_range",
     "read_marginals",
+    "require_different",
     "require_page",
     "sample",
     "summary_lines",

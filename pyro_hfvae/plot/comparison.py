@@ -21,7 +21,7 @@ from pyro_hfvae.plot.report import EXPLAINED, EXPLAINED_DCI, EXPLAINED_SCORES
 from pyro_hfvae.plot.run_content import RunContent, read_run
 from pyro_hfvae.plot.summary import active_above, inactive
 
-__all__ = ["write_comparison"]
+__all__ = ["require_different", "write_comparison"]
 
 
 class _Score(NamedTuple):
@@ -50,13 +50,22 @@ def write_comparison(runs: Sequence[Path], output: Path) -> Path:
         ValueError: a folder is given twice, or a file cannot be read.
         FileNotFoundError: a run has no `metrics.json`.
     """
+    require_different(runs)
+    contents = [read_run(Path(run)) for run in runs]
+    write_page(output, "comparison.html", **_content(contents))
+    return output
+
+
+def require_different(runs: Sequence[Path]) -> None:
+    """Refuses a run that is given twice.
+
+    Raises:
+        ValueError: one is; names it.
+    """
     places = [Path(run).resolve() for run in runs]
     for run, place in zip(runs, places, strict=True):
         if places.count(place) > 1:
             raise ValueError(f"run {run} is given twice")
-    contents = [read_run(Path(run)) for run in runs]
-    write_page(output, "comparison.html", **_content(contents))
-    return output
 
 
 def _content(runs: Sequence[RunContent]) -> dict[str, Any]:
@@ -90,6 +99,9 @@ def _content(runs: Sequence[RunContent]) -> dict[str, Any]:
         "information": [information_of(group) for group in groups],
         "active_above": next((active_above(run.metrics) for run in runs), 0.0),
         "curves": _curves(groups),
+        "stale": [run for run in runs if run.stale],
+        "checked": [run for group in groups for run in group.runs if run.checks],
+        "group_of": {run.path: group.name for group in groups for run in group.runs},
         "traversals": {run.path: _traversals(run) for run in runs},
     }
 

@@ -61,6 +61,12 @@ _CAPTIONS = (
         "traversal_",
         "Block {}: only it changes, all else stays as it is.",
     ),
+    ("categories_", "Each category of {} with all else of one held-out image in each column."),
+    ("interpolation_", "Block {} goes from one held-out image to another; all else stays that of the first."),
+    ("swap_", "Block {} of the image on the left, all else of the image above."),
+    ("combinations", "Each block of another image: combinations that no image has."),
+    ("aggregate_posterior", "Each variable over all data, q(z), against its prior p(z); KL in nats."),
+    ("pair_", "The two variables that tell most of {}, one draw for each held-out image, coloured by it."),
 )
 
 _CHECK_CAPTIONS = {
@@ -96,6 +102,7 @@ def _content(run: RunContent) -> dict[str, Any]:
     measured, terms = metrics.get("disentanglement") or {}, metrics.get("terms") or {}
     return {
         "run": run.name,
+        "stale": run.stale,
         "data": metrics.get("data") or {},
         "step": metrics.get("step"),
         "terms": terms,

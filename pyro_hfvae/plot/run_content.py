@@ -1,7 +1,6 @@
 """What the folder of a run holds, read for the report."""
 
 import csv
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +11,16 @@ import yaml
 from numpy.typing import NDArray
 
 from pyro_hfvae.metrics import SharedCodes, read_shared_codes
+from pyro_hfvae.parts import PARTS, made_at, read_json, trained_steps
+from pyro_hfvae.plot.checks import CheckedPosterior, read_checks
 
 __all__ = ["RunContent", "read_history", "read_run"]
 
 History = dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]
 """Name of a column to its steps `[T]` and values `[T]`."""
+
+
+_SHOWN = {"evaluate": "the numbers are", "traverse": "the pictures are", "check": "the checks are"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +37,7 @@ class RunContent:
         checks: what `check` said, or None.
         check_pictures: what `check` drew.
         codes: of the images that runs share, or None.
+        stale: what was made at another step than that of the newest checkpoint, in a sentence, or None.
     """
 
     path: Path
@@ -41,9 +46,10 @@ class RunContent:
     configuration: str | None
     history: History
     pictures: Sequence[Path]
-    checks: str | None
+    checks: CheckedPosterior | None
     check_pictures: Sequence[Path]
     codes: SharedCodes | None
+    stale: str | None
 
     @property
     def name(self) -> str:
@@ -77,15 +83,24 @@ def read_run(path: Path) -> RunContent:
     configuration, checks = path / "config.yaml", path / "checks" / "summary.txt"
     return RunContent(
         path=path,
-        metrics=_read_json(path / "metrics.json"),
-        versions=_read_json(path / "versions.json") if (path / "versions.json").is_file() else {},
+        metrics=read_json(path / "metrics.json"),
+        versions=read_json(path / "versions.json") if (path / "versions.json").is_file() else {},
         configuration=configuration.read_text(encoding="utf-8") if configuration.is_file() else None,
         history=read_history(path / "metrics.csv") if (path / "metrics.csv").is_file() else {},
         pictures=_images(path / "pictures"),
-        checks=checks.read_text(encoding="utf-8") if checks.is_file() else None,
+        checks=read_checks(checks.read_text(encoding="utf-8")) if checks.is_file() else None,
         check_pictures=_images(path / "checks"),
         codes=read_shared_codes(path / "codes.npz") if (path / "codes.npz").is_file() else None,
+        stale=_stale(path),
     )
+
+
+def _stale(path: Path) -> str | None:
+    trained, made = trained_steps(path), {command: made_at(path, command) for command in PARTS}
+    old = [f"{_SHOWN[part]} of step {step:,}" for part, step in made.items() if step not in (None, trained)]
+    if trained is None or not old:
+        return None
+    return f"The newest checkpoint is of step {trained:,}, but {', '.join(old)}"
 
 
 def read_history(table: Path) -> History:
@@ -114,11 +129,3 @@ def _flat(options: dict[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             found[inside[:-1]] = value
     return found
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is not JSON: {error}") from error
-    return content

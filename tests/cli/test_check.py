@@ -12,7 +12,7 @@ from pyro_hfvae.train import RunFolder
 
 TINY = str(Path(__file__).parents[1] / "tiny.yaml")
 FEW = ["--data", "6", "--draws", "30", "--predictive_draws", "39", "--simulations", "10", "--aggregate_data", "30"]
-FILES = ["aggregate.png", "calibration.png", "guide.png", "posterior.nc", "predictive.png", "summary.txt"]
+FILES = ["aggregate.png", "calibration.png", "drawn.json", "guide.png", "posterior.nc", "predictive.png", "summary.txt"]
 
 
 @pytest.fixture(scope="module")

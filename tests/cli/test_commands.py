@@ -175,7 +175,9 @@ def picture(path):
 
 
 def test_traverse_draws_a_picture_of_each_kind_and_block(run):
-    assert sorted(path.name for path in run.pictures.iterdir()) == sorted(f"{name}.png" for name in PICTURES)
+    names = [f"{name}.png" for name in PICTURES]
+    assert sorted(path.name for path in run.pictures.iterdir()) == sorted(["drawn.json", *names])
+    assert json.loads((run.pictures / "drawn.json").read_text()) == {"step": 40, "files": sorted(names)}
     drawn = {name: picture(run.pictures / f"{name}.png") for name in PICTURES}
     for name, (rows, columns) in GRIDS.items():
         height, width = drawn[name].shape[:2]
@@ -233,7 +235,7 @@ def test_no_pictures_of_what_the_data_have_not(tmp_path):
     assert fit(run.path, *sizes, "--data", "support.PlainImages", "--trainer.max_steps=2") == 0
     assert main(["traverse", str(run.path), "--columns", "2"]) == 0
     expected = {"reconstructions", "samples", "aggregate_posterior", "traversal_z"}
-    assert {path.stem for path in run.pictures.iterdir()} == expected
+    assert {path.stem for path in run.pictures.glob("*.png")} == expected
 
 
 def test_the_page_has_all_pictures_and_no_address(run):

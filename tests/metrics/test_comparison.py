@@ -1,6 +1,12 @@
-"""Our metrics beside those of the package disent (extra `comparison`), on the same codes; differences explained."""
+"""Our metrics beside those of the package disent (extra `comparison`), on the same codes; differences explained.
 
-from types import SimpleNamespace
+disent imports torchvision where it reads and transforms images, which none of its metrics does. Where torchvision is
+not installed, empty modules stand in for it while disent is imported, and go again.
+"""
+
+import sys
+from importlib.util import find_spec
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,10 +18,25 @@ from pyro_hfvae.metrics.readers import split
 
 pytestmark = pytest.mark.slow
 
-theirs_dci = pytest.importorskip("disent.metrics._dci", reason="needs the extra 'comparison'")
-theirs_mig = pytest.importorskip("disent.metrics._mig")
-theirs_sap = pytest.importorskip("disent.metrics._sap")
-theirs_factor_vae = pytest.importorskip("disent.metrics._factor_vae")
+TORCHVISION = ("torchvision", "torchvision.datasets", "torchvision.transforms", "torchvision.transforms.functional")
+
+
+def import_disent(name):
+    """A module of disent's metrics; the tests are skipped where disent, or what else it needs, is not installed."""
+    needs = "needs the extra 'comparison'"
+    pytest.importorskip("lightning", reason=needs)  # which looks for torchvision, and must not find a stand-in
+    with pytest.MonkeyPatch.context() as patch:
+        if find_spec("torchvision") is None:
+            parts = {part: ModuleType(part) for part in TORCHVISION}
+            parts["torchvision.datasets"].ImageFolder = object  # the base class of a data set
+            parts["torchvision.transforms"].functional = parts["torchvision.transforms.functional"]
+            parts["torchvision"].transforms = parts["torchvision.transforms"]
+            for part, module in parts.items():
+                patch.setitem(sys.modules, part, module)
+        return pytest.importorskip(f"disent.metrics.{name}", reason=needs)
+
+
+theirs_dci, theirs_mig, theirs_sap, theirs_factor_vae = map(import_disent, ("_dci", "_mig", "_sap", "_factor_vae"))
 
 SIZES = (3, 4, 5)
 

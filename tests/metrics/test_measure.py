@@ -40,6 +40,20 @@ def test_is_json(measured):
     assert json.loads(json.dumps(measured, allow_nan=False)) == measured
 
 
+def test_a_category_that_tells_nothing_warns_of_nothing(recwarn):
+    """Its masses are all but collinear, and the lasso's path does not converge on them."""
+    codes, factors = data(200)
+    rng = np.random.default_rng(0)
+    mass = 1 / 3 + 1e-5 * rng.normal(size=(200, 1)) * [[0.6, 0.3, -0.9]] + 1e-8 * rng.normal(size=(200, 3))
+    columns = np.hstack([codes.columns[:, :3], mass])
+    codes = Codes(columns, codes.variables, codes.variable_columns, codes.blocks)
+    dci(codes, factors, reader="lasso")
+    assert any("Objective did not converge" in str(warning.message) for warning in recwarn)
+    recwarn.clear()
+    measure(codes, factors)
+    assert not any("Objective did not converge" in str(warning.message) for warning in recwarn)
+
+
 def test_layout(measured):
     result = measured
     factors, variables = ["shape", "scale", "turn"], ["style[0]", "style[1]", "style[2]", "digit"]

@@ -15,13 +15,14 @@ def documents(seed=0, documents=40, vocabulary=12):
     return rng.dirichlet(np.ones(vocabulary), size=3), rng.poisson(0.4, (documents, vocabulary))
 
 
-def slow_npmi(counts, a, b):
+def slow_npmi(counts, a, b, epsilon=0.0):
     share = lambda *words: np.mean([all(row[word] > 0 for word in words) for row in counts])  # noqa: E731
     if a == b:
         return 1.0 if share(a) else 0.0
     together = share(a, b)
-    if together == 0:
+    if together == 0 and (epsilon == 0 or share(a) == 0 or share(b) == 0):
         return -1.0
+    together = max(together, epsilon)
     if together == 1:
         return 0.0
     return math.log(together / (share(a) * share(b))) / -math.log(together)
@@ -37,7 +38,7 @@ def test_coherence_by_loops(seed, words):
         assert pairwise.top_words[topic].tolist() == top
         expected = np.mean([slow_npmi(counts, a, b) for a, b in combinations(top, 2)])
         assert pairwise.topic_coherence[topic] == pytest.approx(expected, abs=1e-12)
-        vectors = [[slow_npmi(counts, a, b) for b in top] for a in top]
+        vectors = [[slow_npmi(counts, a, b, 1e-12) for b in top] for a in top]
         total = [sum(column) for column in zip(*vectors, strict=True)]
         cosines = []
         for vector in vectors:
@@ -45,6 +46,48 @@ def test_coherence_by_loops(seed, words):
             cosines.append(sum(a * b for a, b in zip(vector, total, strict=True)) / lengths if lengths else 0.0)
         assert by_vector.topic_coherence[topic] == pytest.approx(np.mean(cosines), abs=1e-9)
     assert pairwise.coherence == pytest.approx(pairwise.topic_coherence.mean())
+
+
+TEXT = """the cat sat by the door and the dog sat by the fire
+a dog and a cat are no friends until the fire is lit
+stars and planets turn while the moon turns about a planet
+the moon and the stars shine on cat and dog
+no planet shines as stars do""".splitlines()
+TOPICS = (("cat", "dog", "fire", "sat"), ("moon", "stars", "planet", "shine"), ("cat", "planet", "door", "stars"))
+
+
+def cv_of_text(topic, texts, window):
+    """C_v from the texts, as it is defined: the share of windows that hold words, context vectors, cosines."""
+    windows = []
+    for text in texts:
+        words = text.split()
+        windows += [set(words[start : start + window]) for start in range(max(1, len(words) - window + 1))]
+
+    def share(*words):
+        return sum(set(words) <= found for found in windows) / len(windows)
+
+    def confirmation(a, b):
+        return math.log((share(a, b) + 1e-12) / (share(a) * share(b))) / -math.log(share(a, b) + 1e-12)
+
+    context = {a: [confirmation(a, b) for b in topic] for a in topic}
+    total = [sum(column) for column in zip(*context.values(), strict=True)]
+    return sum(
+        sum(a * b for a, b in zip(vector, total, strict=True)) / math.hypot(*vector) / math.hypot(*total)
+        for vector in context.values()
+    ) / len(topic)
+
+
+def test_cv_of_texts_that_fit_into_the_window():
+    """The same as in windows of 110 words; in shorter ones than the texts, where order counts, it is not."""
+    vocabulary = sorted({word for text in TEXT for word in text.split()})
+    counts = np.array([[text.split().count(word) for word in vocabulary] for text in TEXT])
+    topics = np.array([[len(topic) - topic.index(w) if w in topic else 0 for w in vocabulary] for topic in TOPICS])
+    found = coherence_cv(topics, counts, words=4)
+    expected = [cv_of_text(topic, TEXT, window=110) for topic in TOPICS]
+    np.testing.assert_allclose(found.topic_coherence, expected, atol=1e-9)
+    assert found.topic_coherence[2] < min(found.topic_coherence[:2])
+    narrow = [cv_of_text(topic, TEXT, window=5) for topic in TOPICS]
+    assert np.abs(found.topic_coherence - narrow).min() > 0.01
 
 
 def test_npmi_oracles():

@@ -87,7 +87,7 @@ def test_the_page_has_every_picture(run, html):
     assert len(shown) == 5 + 1  # the five; the curves
     assert all(content.startswith(b"\x89PNG") for content in shown)
     assert all(image["alt"] for image in page.images)
-    assert "Swap of <pose>." in page.text
+    assert "Block of_<pose> of the image on the left, all else of the image above." in page.text
 
 
 def test_scores_stand_beside_their_chance(tmp_path):
@@ -260,14 +260,18 @@ def test_why_the_exact_information_is_not_known(tmp_path):
 
 
 def test_checks_are_shown_where_they_were_run(tmp_path, html):
-    assert "Checks of the posterior" not in Page(html).text
+    assert "It was not checked whether the guide is a good posterior" in Page(html).text
     run = make_run(tmp_path / "run", PLAIN)
     (run / "checks").mkdir()
-    (run / "checks" / "summary.txt").write_text("5 of 6 checks are fine\nNOT FINE  <b>gap</b>\n")
+    (run / "checks" / "summary.txt").write_text(
+        "5 of 6 checks are fine\nNOT FINE  gap  <b>1 nat</b>\n\nwhat to try:\n- gap: a bound\n"
+    )
     for name in ("guide", "of_a_new_kind"):
         shutil.copy(run / "pictures" / "samples.png", run / "checks" / f"{name}.png")
     page = Page(write_report(run).read_text())
-    assert "Checks of the posterior 5 of 6 checks are fine NOT FINE <b>gap</b>" in page.text
+    assert "The guide as a posterior: 5 of 6 checks are fine." in page.text
+    said = "5 of 6 checks are fine. checkwhat was measured gapnot fine<b>1 nat</b> What to try: gap: a bound."
+    assert f"Checks of the posterior {said}" in page.text
     assert [image["alt"] for image in page.images][2:] == [
         "Pareto k and the gap of each datum, and the bound on log p(x) over the number of draws.",
         "Of a new kind.",
@@ -275,12 +279,12 @@ def test_checks_are_shown_where_they_were_run(tmp_path, html):
 
 
 def test_pictures_of_any_kind_and_moving_ones_are_shown(tmp_path):
-    run = make_run(tmp_path / "run", PLAIN, pictures=("samples", "pair_plot_z"))
+    run = make_run(tmp_path / "run", PLAIN, pictures=("samples", "new_kind_z"))
     frames = [Image.new("L", (300, 20), shade) for shade in (0, 255)]
     frames[0].save(run / "pictures" / "traversal_z.gif", save_all=True, append_images=frames[1:])
     moving = (run / "pictures" / "traversal_z.gif").read_bytes()
     page = Page(write_report(run).read_text())
-    assert [image["alt"][:10] for image in page.images] == ["Block z: o", "Data gener", "Pair plot "]
+    assert [image["alt"][:10] for image in page.images] == ["Block z: o", "Data gener", "New kind z"]
     kind, _, content = page.images[0]["src"].partition(",")
     assert (kind, base64.b64decode(content)) == ("data:image/gif;base64", moving)
     assert page.images[0]["style"] == "--width: 300px"
