@@ -272,8 +272,9 @@ def test_images_that_differ_in_one_pixel_have_different_keys():
 
 
 def test_the_state_is_kept_and_read_without_pickle(monkeypatch):
-    monkeypatch.setattr(memory_module, "SYSTEMATIC", 2)
+    monkeypatch.setattr(memory_module, "SYSTEMATIC", 1)
     monkeypatch.setattr(memory_module, "TAIL", 1)
+    monkeypatch.setattr(memory_module, "SORTED", 0)  # an order that lasts, and so must be kept
     posteriors, keys = data_set(12, 2, [3], dtype=torch.float32)
     batches = torch.arange(12).split(5)
     memory = filled(Memory(8), posteriors, keys, batches, 12)
