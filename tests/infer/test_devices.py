@@ -2,19 +2,16 @@
 
 import sys
 
-import pyro
-import pyro.distributions as dist
 import pytest
 import torch
-from torch import nn
+from mixed_programs import Guide, K, Model, V
 from torch.overrides import TorchFunctionMode
 
-from pyro_hfvae import Concrete, HierarchicalELBO, infer
-from pyro_hfvae.distributions import nearest_category
+from pyro_hfvae import HierarchicalELBO, infer
 from pyro_hfvae.infer import Memory, Stratified, Weighted
 from pyro_hfvae.infer.penalties import ZhaoKernel
 
-N, B, V, K = 12, 5, 3, 4
+N, B = 12, 5
 
 MAKERS = (torch.arange, torch.empty, torch.eye, torch.full, torch.linspace, torch.ones, torch.rand, torch.randint)
 MAKERS += (torch.randn, torch.randperm, torch.tensor, torch.as_tensor, torch.tril_indices, torch.zeros)
@@ -38,42 +35,6 @@ class Elsewhere(TorchFunctionMode):
             if "/pyro_hfvae/" in path:
                 raise AssertionError(f"torch.{function.__name__} without a device in {path}:{frame.f_lineno}")
         return made
-
-
-class Guide(nn.Module):
-    """A normal and a discrete site; with ``structured``, the normal one depends on the discrete one."""
-
-    def __init__(self, structured=False, relaxed=True):
-        super().__init__()
-        self.heads = nn.Linear(6, 2 * V + K)
-        self.shift = nn.Linear(K, V)
-        self.structured, self.relaxed = structured, relaxed
-
-    def forward(self, x):
-        loc, scale, logits = self.heads(x).split([V, V, K], -1)
-        categorical = Concrete(0.7, logits=logits) if self.relaxed else dist.OneHotCategorical(logits=logits)
-        with pyro.plate("data", len(x), dim=-1):
-            y = pyro.sample("y", categorical)
-            loc = loc + self.shift(nearest_category(y)) if self.structured else loc
-            pyro.sample("z", dist.Normal(loc, 0.3 + scale.sigmoid()).to_event(1))
-
-
-class Model(nn.Module):
-    def __init__(self, structured=False, relaxed=True):
-        super().__init__()
-        self.decoder = nn.Linear(V + K, 6)
-        self.shift = nn.Linear(K, V)
-        self.structured, self.relaxed = structured, relaxed
-
-    def forward(self, x):
-        logits = x.new_zeros(K)
-        categorical = Concrete(0.7, logits=logits) if self.relaxed else dist.OneHotCategorical(logits=logits)
-        with pyro.plate("data", len(x), dim=-1):
-            y = pyro.sample("y", categorical)
-            loc = self.shift(nearest_category(y)) if self.structured else x.new_zeros(V)
-            z = pyro.sample("z", dist.Normal(loc, 1.5).to_event(1))
-            y = y.expand(*z.shape[:-1], K)
-            pyro.sample("x", dist.Normal(self.decoder(torch.cat([z, y], -1)), 0.8).to_event(1), obs=x)
 
 
 OBJECTIVES = {
