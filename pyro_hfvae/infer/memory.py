@@ -87,7 +87,7 @@ class Memory(Marginal):
         """The batch, and the remembered data that are not in it.
 
         Raises:
-            ValueError: B > N; or B = 1 < N before anything is remembered.
+            ValueError: B > N; B = 1 < N before anything is remembered; or keys of other data than the batch.
             NotImplementedError: variables that are neither normal nor discrete.
         """
         if posteriors.other:
@@ -95,6 +95,11 @@ class Memory(Marginal):
                 "a memory remembers normal and discrete variables only; use marginal=Stratified() beside others"
             )
         batch = posteriors.value.shape[1]
+        if keys is not None and len(keys) != batch:
+            raise ValueError(
+                f"a memory knows data again by the first argument of model and guide, which has {len(keys)} rows for a "
+                f"batch of {batch}; give the batch itself, not data that a plate takes a subsample of"
+            )
         if not self._slots or batch > data_size:
             refuse_batch(batch, data_size)
             return References(own=-math.log(data_size), other=log_weight_of_others(batch, data_size))

@@ -374,6 +374,24 @@ def programs():
     return model, guide
 
 
+def test_a_subsample_of_the_first_argument_is_refused():
+    import pyro
+    import pyro.distributions as dist
+
+    def guide(x):
+        with pyro.plate("data", len(x), subsample_size=8) as chosen:
+            pyro.sample("z", dist.Normal(x[chosen], 0.5).to_event(1))
+
+    def model(x):
+        with pyro.plate("data", len(x), subsample_size=8) as chosen:
+            z = pyro.sample("z", dist.Normal(torch.zeros(4), 1.0).to_event(1))
+            pyro.sample("x", dist.Normal(z, 1.0).to_event(1), obs=x[chosen])
+
+    elbo = HierarchicalELBO(30, marginal=Memory(30))
+    with pytest.raises(ValueError, match="which has 30 rows for a batch of 8; give the batch itself"):
+        elbo.differentiable_loss(model, guide, torch.randn(30, 4))
+
+
 @pytest.mark.parametrize("options", [{}, {"num_particles": 3}, {"num_particles": 3, "vectorize_particles": True}])
 def test_training_fills_the_memory_and_looking_does_not(options):
     torch.manual_seed(0)
