@@ -46,7 +46,7 @@ class AllOthers(Marginal):
         loc, scale = (torch.cat([getattr(part, name)[0] for part in parts]).double() for name in ("loc", "scale"))
         masses = tuple(torch.cat(mass) for mass in zip(*([m[0] for m in part.log_mass] for part in parts), strict=True))
         present = torch.ones(len(loc), dtype=torch.bool)
-        self.bank = Bank(gaussian_parameters(loc, scale), masses, present)
+        self.bank = Bank(gaussian_parameters(loc, scale).permute(2, 1, 0).contiguous(), masses, present)
 
     def references(self, posteriors: Posteriors, data_size: int, keys: Tensor | None = None) -> References:
         """The batch and the others, all with the weight 1/N."""

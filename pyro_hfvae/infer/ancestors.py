@@ -213,8 +213,10 @@ class _Categories:
                 f"the {part} depends on {total:,} combinations of categories of the discrete sites {names}, which are "
                 f"enumerated; at most {MAXIMUM_COMBINATIONS:,} can be"
             )
-        one_hot = one_hot_combinations(sizes)
-        return _Categories(sizes, {name: one_hot[name].to(cast(Discrete, latents[name]).log_mass) for name in sizes})
+        masses = {name: cast(Discrete, latents[name]).log_mass for name in sizes}
+        device = next((mass.device for mass in masses.values()), torch.device("cpu"))
+        one_hot = one_hot_combinations(sizes, device)
+        return _Categories(sizes, {name: one_hot[name].to(mass) for name, mass in masses.items()})
 
     @property
     def total(self) -> int:

@@ -20,17 +20,18 @@ def log_mass_of_combinations(log_masses: Sequence[Tensor]) -> Tensor:
     return combined
 
 
-def one_hot_combinations(sizes: Mapping[str, tuple[int, int]]) -> dict[str, Tensor]:
+def one_hot_combinations(sizes: Mapping[str, tuple[int, int]], device: torch.device) -> dict[str, Tensor]:
     """One-hot vectors of every combination of the categories of some sites, in the order of the above.
 
     Args:
         sizes: number of categoricals V and of categories K of each site.
+        device: where they are to be.
 
     Returns:
         Of each site, [∏ K^V, V, K].
     """
     each = [categories for count, categories in sizes.values() for _ in range(count)]
-    which = iter(torch.unravel_index(torch.arange(math.prod(each)), each) if each else ())
+    which = iter(torch.unravel_index(torch.arange(math.prod(each), device=device), each) if each else ())
     one_hot = {}
     for name, (count, categories) in sizes.items():
         index = torch.stack([next(which) for _ in range(count)], -1)

@@ -43,7 +43,7 @@ def with_every_combination(guide_trace: Trace) -> Trace:
             f"the sites {name_list(sizes)} of the guide are not relaxed and have {total:,} combinations of categories, "
             f"on each of which the model is run; at most {MAXIMUM_ENUMERATED:,} can be: use Concrete for some of them"
         )
-    every = one_hot_combinations(sizes)
+    every = one_hot_combinations(sizes, next(iter(latents.values()))["value"].device)
     enumerated = guide_trace.copy()
     for name, site in latents.items():
         value: Tensor = site["value"]

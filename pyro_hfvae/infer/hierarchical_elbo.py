@@ -32,6 +32,7 @@ from pyro_hfvae.infer.split import gather, groups_of_terms, split_elbo
 from pyro_hfvae.infer.terms import Terms, mean_terms
 from pyro_hfvae.infer.trust import Watch
 from pyro_hfvae.infer.weights import Weight, check_finite, cost, resolve_weights, scheduled
+from pyro_hfvae.schedules import Schedule, value_at
 
 __all__ = ["HierarchicalELBO"]
 
@@ -152,6 +153,13 @@ class HierarchicalELBO(ELBO):
         """The same, as a training step: an estimator with a memory takes the batch in, where gradients are enabled."""
         return self._terms_and_size(model, guide, args, kwargs, record=torch.is_grad_enabled())[0]
 
+    def training_objective(self, model: Program, guide: Program, *args: Any, **kwargs: Any) -> Tensor:
+        """:meth:`objective` of :meth:`training_terms`, for a step whose terms nobody looks at.
+
+        Where all terms but the reconstruction have one weight, the inference marginal cancels, and is left out.
+        """
+        return self.objective(self._terms_and_size(model, guide, args, kwargs, torch.is_grad_enabled(), unseen=True)[0])
+
     @torch.no_grad()
     def aggregate_terms(self, model: Program, guide: Program, batches: Iterable[tuple[Any, ...]]) -> Terms:
         """The terms with the exact inference marginal of all the data in the batches, each datum taken once.
@@ -213,7 +221,7 @@ class HierarchicalELBO(ELBO):
 
     def differentiable_loss(self, model: Program, guide: Program, *args: Any, **kwargs: Any) -> Tensor:
         """Minus the weighted ELBO, summed over the batch and scaled as the programs' plates say."""
-        terms, size = self._terms_and_size(model, guide, args, kwargs, record=torch.is_grad_enabled())
+        terms, size = self._terms_and_size(model, guide, args, kwargs, torch.is_grad_enabled(), unseen=True)
         return -self.objective(terms) * size
 
     @torch.no_grad()
@@ -240,14 +248,20 @@ class HierarchicalELBO(ELBO):
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         record: bool = False,
+        unseen: bool = False,
     ) -> tuple[Terms, float | Tensor]:
-        """The terms averaged over the particles, and B times the sites' scale."""
+        """The terms averaged over the particles, and B times the sites' scale.
+
+        ``unseen`` terms are right in the objective, and may mean nothing by themselves.
+        """
         terms = []
+        due = self._watch.due()
+        cancels = unseen and not due and self._marginal_cancels()
         keys = self.marginal.keys(args[0]) if args else None
         for run in self._runs(model, guide, args, kwargs):
             structured = [] if run.structured is None else [run.structured]
             split = self._split(
-                run.latents, run.priors, run.log_likelihood, self.data_size, self.marginal, keys, structured
+                run.latents, run.priors, run.log_likelihood, self.data_size, self.marginal, keys, structured, cancels
             )
             measured = {name: penalty(run, split) for name, penalty in self.penalties.items()}
             terms.append(replace(split, penalties=measured))
@@ -256,7 +270,7 @@ class HierarchicalELBO(ELBO):
         if record and self.marginal.remembers:
             self.marginal.record(gather(run.latents)[0], self.data_size, keys)
         mean = mean_terms(terms)
-        if self._watch.due():
+        if due:
             self._watch.look(mean, self.marginal.reference_count(run.log_likelihood.shape[1], self.data_size))
         return mean, size
 
@@ -322,8 +336,18 @@ class HierarchicalELBO(ELBO):
         marginal: Marginal,
         keys: Tensor | None,
         structured: Sequence[StructuredPosterior],
+        cancels: bool = False,
     ) -> Terms:
         tree = tree_of(latents, self.blocks)
         return split_elbo(
-            latents, priors, log_likelihood, tree, data_size, marginal, keys, structured, self.guide_samples
+            latents, priors, log_likelihood, tree, data_size, marginal, keys, structured, self.guide_samples, cancels
         )
+
+    def _marginal_cancels(self) -> bool:
+        """Whether the terms enter the objective at this step as their sum only, which no log q̂ is left in."""
+        weights = [getattr(self, name) for name in _WEIGHTS]
+        if any(not isinstance(weight, float | int | Schedule) for weight in weights):
+            return False
+        own = type(self).objective is HierarchicalELBO.objective and type(self).costs is HierarchicalELBO.costs
+        needed = any(penalty.needs_split for penalty in self.penalties.values())
+        return own and not needed and len({value_at(weight, self.step) for weight in weights}) == 1

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -56,9 +56,10 @@ class Group:
 class Bank:
     """Posteriors of M data that are not in the batch, without gradient."""
 
-    parameters: Tensor  # [M, D, 3], float64, see gaussian_parameters
+    parameters: Tensor  # [3, D, M], float64, see gaussian_parameters; references last, for copies of some variables
     log_mass: tuple[Tensor, ...]  # V tensors [M, K]
     present: Tensor  # [M], False where the slot is to be left out
+    single: Tensor | None = None  # [3, D, R], fewer references for each single variable, with log-weights; all if None
 
 
 @dataclass(frozen=True)
@@ -74,8 +75,6 @@ class References:
     other: float | Tensor
     """log w_other; a scalar."""
     bank: Bank | None = None
-    single: "References | None" = None
-    """The references for single variables, which need fewer; the same if None."""
 
 
 def expected_log_marginals(posteriors: Posteriors, groups: Sequence[Group], references: References) -> list[Tensor]:
@@ -110,20 +109,16 @@ def expected_log_marginals(posteriors: Posteriors, groups: Sequence[Group], refe
     dtype, device = posteriors.value.dtype, posteriors.value.device
     with torch.autocast(device.type, enabled=False):
         wide = _widened(posteriors)
-        if references.single is None:
-            found = _Sums(wide, references).expected(groups)
-        else:
-            single = [group for group in groups if len(group) == 1]
-            several = [group for group in groups if group not in single]
-            found = _Sums(wide, references).expected(several) | _Sums(wide, references.single).expected(single)
+        found = _Sums(wide, references, torch.promote_types(dtype, torch.float32)).expected(groups)
         return [found[group].to(device, dtype) for group in groups]
 
 
 class _Sums:
-    """The sums over one choice of references."""
+    """The sums over one choice of references, of posteriors in float64; those over pairs are made in ``dtype``."""
 
-    def __init__(self, posteriors: Posteriors, references: References) -> None:
+    def __init__(self, posteriors: Posteriors, references: References, dtype: torch.dtype) -> None:
         self.references = references
+        self.dtype = dtype
         value, loc, scale = posteriors.value, posteriors.loc, posteriors.scale
         self.features = gaussian_features(value)  # [S, B, D, 3]
         deviation = (value - loc) / scale
@@ -131,76 +126,112 @@ class _Sums:
         self.log_mass = posteriors.log_mass  # each [S, B, K]
         self.parameters = gaussian_parameters(loc, scale)  # [S, B, D, 3]
         self.other = posteriors.other
-        self.more: Tensor | None = None
-        self.more_log_mass: list[Tensor] = []
         bank = references.bank
+        self.more: Tensor | None = None
+        self.single: Tensor | None = None
+        self.more_log_mass: list[Tensor] = []
         if bank is not None:
-            self.more = bank.parameters.to(value).expand(len(value), -1, -1, -1)  # [S, M, D, 3]
+            self.more = bank.parameters.to(value)  # [3, D, M]
             self.more_log_mass = [mass.to(value).expand(len(value), *mass.shape) for mass in bank.log_mass]
             self.more_log_weight = torch.where(bank.present.to(value.device), 0.0, NOTHING).to(value)  # [M]
+            if bank.single is not None:
+                self.single = bank.single.to(value)  # [3, D, R]
+            else:
+                self.single = torch.cat([self.more[:2], (self.more[2] + self.more_log_weight)[None]])
 
     def expected(self, groups: Sequence[Group]) -> dict[Group, Tensor]:
         """E[log q̂(z_G)] of every group, each [S, B]."""
-        plain = [group for group in groups if len(group.normal) == len(group) == 1]
-        found = {group: self._expected(group) for group in groups if group not in plain}
+        found: dict[Group, Tensor] = {}
+        plain: list[Group] = []
+        sharing: dict[object, list[Group]] = {}
+        for group in groups:
+            if len(group.normal) == len(group) == 1:
+                plain.append(group)
+            elif group.discrete and len(self._parts(group)) > 1:
+                found[group] = self._divided(group)
+            elif group.discrete and not (group.normal or group.other):
+                found[group] = self._of_masses(group.discrete)
+            else:
+                sharing.setdefault((group.normal, group.other), []).append(group)
         if plain:  # single normal variables are many and alike: all in one call
-            which = [group.normal[0] for group in plain]
-            features, parameters = (_take(part, which).transpose(1, 2) for part in (self.features, self.parameters))
-            more = None
-            if self.more is not None:
-                more = _take(self.more, which).transpose(1, 2).clone()  # [S, D, M, 3]
-                more[..., 2] += self.more_log_weight
-            others = log_sum_of_others(features, parameters, more=more)[..., 0].mT  # [S, B, D]
-            found |= dict(zip(plain, self._with_own(_take(self.log_own, which), others).unbind(-1), strict=True))
+            found |= dict(zip(plain, self._of_variables([group.normal[0] for group in plain]), strict=True))
+        for alike in sharing.values():
+            found |= dict(zip(alike, self._with_the_same_densities(alike), strict=True))
         return found
 
-    def _expected(self, group: Group) -> Tensor:
-        if group.discrete and not (group.normal or group.other) and len(self._parts(group)) == 1:
-            return self._of_masses(group.discrete)
-        features = _take(self.features, group.normal)[..., :2].flatten(-2)  # [S, B, 2 n]
+    def _of_variables(self, which: Sequence[int]) -> tuple[Tensor, ...]:
+        """log q̂ of single normal variables, each [S, B]."""
+        features, parameters = (_take(part, which).transpose(1, 2) for part in (self.features, self.parameters))
+        more = None
+        if self.single is not None:
+            more = self.single[:, list(which)].movedim(1, 0)  # [D, 3, R]
+            more = more.expand(len(features), *more.shape)  # [S, D, 3, R]
+        others = log_sum_of_others(features, parameters, more=more, dtype=self.dtype)[..., 0].mT  # [S, B, D]
+        return self._with_own(_take(self.log_own, which), others).unbind(-1)
+
+    def _with_the_same_densities(self, groups: Sequence[Group]) -> list[Tensor]:
+        """E[log q̂(z_G)] of groups that differ in their categoricals only: the densities are most of the work."""
+        densities = self._densities(groups[0])
+        if not any(group.discrete for group in groups):
+            return [self._with_own(densities.own, densities.log_sum())[..., 0]]
+        parts = [self._log_masses(group.discrete) for group in groups]
+        log_mass = torch.cat([of_batch for of_batch, _ in parts], -1)  # [S, B, ΣK]
+        of_more = [of_more for _, of_more in parts if of_more is not None]
+        others = densities.log_sum(log_mass.exp(), torch.cat(of_more, -1).exp() if of_more else None)
+        expected = log_mass.exp() * self._with_own(densities.own + log_mass, others)
+        return [part.sum(-1) for part in expected.split([of_batch.shape[-1] for of_batch, _ in parts], -1)]
+
+    def _densities(self, group: Group) -> "_Densities":
+        """Those of the continuous variables of a group."""
+        features = _take(self.features, group.normal)[..., :2].transpose(-1, -2).flatten(-2)  # [S, B, 2 n]
         features = torch.cat([features, features.new_ones(*features.shape[:2], 1)], -1)  # [S, B, P]
-        parameters = _joint(_take(self.parameters, group.normal))  # [S, B, P]
-        more = None if self.more is None else _joint(_take(self.more, group.normal))  # [S, M, P]
-        if more is not None:
-            more[..., -1] += self.more_log_weight
+        parameters = _take(self.parameters, group.normal).movedim(-1, 0)  # [3, S, B, n]
+        parameters = torch.cat([*parameters[:2], parameters[2].sum(-1, keepdim=True)], -1)  # [S, B, P]
         own = _take(self.log_own, group.normal).sum(-1, keepdim=True)  # [S, B, 1]
-        base: float | Tensor = 0.0
-        pairs: Tensor | None = None
-        if group.other:
-            parts = [self.other[site].part(indices) for site, indices in group.other]
-            # The last parameter is the constant, whose feature is 1.
-            constant = parameters[..., -1:] + sum(part.constant[..., None].to(own) for part in parts)
-            features = torch.cat([part.features.to(own) for part in parts] + [features], -1)
-            parameters = torch.cat([part.parameters.to(own) for part in parts] + [parameters[..., :-1], constant], -1)
-            own = own + sum(part.log_density[..., None].to(own) for part in parts)
-            coupled = [part.pairs() for part in parts if part.pairs is not None]
-            pairs = torch.stack(coupled).sum(0).to(own) if coupled else None
-            base = sum((part.base[..., None].to(own) for part in parts), start=torch.zeros_like(own))
-        if not group.discrete:
-            return self._with_own(own, base + _log_sum(pairs, features, parameters, more=more))[..., 0]
-        divided = self._parts(group)
-        if len(divided) == 1:
-            log_mass, log_marginal = self._of_combinations(group.discrete, features, parameters, more, own, base, pairs)
-            return (log_mass.exp() * log_marginal).sum(-1)
+        more = None
+        if self.more is not None:
+            some = _take(self.more[None], group.normal)[0]  # [3, n, M]
+            more = torch.cat([*some[:2], (some[2].sum(0) + self.more_log_weight)[None]])  # [P, M]
+            more = more.expand(len(own), *more.shape)  # [S, P, M]
+        if not group.other:
+            return _Densities(features, parameters, more, own, self.dtype)
+        # A bank has no such densities. The last parameter is the constant, whose feature is 1.
+        parts = [self.other[site].part(indices) for site, indices in group.other]
+        constant = parameters[..., -1:] + sum(part.constant[..., None].to(own) for part in parts)
+        coupled = [part.pairs() for part in parts if part.pairs is not None]
+        return _Densities(
+            features=torch.cat([part.features.to(own) for part in parts] + [features], -1),
+            parameters=torch.cat([part.parameters.to(own) for part in parts] + [parameters[..., :-1], constant], -1),
+            more=None,
+            own=own + sum(part.log_density[..., None].to(own) for part in parts),
+            dtype=self.dtype,
+            base=sum((part.base[..., None].to(own) for part in parts), start=torch.zeros_like(own)),
+            pairs=torch.stack(coupled).sum(0).to(own) if coupled else None,
+        )
+
+    def _divided(self, group: Group) -> Tensor:
+        """E[log q̂(z_G)] of a group whose categoricals have too many combinations, from some of them."""
+        densities = self._densities(group)
         values: list[Tensor] = []
-        of_masses = torch.zeros_like(own[..., 0])  # 0, with the gradient of the masses
-        for some in divided:
+        of_masses = torch.zeros_like(densities.own[..., 0])  # 0, with the gradient of the masses
+        for some in self._parts(group):
             rest = [index for index in group.discrete if index not in some]
             drawn = torch.cat([self._drawn[index] for index in rest], -1)  # [S, B, ΣK]
             log_masses = torch.cat([self.log_mass[index] for index in rest], -1)
-            others = None
+            more = densities.more
             if more is not None:
-                others = torch.cat([*(self.more_log_mass[index] for index in rest), more], -1)
-            log_mass, log_marginal = self._of_combinations(
-                some,
-                torch.cat([drawn, features], -1),
-                torch.cat([log_masses, parameters], -1),
-                others,
-                own + (drawn * log_masses).sum(-1, keepdim=True),
-                base,
-                pairs,
+                more = torch.cat([*(self.more_log_mass[index].mT for index in rest), more], -2)
+            given = replace(
+                densities,
+                features=torch.cat([drawn, densities.features], -1),
+                parameters=torch.cat([log_masses, densities.parameters], -1),
+                more=more,
+                own=densities.own + (drawn * log_masses).sum(-1, keepdim=True),
             )
+            log_mass, of_more = self._log_masses(some)
             mass = log_mass.exp()
+            others = given.log_sum(mass, None if of_more is None else of_more.exp())
+            log_marginal = self._with_own(given.own + log_mass, others)  # [S, B, K]
             values.append((mass.detach() * log_marginal).sum(-1))
             of_masses = of_masses + ((mass - mass.detach()) * log_marginal.detach()).sum(-1)
         return torch.stack(values).mean(0) + of_masses
@@ -215,56 +246,49 @@ class _Sums:
         """A draw of every categorical, the same for all groups; each [S, B, K]."""
         return [draw_one_hot(log_mass) for log_mass in self.log_mass]
 
+    def _log_masses(self, discrete: Sequence[int]) -> tuple[Tensor, Tensor | None]:
+        """Of every combination of some categoricals, of the batch [S, B, K] and of the bank [S, M, K].
+
+        Without categoricals there is one combination, of mass 1.
+        """
+        none = self.log_own.new_zeros(*self.log_own.shape[:2], 1)
+        log_mass = log_mass_of_combinations([self.log_mass[index] for index in discrete] or [none])
+        if self.more is None:
+            return log_mass, None
+        none = none.new_zeros(len(none), self.more.shape[-1], 1)
+        return log_mass, log_mass_of_combinations([self.more_log_mass[index] for index in discrete] or [none])
+
     def _of_masses(self, discrete: Sequence[int]) -> Tensor:
         """E[log q̂] of categoricals alone, [S, B]: no densities, which are by far the most of the work."""
-        log_mass = log_mass_of_combinations([self.log_mass[index] for index in discrete])  # [S, B, K]
-        more = None
-        if self.more is not None:
-            more = log_mass_of_combinations([self.more_log_mass[index] for index in discrete])  # [S, M, K]
+        log_mass, more = self._log_masses(discrete)
+        if more is not None:
             more = (more + self.more_log_weight[:, None]).exp()
         others = log_sum_of_other_masses(log_mass.exp(), more)
         return (log_mass.exp() * self._with_own(log_mass, others)).sum(-1)
-
-    def _of_combinations(
-        self,
-        discrete: Sequence[int],
-        features: Tensor,
-        parameters: Tensor,
-        more: Tensor | None,
-        own: Tensor,
-        base: float | Tensor,
-        pairs: Tensor | None,
-    ) -> tuple[Tensor, Tensor]:
-        """Own log-mass of every combination of some categoricals, and log q̂ at it; both [S, B, K]."""
-        log_mass = log_mass_of_combinations([self.log_mass[index] for index in discrete])  # [S, B, K]
-        more_masses = None
-        if more is not None:
-            more_masses = log_mass_of_combinations([self.more_log_mass[index] for index in discrete]).exp()  # [S, M, K]
-        others = base + _log_sum(pairs, features, parameters, log_mass.exp(), more, more_masses)
-        return log_mass, self._with_own(own + log_mass, others)
 
     def _with_own(self, own: Tensor, others: Tensor) -> Tensor:
         return torch.logaddexp(self.references.own + own, self.references.other + others)
 
 
-def _log_sum(
-    pairs: Tensor | None,
-    features: Tensor,
-    parameters: Tensor,
-    masses: Tensor | None = None,
-    more: Tensor | None = None,
-    masses_of_more: Tensor | None = None,
-) -> Tensor:
-    """The sum over the other references, of densities that are a product, or a product and something else of pairs."""
-    if pairs is None:
-        return log_sum_of_others(features, parameters, masses, more, masses_of_more)
-    # A bank has no such densities.
-    return log_sum_of_pairs(features @ parameters.mT + pairs, masses)
+@dataclass(frozen=True)
+class _Densities:
+    """log q(z^r|x^m) of some continuous variables, of samples r and references m: f_r · g_m, and what is no product."""
 
+    features: Tensor  # f, [S, B, P]
+    parameters: Tensor  # g of the batch, [S, B, P]
+    more: Tensor | None  # g of the bank, [S, P, M]
+    own: Tensor  # those with r = m, by direct differences, [S, B, 1]
+    dtype: torch.dtype
+    base: float | Tensor = 0.0  # what the sample adds, [S, B, 1]
+    pairs: Tensor | None = None  # what every pair adds, [S, B, B]; a bank has none
 
-def _joint(parameters: Tensor) -> Tensor:
-    """Parameters of n variables [S, M, n, 3] as those of their product, [S, M, 2 n + 1]."""
-    return torch.cat([parameters[..., :2].flatten(-2), parameters[..., 2].sum(-1, keepdim=True)], -1)
+    def log_sum(self, masses: Tensor | None = None, masses_of_more: Tensor | None = None) -> Tensor:
+        """The logarithm of the sum over the other references, [S, B, K], or [S, B, 1] without masses [S, B, K]."""
+        if self.pairs is None:
+            others = log_sum_of_others(self.features, self.parameters, masses, self.more, masses_of_more, self.dtype)
+        else:
+            others = log_sum_of_pairs(self.features @ self.parameters.mT + self.pairs, masses)
+        return self.base + others
 
 
 def _widened(posteriors: Posteriors) -> Posteriors:

@@ -26,8 +26,6 @@ KEPT_ELEMENTS = 2**21
 NOTHING = -1e30
 """The log-weight of a reference that is to be left out; finite, because 0 · infinity would be NaN on the way back."""
 
-_SMALLEST = torch.finfo(torch.float64).tiny
-
 
 def gaussian_features(value: Tensor) -> Tensor:
     r"""What of a sample enters the product :math:`\log N(z; \mu, \sigma) = f(z) \cdot g(\mu, \sigma)`: z², z and 1.
@@ -65,6 +63,7 @@ def log_sum_of_others(
     masses: Tensor | None = None,
     more: Tensor | None = None,
     masses_of_more: Tensor | None = None,
+    dtype: torch.dtype = torch.float64,
 ) -> Tensor:
     r"""The logarithm of a sum over all references but the sample's own, for each of K weights of the references.
 
@@ -73,20 +72,25 @@ def log_sum_of_others(
     The own reference of sample r is the r-th. No more than a fixed number of pairwise numbers is held at once, whatever
     B and M are; where there are more, the way back computes them again.
 
+    The product cancels and is float64 always; what follows it need not be. In float32 the result is off by about its
+    own rounding, and what further references add to the gradient of a sample z by about ε |z| / σ², as the rounding of
+    the sample itself makes it.
+
     Args:
         features: f of the samples, float64, [..., B, P].
         parameters: g of the batch, the first B references, float64, [..., B, P].
         masses: v ≥ 0 of the batch, float64, [..., B, K]; one of 1 by default.
-        more: g of M - B more references, which get no gradient, [..., M - B, P].
+        more: g of M - B more references, which get no gradient, [..., P, M - B].
         masses_of_more: their v, [..., M - B, K].
+        dtype: of all that follows the product, float32 or float64.
 
     Returns:
-        [..., B, K]. About :data:`NOTHING` where there is no other reference.
+        [..., B, K], float64. About :data:`NOTHING` where there is no other reference.
     """
     shape = features.shape[:-1]
     parts = (features, parameters, masses, more, masses_of_more)
     flat = [None if part is None else part.reshape(-1, *part.shape[-2:]) for part in parts]
-    outputs: Tensor = (_LogSumOfOthers if masses is None else _LogWeightedSumsOfOthers).apply(*flat)
+    outputs: Tensor = (_LogSumOfOthers if masses is None else _LogWeightedSumsOfOthers).apply(dtype, *flat)
     return outputs.view(*shape, -1)
 
 
@@ -105,7 +109,7 @@ def log_sum_of_pairs(pairs: Tensor, masses: Tensor | None = None) -> Tensor:
     largest = pairs.detach().amax(-1, keepdim=True)  # [..., B, 1]
     relative = (pairs - largest).exp()
     sums = relative.sum(-1, keepdim=True) if masses is None else relative @ masses
-    return sums.clamp_min(_SMALLEST).log() + largest
+    return sums.clamp_min(_smallest(sums.dtype)).log() + largest
 
 
 def log_sum_of_other_masses(masses: Tensor, more: Tensor | None = None) -> Tensor:
@@ -128,26 +132,27 @@ def log_sum_of_other_masses(masses: Tensor, more: Tensor | None = None) -> Tenso
     sums = before + after
     if more is not None:
         sums = sums + more.detach().sum(-2, keepdim=True)
-    return torch.where(sums > 0, sums.clamp_min(_SMALLEST).log(), NOTHING)
+    return torch.where(sums > 0, sums.clamp_min(_smallest(sums.dtype)).log(), NOTHING)
 
 
 class _LogSumOfOthers(torch.autograd.Function):
     """K = 1, v = 1. The gradient of the features is the mean of the parameters, and is made on the way forth."""
 
     @staticmethod
-    def forward(ctx: Any, features: Tensor, batch: Tensor, _: None, more: Tensor | None, __: None) -> Tensor:
-        parameters = batch if more is None else torch.cat([batch, more], 1)
+    def forward(
+        ctx: Any, dtype: torch.dtype, features: Tensor, batch: Tensor, _: None, more: Tensor | None, __: None
+    ) -> Tensor:
+        pairs = _Pairs(dtype, features, batch, more)
         outputs = features.new_empty(*features.shape[:2], 1)
-        means = torch.empty_like(features) if ctx.needs_input_grad[0] else None
-        buffer = _buffer(features, parameters)
-        for lead, rows in _pieces(features, parameters):
-            pairs = _log_densities(features[lead, rows], parameters[lead], rows.start, buffer)
-            largest = pairs.amax(-1, keepdim=True)  # [L, R, 1]
-            relative = _exp(pairs.sub_(largest))
+        means = torch.empty_like(features) if ctx.needs_input_grad[1] else None
+        for lead, rows in pairs.pieces():
+            relative = pairs.log_densities(lead, rows)
+            largest = relative.amax(-1, keepdim=True)  # [L, R, 1]
+            _exp(relative.sub_(largest))
             sums = relative.sum(-1, keepdim=True)
-            outputs[lead, rows] = sums.log() + largest
+            outputs[lead, rows] = sums.log().add_(largest).to(outputs)
             if means is not None:
-                means[lead, rows] = (relative @ parameters[lead]) / sums
+                means[lead, rows] = pairs.times_parameters(relative, lead) / sums
         ctx.save_for_backward(features, batch, outputs, means)
         return outputs
 
@@ -157,14 +162,13 @@ class _LogSumOfOthers(torch.autograd.Function):
         (gradient,) = gradients
         features, batch, outputs, means = ctx.saved_tensors
         of_features = None if means is None else gradient * means
-        of_batch = torch.zeros_like(batch) if ctx.needs_input_grad[1] else None
+        of_batch = torch.zeros_like(batch) if ctx.needs_input_grad[2] else None
         if of_batch is not None:
-            buffer = _buffer(features, batch)
-            for lead, rows in _pieces(features, batch):
-                pairs = _log_densities(features[lead, rows], batch[lead], rows.start, buffer)
-                of_pairs = _exp(pairs.sub_(outputs[lead, rows])).mul_(gradient[lead, rows])  # [L, R, B]
-                of_batch[lead] += of_pairs.mT @ features[lead, rows]
-        return of_features, of_batch, None, None, None
+            pairs = _Pairs(features.dtype, features, batch, None)
+            for lead, rows in pairs.pieces():
+                of_pairs = _exp(pairs.log_densities(lead, rows).sub_(outputs[lead, rows]))  # [L, R, B]
+                of_batch[lead] += of_pairs.mul_(gradient[lead, rows]).mT @ features[lead, rows]
+        return None, of_features, of_batch, None, None, None
 
 
 class _LogWeightedSumsOfOthers(torch.autograd.Function):
@@ -172,75 +176,107 @@ class _LogWeightedSumsOfOthers(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, features: Tensor, batch: Tensor, masses: Tensor, more: Tensor | None, masses_of_more: Tensor | None
+        ctx: Any,
+        dtype: torch.dtype,
+        features: Tensor,
+        batch: Tensor,
+        masses: Tensor,
+        more: Tensor | None,
+        masses_of_more: Tensor | None,
     ) -> Tensor:
-        parameters = batch if more is None else torch.cat([batch, more], 1)
-        weights = masses if masses_of_more is None else torch.cat([masses, masses_of_more], 1)
+        pairs = _Pairs(dtype, features, batch, more)
+        weights = (masses if masses_of_more is None else torch.cat([masses, masses_of_more], 1)).to(dtype)
         outputs = features.new_empty(*features.shape[:2], masses.shape[-1])
-        largest = features.new_empty(*features.shape[:2], 1)
-        shape = (*features.shape[:2], parameters.shape[1])
-        kept = features.new_empty(shape) if math.prod(shape) <= KEPT_ELEMENTS else None  # [L, B, M]
-        buffer = _buffer(features, parameters) if kept is None else kept.view(-1)
-        for lead, rows in _pieces(features, parameters):
-            room = buffer if kept is None else kept[lead, rows].view(-1)
-            pairs = _log_densities(features[lead, rows], parameters[lead], rows.start, room)
-            largest[lead, rows] = pairs.amax(-1, keepdim=True)
-            sums = _exp(pairs.sub_(largest[lead, rows])) @ weights[lead]  # [L, R, K]
-            outputs[lead, rows] = sums.clamp_min(_SMALLEST).log() + largest[lead, rows]
-        ctx.save_for_backward(features, parameters, weights, outputs, largest, kept)
+        largest = features.new_empty(*features.shape[:2], 1, dtype=dtype)
+        shape = (*features.shape[:2], pairs.references)
+        kept = largest.new_empty(shape) if math.prod(shape) <= KEPT_ELEMENTS else None  # [L, B, M]
+        for lead, rows in pairs.pieces():
+            relative = pairs.log_densities(lead, rows, None if kept is None else kept[lead, rows])
+            largest[lead, rows] = relative.amax(-1, keepdim=True)
+            sums = _exp(relative.sub_(largest[lead, rows])) @ weights[lead]  # [L, R, K]
+            outputs[lead, rows] = sums.clamp_min_(_smallest(dtype)).log_().add_(largest[lead, rows]).to(outputs)
+        ctx.dtype = dtype
+        ctx.save_for_backward(features, batch, more, weights, outputs, largest, kept)
         return outputs
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (gradient,) = gradients
-        features, parameters, weights, outputs, largest, kept = ctx.saved_tensors
-        batch = features.shape[1]
-        of_features = torch.zeros_like(features)
-        of_batch, of_masses = torch.zeros_like(parameters[:, :batch]), torch.zeros_like(weights[:, :batch])
-        buffer = _buffer(features, parameters) if kept is None else kept
-        for lead, rows in _pieces(features, parameters):
+        features, batch, more, weights, outputs, largest, kept = ctx.saved_tensors
+        size = batch.shape[1]
+        of_features, of_batch = torch.zeros_like(features), torch.zeros_like(batch)
+        of_masses = batch.new_zeros(*batch.shape[:2], weights.shape[-1])
+        pairs = _Pairs(ctx.dtype, features, batch, more)
+        for lead, rows in pairs.pieces():
             if kept is None:
-                pairs = _log_densities(features[lead, rows], parameters[lead], rows.start, buffer)
-                relative = _exp(pairs.sub_(largest[lead, rows]))  # [L, R, M]
+                relative = _exp(pairs.log_densities(lead, rows).sub_(largest[lead, rows]))  # [L, R, M]
             else:
                 relative = kept[lead, rows]
             # What a summand counts for in l_rk, in units of exp(largest).
             scaled = gradient[lead, rows] * (largest[lead, rows] - outputs[lead, rows]).exp()  # [L, R, K]
-            of_masses[lead] += relative[..., :batch].mT @ scaled
+            scaled = scaled.to(ctx.dtype)
+            of_masses[lead] += relative[..., :size].mT @ scaled
             of_pairs = (scaled @ weights[lead].mT).mul_(relative)
-            of_features[lead, rows] = of_pairs @ parameters[lead]
-            of_batch[lead] += of_pairs[..., :batch].mT @ features[lead, rows]
-        return of_features, of_batch, of_masses, None, None
+            of_features[lead, rows] = pairs.times_parameters(of_pairs, lead)
+            of_batch[lead] += of_pairs[..., :size].to(features.dtype).mT @ features[lead, rows]
+        return None, of_features, of_batch, of_masses, None, None
+
+
+class _Pairs:
+    """The log-densities f · g of all samples under all references, some of them at a time, in the same memory."""
+
+    def __init__(self, dtype: torch.dtype, features: Tensor, batch: Tensor, more: Tensor | None) -> None:
+        self.features, self.batch, self.more = features, batch, more
+        self.references = batch.shape[1] + (0 if more is None else more.shape[2])
+        lead, rows = next(self.pieces())
+        self._wide = features.new_empty(lead.stop * rows.stop * self.references)
+        self._narrow = self._wide if dtype == features.dtype else torch.empty_like(self._wide, dtype=dtype)
+        self._narrow_more = None if more is None else more.to(dtype)
+
+    def pieces(self) -> Iterator[tuple[slice, slice]]:
+        """Slices of the leading dimension and of the samples whose pairs with the references are few enough."""
+        leading, samples = self.features.shape[:2]
+        rows = _share(samples, self.references)
+        leads = _share(leading, samples * self.references)
+        for lead in range(0, leading, leads):
+            for start in range(0, samples, rows):
+                yield slice(lead, min(lead + leads, leading)), slice(start, min(start + rows, samples))
+
+    def log_densities(self, lead: slice, rows: slice, out: Tensor | None = None) -> Tensor:
+        """Those of a piece, [L, R, M], to be changed at will until the next; :data:`NOTHING` for the own reference."""
+        features, size = self.features[lead, rows], self.batch.shape[1]
+        shape = (*features.shape[:2], self.references)
+        wide = self._wide[: math.prod(shape)].view(shape)
+        # Side by side into one tensor: to put the parameters themselves side by side takes as long as the product.
+        torch.bmm(features, self.batch[lead].mT, out=wide[..., :size])
+        if self.more is not None:
+            torch.bmm(features, self.more[lead], out=wide[..., size:])
+        wide[..., rows.start : rows.stop].diagonal(dim1=-2, dim2=-1).fill_(NOTHING)
+        if out is None and self._narrow is self._wide:
+            return wide
+        return (self._narrow[: math.prod(shape)].view(shape) if out is None else out).copy_(wide)
+
+    def times_parameters(self, weights: Tensor, lead: slice) -> Tensor:
+        """Sums of the parameters of all references with weights [L, R, M], [L, R, P], float64.
+
+        What follows cancels as the product does. Only the sum over the further references is left to ``dtype``.
+        """
+        size = self.batch.shape[1]
+        sums = weights[..., :size].to(self.batch.dtype) @ self.batch[lead]
+        return sums if self._narrow_more is None else sums + weights[..., size:] @ self._narrow_more[lead].mT
 
 
 def _exp(exponents: Tensor) -> Tensor:
-    """exp in place; what underflows is 1e-304, because the way that leads to 0 takes many times as long."""
-    return exponents.clamp_min_(-700.0).exp_()
+    """exp in place; what underflows is 1e-304 or 1e-26, because the way that leads to 0 takes many times as long.
+
+    In float32 there is room left for masses to be multiplied with it.
+    """
+    return exponents.clamp_min_(-700.0 if exponents.dtype == torch.float64 else -60.0).exp_()
 
 
-def _buffer(features: Tensor, parameters: Tensor) -> Tensor:
-    """Room for the pairwise numbers of any piece."""
-    lead, rows = next(_pieces(features, parameters))
-    return features.new_empty(lead.stop * rows.stop * parameters.shape[1])
-
-
-def _log_densities(features: Tensor, parameters: Tensor, start: int, buffer: Tensor) -> Tensor:
-    """f · g of some samples, from the ``start``-th, with all references, [L, R, M]; :data:`NOTHING` for their own."""
-    shape = (*features.shape[:2], parameters.shape[1])
-    pairs = torch.bmm(features, parameters.mT, out=buffer[: math.prod(shape)].view(shape))
-    pairs[..., start : start + pairs.shape[1]].diagonal(dim1=-2, dim2=-1).fill_(NOTHING)
-    return pairs
-
-
-def _pieces(features: Tensor, parameters: Tensor) -> Iterator[tuple[slice, slice]]:
-    """Slices of the leading dimension and of the samples whose pairs with the references are few enough."""
-    (leading, samples), references = features.shape[:2], parameters.shape[1]
-    rows = _share(samples, references)
-    leads = _share(leading, samples * references)
-    for lead in range(0, leading, leads):
-        for start in range(0, samples, rows):
-            yield slice(lead, min(lead + leads, leading)), slice(start, min(start + rows, samples))
+def _smallest(dtype: torch.dtype) -> float:
+    return torch.finfo(dtype).tiny
 
 
 def _share(count: int, size: int) -> int:

@@ -25,6 +25,9 @@ class Penalty(ABC):
         check_finite("weight", weight)
         self.weight = weight
 
+    needs_split: bool = True
+    """Whether it reads terms that depend on the inference marginal. Without, the objective may leave that out."""
+
     @abstractmethod
     def __call__(self, run: Run, terms: Terms) -> Tensor:
         """The measure, unweighted, a differentiable scalar in nats per datum.

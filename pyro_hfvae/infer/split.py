@@ -34,6 +34,7 @@ def split_elbo(
     keys: Tensor | None = None,
     structured: Sequence[StructuredPosterior] = (),
     guide_samples: int = 1,
+    cancels: bool = False,
 ) -> Terms:
     r"""Terms of the ELBO of a batch, from its latents.
 
@@ -62,6 +63,8 @@ def split_elbo(
         structured: the posteriors, in one part or more, of a guide whose sites depend on one another; none if they are
             independent given the data.
         guide_samples: P, ancestral samples for what such a guide's groups leave out.
+        cancels: whether the terms are wanted for such a sum only. Every log q̂ is then 0, which costs nothing, and no
+            term means anything by itself; guides whose sites depend on one another are as ever.
     """
     with torch.autocast(log_likelihood.device.type, enabled=False):
         posteriors, places = gather(latents)
@@ -76,6 +79,8 @@ def split_elbo(
             found = expected_log_densities(structured, sets, references, guide_samples)
             log_posteriors = {group: own.to(log_likelihood.dtype) for group, (own, _) in found.items()}
             log_marginals = {group: mixture.to(log_likelihood.dtype) for group, (_, mixture) in found.items()}
+        elif cancels:
+            log_marginals = dict.fromkeys(sets, log_likelihood.new_zeros(()))
         else:
             marginals = expected_log_marginals(posteriors, [_group(group, position) for group in sets], references)
             log_marginals = dict(zip(sets, (value.mean() for value in marginals), strict=True))

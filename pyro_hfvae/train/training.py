@@ -114,15 +114,20 @@ class Training(LightningModule):
     def training_step(self, batch: tuple[Any, ...], batch_idx: int) -> Tensor:
         """Minus the weighted ELBO, in nats per datum."""
         self._follow_schedules()
+        logs, (model, guide) = self._logs(), (self.programs.model, self.programs.guide)
         with self.gated(batch) as arguments:
-            terms = self.objective.training_terms(self.programs.model, self.programs.guide, *arguments)
-        if self._logs():
+            if logs:
+                terms = self.objective.training_terms(model, guide, *arguments)
+                objective = self.objective.objective(terms)
+            else:
+                objective = self.objective.training_objective(model, guide, *arguments)
+        if logs:
             self._log_terms("train", terms, len(batch[0]))
             self.log_dict(self._scheduled())
             data = getattr(self.trainer, "datamodule", None)
             if data is not None:  # the loader has no end, so Lightning counts no epochs
                 self.log("epoch", float(self.trainer.fit_loop.total_batch_idx // data.batches_per_epoch))
-        loss = -self.objective.objective(terms)
+        loss = -objective
         if self.learned:
             self._step_by_hand(loss)
         return loss

@@ -101,9 +101,16 @@ def test_value_and_gradient_against_direct_sums(particles, batch, normal, catego
 def test_several_groups_at_once_are_those_one_by_one():
     posteriors = make(1, 6, 4, [3, 2])
     groups = [Group((0, 1, 2, 3), (0, 1)), Group((0, 2)), Group((1, 3), (1,)), Group((), (0,)), Group((3,))]
+    groups += [Group((0, 2), (1,)), Group((0, 2), (0, 1)), Group((3,), (0,))]  # of the same densities as others
+    inputs = [posteriors.value, posteriors.loc, posteriors.scale, *posteriors.log_mass]
     together = stratified(posteriors, groups, 50)
     for group, found in zip(groups, together, strict=True):
-        torch.testing.assert_close(found, stratified(posteriors, [group], 50)[0])
+        (alone,) = stratified(posteriors, [group], 50)
+        torch.testing.assert_close(found, alone)
+        options = {"allow_unused": True, "materialize_grads": True, "retain_graph": True}
+        ours, theirs = (torch.autograd.grad(value.square().sum(), inputs, **options) for value in (found, alone))
+        for a, b in zip(ours, theirs, strict=True):
+            torch.testing.assert_close(a, b)
 
 
 def weights_of(estimator, batch, data_size):

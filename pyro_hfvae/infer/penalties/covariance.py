@@ -35,6 +35,8 @@ class OffDiagonalCovariance(Penalty):
         NotImplementedError: on first use, a guide whose sites depend on one another.
     """
 
+    needs_split = False
+
     def __call__(self, run: Run, terms: Terms) -> Tensor:
         """The squared covariances."""
         covariance = _covariance(_join(run, "loc"))
@@ -54,6 +56,8 @@ class DiagonalCovariance(Penalty):
         ValueError: the weight is not finite; on first use, a guide without normal variables.
         NotImplementedError: on first use, a guide whose sites depend on one another.
     """
+
+    needs_split = False
 
     def __init__(self, weight: Weight = 1.0, of_samples: bool = False) -> None:
         super().__init__(weight)

@@ -64,6 +64,8 @@ class DensityRatio(LearnedPenalty):
         ValueError: the weight is not finite, or no hidden layers; when D learns, a batch of one datum.
     """
 
+    needs_split = False
+
     def __init__(
         self,
         weight: Weight = 1.0,

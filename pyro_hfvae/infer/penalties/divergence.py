@@ -24,6 +24,8 @@ class Divergence(Penalty):
     save the reconstruction come to at weight 1, so an objective that charges it gives those the weight 0.
     """
 
+    needs_split = False
+
     def __call__(self, run: Run, terms: Terms) -> Tensor:
         """The divergence."""
         return torch.stack([block.divergence for block in terms.blocks.values()]).sum()
@@ -47,6 +49,8 @@ class BlockDivergence(Penalty):
     Raises:
         ValueError: the weight is not finite; on first use, no block of the name, or a block that nobody charges.
     """
+
+    needs_split = False
 
     def __init__(self, block: str, weight: Weight = 1.0, others: frozenset[str] | None = None) -> None:
         super().__init__(weight)

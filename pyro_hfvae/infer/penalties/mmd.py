@@ -101,6 +101,8 @@ class MaximumMeanDiscrepancy(Penalty):
             another, discrete ones among them.
     """
 
+    needs_split = False
+
     def __init__(self, weight: Weight = 1.0, kernel: Kernel | None = None) -> None:
         super().__init__(weight)
         self.kernel = RadialKernel() if kernel is None else kernel
