@@ -131,6 +131,7 @@ def _traverse_parser() -> ArgumentParser:
     parser.add_argument(
         "--image", type=NonNegativeInt, help="start the traversals from this image of the data too, by its index"
     )
+    parser.add_argument("--prior", action="store_true", help="start the traversals from the prior's mean too")
     parser.add_argument("--gif", action="store_true", help="write the traversals as animations too")
     parser.add_argument("--seed", type=Seed, default=0, help="of what is drawn")
     return parser

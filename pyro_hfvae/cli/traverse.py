@@ -102,6 +102,8 @@ def traverse_run(run: Trained, options: Namespace) -> None:
     torch.manual_seed(options.seed)
     data = _encode(run, columns)
     starts = [_middle(data)]
+    if options.prior:
+        starts.append(_prior(data))
     if options.image is not None:
         x = run.data.images.images(torch.tensor([options.image])).to(data.x)
         starts.append(
@@ -138,11 +140,25 @@ def _encode(run: Trained, columns: int) -> _Encoded:
 
 
 def _middle(data: _Encoded) -> _Start:
+    """The middle of q(z), where data are: medians, means on a simplex, and the categories that most data have."""
+    variables = [variable for block in data.blocks.values() for variable in block]
+    common = commonest_categories(data.draws, variables)
+    medians = quantile_range(data.draws, variables, (0.5, 0.5))
+    values = {v: data.draws.of(v).mean(0, keepdim=True) for v in variables if v not in medians}
+    values |= {v: torch.tensor([median]) for v, (median, _) in medians.items()} | _one_hots(data, common)
+    latents = data.draws.rows(torch.tensor([0])).replaced(values)
+    return _Start("", "at the median of q(z)", latents, categories=common)
+
+
+def _prior(data: _Encoded) -> _Start:
     """The prior's mean, with the categories that most data have: in a uniform prior none stands out, used or not."""
     latents = prior_modes(data.run.model, data.x[:1])
     common = commonest_categories(data.draws, [variable for block in data.blocks.values() for variable in block])
-    chosen = {v: torch.eye(data.draws.widths[v.site])[[category]] for v, category in common.items()}
-    return _Start("", "at the prior's mean", latents.replaced(chosen), categories=common)
+    return _Start("prior_", "at the prior's mean", latents.replaced(_one_hots(data, common)), categories=common)
+
+
+def _one_hots(data: _Encoded, categories: Mapping[Variable, int]) -> dict[Variable, Tensor]:
+    return {v: torch.eye(data.draws.widths[v.site])[[category]] for v, category in categories.items()}
 
 
 def _overview(data: _Encoded, columns: int) -> Pictures:

@@ -201,16 +201,17 @@ def test_traversals_from_an_image_and_as_animations(copy, capsys, monkeypatch):
         return image_grid(images, row_labels, column_labels, title)
 
     monkeypatch.setitem(traverse.__globals__, "image_grid", recorded)
-    assert main(["traverse", str(copy.path), "--columns", "4", "--image", "57", "--gif"]) == 0
-    blocks = [f"{start}traversal_{block}" for start in ("", "image_57_") for block in ("z", "level")]
+    assert main(["traverse", str(copy.path), "--columns", "4", "--prior", "--image", "57", "--gif"]) == 0
+    blocks = [f"{start}traversal_{block}" for start in ("", "prior_", "image_57_") for block in ("z", "level")]
     added = [str(copy.pictures / f"{name}.{ending}") for name in blocks for ending in ("png", "gif")]
-    assert capsys.readouterr().out.splitlines()[-8:] == added
+    assert capsys.readouterr().out.splitlines()[-12:] == added
     image = TinyImages().images(torch.tensor([57]))
     of_image = {title: grid for title, grid in grids.items() if title and "image 57" in title}
     assert [title.partition(";")[0] for title in of_image] == [f"{b}, all else as in image 57" for b in ("z", "level")]
-    from_prior = [title.partition(";")[0] for title in grids if title and "at the prior's mean" in title]
-    assert re.fullmatch(r"z, all else at the prior's mean, level = [0-3]", from_prior[0])
-    assert from_prior[1] == "level, all else at the prior's mean"  # its category is what moves
+    for place in ("at the median of q(z)", "at the prior's mean"):
+        there = [title.partition(";")[0] for title in grids if title and place in title]
+        assert re.fullmatch(re.escape(f"z, all else {place}, level = ") + "[0-3]", there[0])
+        assert there[1] == f"level, all else {place}"  # its category is what moves
     (z, z_rows, z_heads), (level, level_rows, level_heads) = of_image.values()
     for grid in (z, level):
         assert (grid[0, 0] == image[0].numpy()).all()
