@@ -267,7 +267,7 @@ def _traversal_grid(
     heads: list[str] | None = None
     if widths == {1}:
         heads = ["1 %", *[""] * (length - 2), "99 %"]
-        title += "; columns: from the 1 % to the 99 % quantile of q(z)"
+        title += "; columns: 1 % to 99 % quantile of q(z)"
     elif len(widths) == 1:
         heads = [str(category) for category in range(length)]
     if start.image is not None:
