@@ -242,6 +242,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                         _command("traverse", str(output / "runs" / cell))
     rows = list(read_rows(output, options.data, steps).values())
     files: dict[str, str | bytes] = {"gated.csv": long_table(rows), "gated.md": table(rows), "gated.png": picture(rows)}
+    output.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
         write_atomically(output / name, content)
     print(table(rows))

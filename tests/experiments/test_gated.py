@@ -102,6 +102,10 @@ def test_rows_beside_the_settings_are_taken_until_the_settings_change(tiny, monk
     run(tiny, *options)
     shutil.move(tiny / "rows", tiny.parent / "tiny" / "rows")
     shutil.rmtree(tiny)
+    capsys.readouterr()
+    run(tiny, *options)
+    assert sorted(path.name for path in tiny.iterdir()) == ["gated.csv", "gated.md", "gated.png"]  # and no run
+    assert "| identity | VAE | 0 | z |" in capsys.readouterr().out
     identity = tiny.parent / "tiny" / "identity.yaml"
     identity.write_text(identity.read_text().replace("batch_size: 16", "batch_size: 15"))
     asked = []
