@@ -8,20 +8,28 @@ them, after epochs 1, 2, 4, 8, ... and the last. Every cell (estimator, seed) is
 again; from all rows of as many epochs the command makes mnist_estimators.csv, .md and .png.
 """
 
-import argparse
 import csv
 import io
 import math
 import statistics
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import matplotlib as mpl
 
 from pyro_hfvae import HierarchicalELBO
 from pyro_hfvae.data import MNIST
-from pyro_hfvae.experiments.mnist_training import LAST, SAMPLES, N, exact_terms, kept_cell, train
+from pyro_hfvae.experiments.mnist_training import (
+    LAST,
+    SAMPLES,
+    N,
+    about,
+    exact_terms,
+    kept_cell,
+    study_parser,
+    train,
+)
 from pyro_hfvae.files import write_atomically, write_figure
 from pyro_hfvae.infer import Marginal, Memory, Stratified, Weighted
 
@@ -110,15 +118,6 @@ def table(cells: Sequence[Cell]) -> str:
     return "\n".join([*lines, "", *summary, "", note]) + "\n"
 
 
-def about(cells: Sequence[Cell]) -> str:
-    """Versions, machine and time of the cells."""
-    versions = [cell["versions"] for cell in cells]
-    software = {f"pyro-hfvae {v['pyro_hfvae']}, torch {v['torch']}" for v in versions}
-    machines = {f"{v['processor']}, {v['threads']} thread(s)" for v in versions}
-    minutes = sum(v["wall_seconds"] for v in versions) / 60
-    return f"{'; '.join(sorted(software | machines))}; {minutes:.0f} minutes in all."
-
-
 def _spread(values: Sequence[float], sign: str = "") -> str:
     deviation = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
     return f"{statistics.fmean(values):{sign}.2f}{deviation}"
@@ -142,13 +141,8 @@ def long_table(cells: Sequence[Cell]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs what is missing and writes the tables and the picture."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", help="folder of MNIST's four files")
+    parser = study_parser(__doc__, "runs/mnist_estimators")
     parser.add_argument("--estimators", choices=list(ESTIMATORS), nargs="+", default=list(ESTIMATORS))
-    parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
-    parser.add_argument("--epochs", type=int, default=8)
-    parser.add_argument("--batch-size", type=int, default=128)
-    parser.add_argument("--output", type=Path, default=Path("runs/mnist_estimators"))
     options = parser.parse_args(arguments)
 
     mnist = MNIST(options.data)
@@ -156,10 +150,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for seed in options.seeds:  # a whole comparison for each seed before the next one starts
         for name in options.estimators:
             cell = f"{name}-epochs{options.epochs}-batch{options.batch_size}-seed{seed}"
-
-            def run(name: str = name, seed: int = seed) -> tuple[Cell, int]:
-                return measure(name, options.epochs, options.batch_size, seed, mnist)
-
+            run = partial(measure, name, options.epochs, options.batch_size, seed, mnist)
             cells.append(kept_cell(options.output, cell, seed, run))
     write_atomically(options.output / "mnist_estimators.csv", long_table(cells))
     write_atomically(options.output / "mnist_estimators.md", table(cells))

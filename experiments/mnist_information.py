@@ -8,10 +8,9 @@ the 10,000 test images, and the exact terms. Every cell (weight, seed) is kept i
 all rows the command makes mnist_information.md.
 """
 
-import argparse
 import statistics
 from collections.abc import Sequence
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,8 +19,7 @@ from torch import nn
 
 from pyro_hfvae import HierarchicalELBO
 from pyro_hfvae.data import MNIST
-from pyro_hfvae.experiments.mnist_estimators import about
-from pyro_hfvae.experiments.mnist_training import SAMPLES, N, exact_terms, kept_cell, train
+from pyro_hfvae.experiments.mnist_training import SAMPLES, N, about, exact_terms, kept_cell, study_parser, train
 from pyro_hfvae.files import write_atomically
 from pyro_hfvae.metrics.clustering import clustering_accuracy
 
@@ -89,13 +87,8 @@ def _numbers(cell: Cell) -> list[float]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs what is missing and writes the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", help="folder of MNIST's four files")
+    parser = study_parser(__doc__, "runs/mnist_information")
     parser.add_argument("--weights", type=float, nargs="+", default=[1.0, 4.0])
-    parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
-    parser.add_argument("--epochs", type=int, default=8)
-    parser.add_argument("--batch-size", type=int, default=128)
-    parser.add_argument("--output", type=Path, default=Path("runs/mnist_information"))
     options = parser.parse_args(arguments)
 
     mnist = MNIST(options.data)
@@ -103,10 +96,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for seed in options.seeds:  # a whole comparison for each seed before the next one starts
         for weight in options.weights:
             cell = f"style{weight:g}-epochs{options.epochs}-batch{options.batch_size}-seed{seed}"
-
-            def run(weight: float = weight, seed: int = seed) -> tuple[Cell, int]:
-                return measure(weight, options.epochs, options.batch_size, seed, mnist)
-
+            run = partial(measure, weight, options.epochs, options.batch_size, seed, mnist)
             cells.append(kept_cell(options.output, cell, seed, run))
     cells.sort(key=lambda cell: (cell["weight"], cell["seed"]))
     write_atomically(options.output / "mnist_information.md", table(cells))

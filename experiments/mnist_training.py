@@ -1,9 +1,10 @@
 """Training on MNIST for the studies of estimators and of information weights, and the exact terms."""
 
+import argparse
 import json
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from pyro_hfvae.infer.split import gather
 from pyro_hfvae.models import ImageModel, MLPDecoder
 from pyro_hfvae.train import RunFolder, denormals_as_zero
 
-__all__ = ["AllOthers", "Epoch", "exact_terms", "kept_cell", "train"]
+__all__ = ["AllOthers", "Epoch", "about", "exact_terms", "kept_cell", "study_parser", "train"]
 
 N, SAMPLES, LAST = 60_000, 1_000, 50
 TERMS = ("mutual_information", "between", "within", "dimension")
@@ -115,3 +116,23 @@ def kept_cell(folder: Path, name: str, seed: int, run: Callable[[], tuple[dict[s
         row.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(row, json.dumps(content, indent=2) + "\n")
     return json.loads(row.read_text())  # type: ignore[no-any-return]
+
+
+def about(cells: Sequence[dict[str, Any]]) -> str:
+    """Versions, machine and time of the cells."""
+    versions = [cell["versions"] for cell in cells]
+    software = {f"pyro-hfvae {v['pyro_hfvae']}, torch {v['torch']}" for v in versions}
+    machines = {f"{v['processor']}, {v['threads']} thread(s)" for v in versions}
+    minutes = sum(v["wall_seconds"] for v in versions) / 60
+    return f"{'; '.join(sorted(software | machines))}; {minutes:.0f} minutes in all."
+
+
+def study_parser(description: str | None, output: str) -> argparse.ArgumentParser:
+    """The options that the studies have in common."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", help="folder of MNIST's four files")
+    parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
+    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--output", type=Path, default=Path(output))
+    return parser

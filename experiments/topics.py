@@ -15,6 +15,7 @@ import time
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -25,8 +26,7 @@ from scipy.sparse import csr_array
 from sklearn.decomposition import LatentDirichletAllocation
 
 from pyro_hfvae.data.root import locate
-from pyro_hfvae.experiments.mnist_estimators import about
-from pyro_hfvae.experiments.mnist_training import kept_cell
+from pyro_hfvae.experiments.mnist_training import about, kept_cell
 from pyro_hfvae.files import write_atomically
 from pyro_hfvae.metrics import coherence_cv, npmi, perplexity, topic_diversity
 
@@ -186,10 +186,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.exit(2, f"{parser.prog}: error: {error}\n")
     cells = []
     for seed in options.seeds:
-
-        def run(seed: int = seed) -> tuple[Cell, int]:
-            return measure(corpus, options.topics, options.passes, seed)
-
+        run = partial(measure, corpus, options.topics, options.passes, seed)
         name = f"topics{options.topics}-passes{options.passes}-seed{seed}"
         cells.append(kept_cell(options.output, name, seed, run))
     write_atomically(options.output / "topics_table.md", table(cells))

@@ -101,9 +101,10 @@ def traverse_run(run: Trained, options: Namespace) -> None:
         raise ValueError(f"--image {options.image} is not in the data: its images are 0 to {len(run.data.images) - 1}")
     torch.manual_seed(options.seed)
     data = _encode(run, columns)
-    starts = [_middle(data)]
+    common = commonest_categories(data.draws, _variables(data))
+    starts = [_middle(data, common)]
     if options.prior:
-        starts.append(_prior(data))
+        starts.append(_prior(data, common))
     if options.image is not None:
         x = run.data.images.images(torch.tensor([options.image])).to(data.x)
         starts.append(
@@ -139,10 +140,9 @@ def _encode(run: Trained, columns: int) -> _Encoded:
     )
 
 
-def _middle(data: _Encoded) -> _Start:
+def _middle(data: _Encoded, common: Mapping[Variable, int]) -> _Start:
     """The middle of q(z), where data are: medians, means on a simplex, and the categories that most data have."""
-    variables = [variable for block in data.blocks.values() for variable in block]
-    common = commonest_categories(data.draws, variables)
+    variables = _variables(data)
     medians = quantile_range(data.draws, variables, (0.5, 0.5))
     values = {v: data.draws.of(v).mean(0, keepdim=True) for v in variables if v not in medians}
     values |= {v: torch.tensor([median]) for v, (median, _) in medians.items()} | _one_hots(data, common)
@@ -150,11 +150,14 @@ def _middle(data: _Encoded) -> _Start:
     return _Start("", "at the median of q(z)", latents, categories=common)
 
 
-def _prior(data: _Encoded) -> _Start:
+def _prior(data: _Encoded, common: Mapping[Variable, int]) -> _Start:
     """The prior's mean, with the categories that most data have: in a uniform prior none stands out, used or not."""
-    latents = prior_modes(data.run.model, data.x[:1])
-    common = commonest_categories(data.draws, [variable for block in data.blocks.values() for variable in block])
-    return _Start("prior_", "at the prior's mean", latents.replaced(_one_hots(data, common)), categories=common)
+    latents = prior_modes(data.run.model, data.x[:1]).replaced(_one_hots(data, common))
+    return _Start("prior_", "at the prior's mean", latents, categories=common)
+
+
+def _variables(data: _Encoded) -> list[Variable]:
+    return [variable for variables in data.blocks.values() for variable in variables]
 
 
 def _one_hots(data: _Encoded, categories: Mapping[Variable, int]) -> dict[Variable, Tensor]:
@@ -187,7 +190,7 @@ def _of_blocks(data: _Encoded, columns: int) -> Pictures:
     """Categories, blocks on their way between images, and blocks of several images together."""
     model, x, modes = data.run.model, data.x, data.modes
     first = torch.arange(columns)
-    for variable in (variable for variables in data.blocks.values() for variable in variables):
+    for variable in _variables(data):
         if modes.widths[variable.site] > 1:
             labels, rows = categories(model, modes.rows(first), x, variable)
             title = f"categories of {variable.name}, all else of one image in each column"
@@ -229,7 +232,7 @@ def _of_distributions(data: _Encoded) -> Pictures:
     if marginals := read_marginals(run.model, run.guide, data.batches, blocks):
         yield "aggregate_posterior.png", aggregate_posterior(marginals)
     known = _varying(run, data.factors)
-    lines = [v for variables in data.blocks.values() for v in variables if data.draws.widths[v.site] == 1]
+    lines = [v for v in _variables(data) if data.draws.widths[v.site] == 1]
     if known is None or len(lines) < 2:
         return
     # Draws and not means: the means of a variable that carries nothing keep traces of everything.

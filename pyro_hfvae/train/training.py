@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, cast
 
 import torch
@@ -99,7 +99,7 @@ class Training(LightningModule):
             with (
                 gate(batch.gates, blocks=blocks),
                 swap(batch.shared, batch.partners, blocks=blocks),
-                trim(batch.shared, batch.partners, self.trim),
+                trim(batch.shared, batch.partners, self.trim) if self.trim else nullcontext(),
             ):
                 yield (batch.x,)
         else:
