@@ -36,13 +36,15 @@ import matplotlib.pyplot as plt
 
 HERE = Path(__file__).parent
 CONDITIONS = ("gated", "gated_trimmed", "gated_targets", "ungated_pairs", "identity")
-BASES = {
-    "VAE": [],
-    "BetaVAE": ["beta=4"],
-    "BetaTCVAE": ["beta=4"],
-    "InfoVAE": ["mmd=100"],
-    "DIPVAEII": ["off_diagonal=10", "diagonal=5"],
-    "HFVAE": ["between=4", "within=2"],
+# Information is free at first: a block that has to pay for it before the decoder listens gives variables up for good.
+WARM_UP = {"class_path": "pyro_hfvae.schedules.Linear", "init_args": {"start": 0, "end": 1, "steps": 2000}}
+BASES: dict[str, dict[str, Any]] = {
+    "VAE": {},
+    "BetaVAE": {"beta": 4},
+    "BetaTCVAE": {"beta": 4},
+    "InfoVAE": {"mmd": 100},
+    "DIPVAEII": {"off_diagonal": 10, "diagonal": 5},
+    "HFVAE": {"mutual_information": WARM_UP, "between": 4, "within": 2},
 }
 OVERALL = ("disentanglement", "completeness", "informativeness")
 
@@ -59,7 +61,8 @@ def run_cell(output: Path, data: str, condition: str, base: str, wrong: float, s
         _command("fit", f"--resume={run.path}")
     else:
         shutil.rmtree(run.path, ignore_errors=True)  # of a run that came to no checkpoint
-        options += [f"--objective=pyro_hfvae.infer.{base}", *(f"--objective.{option}" for option in BASES[base])]
+        options += [f"--objective=pyro_hfvae.infer.{base}"]
+        options += [f"--objective.{name}={json.dumps(value)}" for name, value in BASES[base].items()]
         options += ["--seed", str(seed)] + (["--batches.pairs.wrong", str(wrong)] if wrong else [])
         _command("fit", "--config", str(HERE / data / f"{condition}.yaml"), "--run", str(run.path), *options)
     _command("evaluate", str(run.path), "--seed", str(seed), "--permutations", "0")

@@ -31,11 +31,13 @@ class ImageGuide(PyroModule):
         encoder: makes the network that gives the features which the heads read.
         temperature: of the Concrete sites; set ``guide.temperature`` to anneal it.
         relaxation: class of the discrete sites; None for one-hot categoricals, which are summed over.
-        from_prior: let the posteriors start as N(0, 1) and uniform categories, whatever the image. Heads that start at
-            random pass on features of the image, and a decoder reads them even from a block that a gate keeps closed.
+        initial_scale: let the posteriors start as normals with mean 0 and this scale and as uniform categories,
+            whatever the image. Heads that start at random pass on features of the image, and a decoder reads them even
+            from a block that a gate keeps closed. 1 is the prior, whose noise a decoder soon learns not to listen to;
+            from .1 a block takes its factor earlier and keeps more of its variables. None for heads at random.
 
     Raises:
-        ValueError: the temperature is not above 0.
+        ValueError: the temperature is not above 0, or the initial scale not above 0.0001.
     """
 
     temperature: Tensor
@@ -47,7 +49,7 @@ class ImageGuide(PyroModule):
         encoder: Callable[[], nn.Module] = ConvEncoder,
         temperature: float = DEFAULT_TEMPERATURE,
         relaxation: type[Concrete] | None = Concrete,
-        from_prior: bool = False,
+        initial_scale: float | None = None,
     ) -> None:
         super().__init__()
         if not 0 < temperature < math.inf:
@@ -57,17 +59,20 @@ class ImageGuide(PyroModule):
         self.gaussian = nn.ModuleDict({name: nn.Linear(features, 2 * size) for name, size in gaussian.items()})
         self.discrete = nn.ModuleDict({name: nn.Linear(features, size) for name, size in discrete.items()})
         self.relaxation = relaxation
-        if from_prior:
-            self._start_from_prior()
+        if initial_scale is not None:
+            if not SMALLEST_SCALE < initial_scale < math.inf:
+                raise ValueError(f"initial_scale must be above {SMALLEST_SCALE:g} and finite, got {initial_scale}")
+            self._start_alike(initial_scale)
         self.register_buffer("temperature", torch.tensor(temperature))
 
-    def _start_from_prior(self) -> None:
+    def _start_alike(self, initial_scale: float) -> None:
+        """Heads that say the same of every image."""
         for head in [*self.gaussian.values(), *self.discrete.values()]:
             nn.init.zeros_(cast(Tensor, head.weight))
             nn.init.zeros_(cast(Tensor, head.bias))
         for head in self.gaussian.values():
             _, scale = cast(Tensor, head.bias).detach().chunk(2)
-            scale.fill_(math.log(math.expm1(1 - SMALLEST_SCALE)))  # softplus makes the rest of 1 of it
+            scale.fill_(math.log(math.expm1(initial_scale - SMALLEST_SCALE)))  # softplus makes the scale of it
 
     def forward(self, x: Tensor, target: Tensor | None = None) -> None:
         """Samples the blocks of the images x, [B, C, H, W], whatever their targets are."""

@@ -294,16 +294,17 @@ def test_convolutions_of_a_size_that_does_not_halve_are_refused():
         ConvEncoder(size=28)
 
 
-def test_a_guide_that_starts_from_the_prior():
-    """KL(q(z|x) || p(z)) = 0 for every image at the start, and every parameter moves all the same."""
+@pytest.mark.parametrize("scale", [1.0, 0.1, 1e-3])
+def test_a_guide_that_starts_alike_for_all_images(scale):
+    """With a scale of 1 it starts from the prior; every parameter moves all the same."""
     gaussian, discrete = {"pose": 3, "size": 1}, {"shape": 4}
-    guide = ImageGuide(gaussian, discrete, NETWORKS["mlp"][2], from_prior=True)
+    guide = ImageGuide(gaussian, discrete, NETWORKS["mlp"][2], initial_scale=scale)
     model, x = ImageModel(gaussian, discrete, mlp), torch.rand(6, 1, 28, 28)
     nodes = poutine.trace(guide).get_trace(x).nodes
     for name in gaussian:
         fn = nodes[name]["fn"].base_dist
         assert not fn.loc.any()
-        torch.testing.assert_close(fn.scale, torch.ones_like(fn.scale), rtol=1e-6, atol=0)
+        torch.testing.assert_close(fn.scale, torch.full_like(fn.scale, scale), rtol=1e-4, atol=0)  # float32
     torch.testing.assert_close(nodes["shape"]["fn"].logits.exp(), torch.full((6, 4), 0.25))
     before = {name: p.detach().clone() for name, p in guide.named_parameters()}
     loss = weighted()(model, guide)
@@ -313,6 +314,12 @@ def test_a_guide_that_starts_from_the_prior():
         loss(x).backward()
         optimizer.step()
     assert all((p != before[name]).any() for name, p in guide.named_parameters())
+
+
+@pytest.mark.parametrize("scale", [0.0, 1e-4, -1.0, float("inf"), float("nan")])
+def test_an_initial_scale_that_is_none(scale):
+    with pytest.raises(ValueError, match=rf"^initial_scale must be above 0.0001 and finite, got {scale}$"):
+        ImageGuide({"z": 2}, {}, NETWORKS["mlp"][2], initial_scale=scale)
 
 
 def test_networks_of_other_sizes():
