@@ -45,7 +45,8 @@ class Training(LightningModule):
         lr_scheduler: called with the optimiser, makes a learning-rate scheduler, which is stepped after every batch.
         temperature: schedule of the attribute ``temperature`` of model and guide.
         trim: share of the pairs that swap a block which a step leaves out, those explained worst
-            (:func:`~pyro_hfvae.poutine.trim`): about the rate of wrong pairs, rather more than less.
+            (:func:`~pyro_hfvae.poutine.trim`): about the rate of wrong pairs, rather more than less; one for all blocks
+            that pairs share, or by name.
 
     Raises:
         ValueError: a share out of range, or a temperature schedule for programs that have no ``temperature``.
@@ -59,7 +60,7 @@ class Training(LightningModule):
         optimizer: OptimizerCallable = lambda parameters: Adam(parameters, lr=1e-3),
         lr_scheduler: LRSchedulerCallable | None = None,
         temperature: Schedule | None = None,
-        trim: float = 0.0,
+        trim: float | dict[str, float] = 0.0,
     ) -> None:
         super().__init__()
         self.programs: ELBOModule = objective(model, guide)
@@ -68,8 +69,9 @@ class Training(LightningModule):
         self.optimizer = optimizer
         self.lr_scheduler = lr_scheduler
         self.temperature = temperature
-        if not 0 <= trim < 1:
-            raise ValueError(f"training.trim must be from 0 to below 1, got {trim}")
+        for value in trim.values() if isinstance(trim, dict) else [trim]:
+            if not 0 <= value < 1:
+                raise ValueError(f"training.trim must be from 0 to below 1, got {value}")
         self.trim = trim
         self.learned = {name: p for name, p in objective.penalties.items() if isinstance(p, LearnedPenalty)}
         # Parameters like those of the programs: moved, checkpointed and loaded with them.
@@ -96,6 +98,9 @@ class Training(LightningModule):
             with gate(batch.gates, blocks=blocks):
                 yield batch.x, batch.target
         elif isinstance(batch, SwapBatch):
+            if isinstance(self.trim, dict) and (unknown := [name for name in self.trim if name not in batch.shared]):
+                shared = ", ".join(batch.shared)
+                raise ValueError(f"training.trim names '{unknown[0]}', but what pairs share is: {shared}")
             with (
                 gate(batch.gates, blocks=blocks),
                 swap(batch.shared, batch.partners, blocks=blocks),

@@ -46,7 +46,8 @@ def test_against_sorting_by_hand(data, pairs, singles, particles):
     places = data.draw(st.permutations(range(count)))
     couples = [(places[2 * k], places[2 * k + 1]) for k in range(pairs)]
     kinds = data.draw(st.lists(st.sampled_from(["pose", "expression", "none"]), min_size=pairs, max_size=pairs))
-    share = data.draw(st.sampled_from([0.0, 0.2, 0.34, 0.5, 0.9]))
+    some = st.sampled_from([0.0, 0.2, 0.34, 0.5, 0.9])
+    share = data.draw(some | st.dictionaries(st.sampled_from(["pose", "expression"]), some))
     partners = torch.arange(count)
     masks = {name: torch.zeros(count, dtype=torch.bool) for name in ("pose", "expression")}
     for kind, (one, other) in zip(kinds, couples, strict=True):
@@ -64,7 +65,8 @@ def test_against_sorting_by_hand(data, pairs, singles, particles):
     for name in masks:
         mine = [couple for kind, couple in zip(kinds, couples, strict=True) if kind == name]
         mine.sort(key=lambda couple: -float(errors[list(couple)].sum()))
-        left_out |= {place for couple in mine[: int(share * len(mine))] for place in couple}
+        part = share.get(name, 0.0) if isinstance(share, dict) else share
+        left_out |= {place for couple in mine[: int(part * len(mine))] for place in couple}
     kept = [place not in left_out for place in range(count)]
     assert found is None or found.tolist() == kept
     assert found is not None or all(kept)
@@ -138,6 +140,16 @@ HALF = {"pose": torch.tensor([True, True, False])}
             (HALF, torch.tensor([1, 0, 2]), 1.0),
             ValueError,
             r"^the share of pairs to be left out must be from 0 to below",
+        ),
+        (
+            (HALF, torch.tensor([1, 0, 2]), {"pose": -0.1}),
+            ValueError,
+            r"^the share of pairs to be left out must be from 0",
+        ),
+        (
+            (HALF, torch.tensor([1, 0, 2]), {"look": 0.1}),
+            ValueError,
+            r"^there is a share for 'look', but no such mask; those are: pose$",
         ),
         ((HALF, torch.tensor([1, 2, 0]), 0.5), ValueError, r"^partners must be each other's: the partner of a datum's"),
         (

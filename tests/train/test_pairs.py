@@ -140,6 +140,10 @@ def test_pairs_explained_worst_are_left_out(training):
     with swap(shared, batch.partners), trim(shared, batch.partners, 0.5):
         assert loss == -training.objective.objective(training.terms(x))
     assert loss < every
+    training.trim = {"z": 0.5}
+    assert gradients(training, batch)[0] == loss
+    training.trim = {"level": 0.5}  # which no pair shares here
+    assert gradients(training, batch)[0] == every
 
 
 def test_trimmed_runs_from_the_command(tmp_path, capsys):
@@ -154,6 +158,11 @@ def test_trimmed_runs_from_the_command(tmp_path, capsys):
     assert expected in capsys.readouterr().err.splitlines()[-1]
     assert fit(nowhere, *swaps, "--training.trim", "1") == 2
     assert "training.trim must be from 0 to below 1, got 1.0" in capsys.readouterr().err.splitlines()[-1]
+    assert fit(nowhere, *swaps, "--training.trim", '{"z": 0.5}') == 0
+    capsys.readouterr()
+    assert fit(RunFolder(tmp_path / "none"), *swaps, "--training.trim", '{"look": 0.5}') == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert "training.trim names 'look', but what pairs share is: " in said
 
 
 def test_validation_has_single_images():
