@@ -1,7 +1,7 @@
-"""The factorised guide of images: one encoder, or some blocks with their own, and a head for each block."""
+"""The factorised guide of images: one encoder, one head for each block."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import cast
 
 import pyro
@@ -35,12 +35,9 @@ class ImageGuide(PyroModule):
             whatever the image. Heads that start at random pass on features of the image, and a decoder reads them even
             from a block that a gate keeps closed. 1 is the prior, whose noise a decoder soon learns not to listen to;
             from .1 a block takes its factor earlier and keeps more of its variables. None for heads at random.
-        own_encoder: sites that have an encoder of their own; the others share one. A gate closes the head of a block:
-            what it says drifts with a shared encoder all the same, which learns from the blocks that are open.
 
     Raises:
-        ValueError: the temperature is not above 0, the initial scale not above 0.0001, or ``own_encoder`` names what is
-            no site, or every site.
+        ValueError: the temperature is not above 0, or the initial scale not above 0.0001.
     """
 
     temperature: Tensor
@@ -53,17 +50,10 @@ class ImageGuide(PyroModule):
         temperature: float = DEFAULT_TEMPERATURE,
         relaxation: type[Concrete] | None = Concrete,
         initial_scale: float | None = None,
-        own_encoder: Sequence[str] = (),
     ) -> None:
         super().__init__()
         if not 0 < temperature < math.inf:
             raise ValueError(f"the temperature must be above 0 and finite, got {temperature}")
-        sites = [*gaussian, *discrete]
-        if unknown := [name for name in own_encoder if name not in sites]:
-            raise ValueError(f"own_encoder names '{unknown[0]}', which is no site; those are: {', '.join(sites)}")
-        if sites and set(own_encoder) == set(sites):
-            raise ValueError("own_encoder names every site: leave one to the encoder that the others share")
-        self.own_encoders = nn.ModuleDict({name: encoder() for name in own_encoder})
         self.encoder = encoder()
         features = cast(Encoder, self.encoder).features
         self.gaussian = nn.ModuleDict({name: nn.Linear(features, 2 * size) for name, size in gaussian.items()})
@@ -86,13 +76,12 @@ class ImageGuide(PyroModule):
 
     def forward(self, x: Tensor, target: Tensor | None = None) -> None:
         """Samples the blocks of the images x, [B, C, H, W], whatever their targets are."""
-        shared = self.encoder(x)  # [B, features]
-        features = {name: encoder(x) for name, encoder in self.own_encoders.items()}
+        features = self.encoder(x)  # [B, features]
         with pyro.plate("data", len(x)):
             for name, head in self.gaussian.items():
-                pyro.sample(name, self.normal(head(features.get(name, shared))))
+                pyro.sample(name, self.normal(head(features)))
             for name, head in self.discrete.items():
-                pyro.sample(name, self._categories(head(features.get(name, shared))))
+                pyro.sample(name, self._categories(head(features)))
 
     def normal(self, parameters: Tensor) -> dist.TorchDistribution:
         """The posterior of a Gaussian site from what its head says, [..., 2 V]."""

@@ -322,30 +322,6 @@ def test_an_initial_scale_that_is_none(scale):
         ImageGuide({"z": 2}, {}, NETWORKS["mlp"][2], initial_scale=scale)
 
 
-def test_a_site_with_an_encoder_of_its_own():
-    """It reads features that nobody else's gradient reaches; the others read those of one encoder."""
-    guide = ImageGuide({"pose": 3, "rest": 2}, {"shape": 4}, NETWORKS["mlp"][2], own_encoder=["rest", "shape"])
-    nodes = poutine.trace(guide).get_trace(torch.rand(6, 1, 28, 28)).nodes
-    of = {"pose": guide.encoder, "rest": guide.own_encoders["rest"], "shape": guide.own_encoders["shape"]}
-    for name in of:
-        guide.zero_grad()
-        nodes[name]["fn"].log_prob(nodes[name]["value"].detach()).sum().backward(retain_graph=True)
-        moved = {other for other, encoder in of.items() if any(p.grad is not None for p in encoder.parameters())}
-        assert moved == {name}
-
-
-@pytest.mark.parametrize(
-    ("own", "message"),
-    [
-        (["pose", "size"], "own_encoder names 'size', which is no site; those are: pose, shape"),
-        (["shape", "pose"], "own_encoder names every site: leave one to the encoder that the others share"),
-    ],
-)
-def test_encoders_of_no_site_and_of_all(own, message):
-    with pytest.raises(ValueError, match=f"^{message}$"):
-        ImageGuide({"pose": 3}, {"shape": 4}, NETWORKS["mlp"][2], own_encoder=own)
-
-
 def test_networks_of_other_sizes():
     x = torch.rand(4, 3, 10, 12)
     model = ImageModel({"z": 2}, {"y": 3}, lambda size: MLPDecoder(size, (3, 10, 12), ()))
