@@ -1,8 +1,8 @@
 """Gated training against ungated pairs and single images, over seeds, base objectives and rates of wrong pairs.
 
 The conditions are the configurations in the folder of the data: pairs that swap what they share, within gates; the
-same without the pairs that are explained worst; pairs of input and target within gates; the pairs of the first without
-gates; single images.
+same without pairs that are explained worst; pairs of input and target within gates; the pairs of the first without
+gates, and so those of the second; single images.
 
 Usage: python -m pyro_hfvae.experiments.gated --data sfm_faces --seeds 0 1 2 --wrong 0 .25 .5 --bases VAE BetaVAE
 
@@ -35,7 +35,7 @@ mpl.use("Agg")
 import matplotlib.pyplot as plt
 
 HERE = Path(__file__).parent
-CONDITIONS = ("gated", "gated_trimmed", "gated_targets", "ungated_pairs", "identity")
+CONDITIONS = ("gated", "gated_trimmed", "gated_targets", "ungated_pairs", "ungated_trimmed", "identity")
 # Information is free at first: a block that has to pay for it before the decoder listens gives variables up for good.
 WARM_UP = {"class_path": "pyro_hfvae.schedules.Linear", "init_args": {"start": 0, "end": 1, "steps": 2000}}
 BASES: dict[str, dict[str, Any]] = {

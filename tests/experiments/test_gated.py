@@ -161,12 +161,13 @@ def test_conditions_differ_in_pairs_and_gates_alone(folder):
 
 
 @pytest.mark.parametrize(
-    "path", sorted((ROOT / "experiments").glob("*/gated_trimmed.yaml")), ids=lambda p: p.parent.name
+    "path", sorted((ROOT / "experiments").glob("*/*_trimmed.yaml")), ids=lambda p: f"{p.parent.name} {p.stem}"
 )
 def test_trimmed_differs_in_that_alone(path):
-    trimmed, of_gated = (yaml.safe_load(p.read_text()) for p in (path, path.with_name("gated.yaml")))
+    twin = "gated.yaml" if path.stem.startswith("gated") else "ungated_pairs.yaml"
+    trimmed, whole = (yaml.safe_load(p.read_text()) for p in (path, path.with_name(twin)))
     assert trimmed["training"].pop("trim") == {"pose": 0.4}
-    assert trimmed | {"run": of_gated["run"]} == of_gated
+    assert trimmed | {"run": whole["run"]} == whole
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "experiments").rglob("*.yaml")), ids=lambda path: path.stem)
