@@ -4,7 +4,7 @@ The conditions are the configurations in the folder of the data: pairs that swap
 same without pairs that are explained worst; pairs of input and target within gates; the pairs of the first without
 gates, and so those of the second; single images.
 
-Usage: python -m pyro_hfvae.experiments.gated --data sfm_faces --seeds 0 1 2 --wrong 0 .25 .5 --bases VAE BetaVAE
+Usage: python -m pyro_hfvae.experiments.gated --data sfm_faces --seeds 0 1 2 --wrong 0 .25 .5 --bases HFVAE BetaVAE
 
 Every cell (condition, base, rate, seed) is a run of ``pyro-hfvae fit`` and ``evaluate`` on held-out data, of the first
 seed also of ``traverse``. What it measured is kept in rows/CELL.json, and a cell that has its row, there or beside the
@@ -36,16 +36,7 @@ import matplotlib.pyplot as plt
 
 HERE = Path(__file__).parent
 CONDITIONS = ("gated", "gated_trimmed", "gated_targets", "ungated_pairs", "ungated_trimmed", "identity")
-# Information is free at first: a block that has to pay for it before the decoder listens gives variables up for good.
-WARM_UP = {"class_path": "pyro_hfvae.schedules.Linear", "init_args": {"start": 0, "end": 1, "steps": 2000}}
-BASES: dict[str, dict[str, Any]] = {
-    "VAE": {},
-    "BetaVAE": {"beta": 4},
-    "BetaTCVAE": {"beta": 4},
-    "InfoVAE": {"mmd": 100},
-    "DIPVAEII": {"off_diagonal": 10, "diagonal": 5},
-    "HFVAE": {"mutual_information": WARM_UP, "between": 4, "within": 2},
-}
+BASES = ("VAE", "BetaVAE", "BetaTCVAE", "InfoVAE", "DIPVAEII", "HFVAE")
 OVERALL = ("disentanglement", "completeness", "informativeness")
 
 Row = dict[str, Any]
@@ -61,8 +52,7 @@ def run_cell(output: Path, data: str, condition: str, base: str, wrong: float, s
         _command("fit", f"--resume={run.path}")
     else:
         shutil.rmtree(run.path, ignore_errors=True)  # of a run that came to no checkpoint
-        options += [f"--objective=pyro_hfvae.infer.{base}"]
-        options += [f"--objective.{name}={json.dumps(value)}" for name, value in BASES[base].items()]
+        options += [f"--objective={json.dumps(settings(data, condition, base)['objective'])}"]
         options += ["--seed", str(seed)] + (["--batches.pairs.wrong", str(wrong)] if wrong else [])
         _command("fit", "--config", str(HERE / data / f"{condition}.yaml"), "--run", str(run.path), *options)
     _command("evaluate", str(run.path), "--seed", str(seed), "--permutations", "0")
@@ -84,8 +74,36 @@ def cell_name(condition: str, base: str, wrong: float, steps: int, seed: int) ->
 
 def configuration(data: str, condition: str, base: str) -> str:
     """Fingerprint of the settings of a condition on a base: rows of other settings do not belong in one table."""
-    content = yaml.safe_load((HERE / data / f"{condition}.yaml").read_text(encoding="utf-8"))
-    return hashlib.sha256(json.dumps([content, BASES[base]], sort_keys=True).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps(settings(data, condition, base), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def settings(data: str, condition: str, base: str | None = None) -> dict[str, Any]:
+    """The configuration of a condition, with a base in the place of its own objective if that is another one."""
+    content: dict[str, Any] = yaml.safe_load((HERE / data / f"{condition}.yaml").read_text(encoding="utf-8"))
+    if base is not None and base != base_of(content):
+        weights = weights_of(base, content["trainer"]["max_steps"])
+        content["objective"] = {"class_path": f"pyro_hfvae.infer.{base}", "init_args": weights}
+    return content
+
+
+def weights_of(base: str, steps: int) -> dict[str, Any]:
+    """Settings of a base that a configuration does not name itself."""
+    # Free at first, like information in the configurations: blocks give up what they pay for before the decoder listens
+    rising = {"class_path": "pyro_hfvae.schedules.Linear", "init_args": {"start": 0, "end": 4, "steps": steps // 2}}
+    given: dict[str, dict[str, Any]] = {
+        "VAE": {},
+        "BetaVAE": {"beta": rising},
+        "BetaTCVAE": {"beta": 4},
+        "InfoVAE": {"mmd": 100},
+        "DIPVAEII": {"off_diagonal": 10, "diagonal": 5},
+        "HFVAE": {"between": 4, "within": 2},
+    }
+    return given[base]
+
+
+def base_of(content: dict[str, Any]) -> str:
+    """Name of the objective that a configuration has itself."""
+    return str(content["objective"]["class_path"]).rpartition(".")[2]
 
 
 def read_rows(output: Path, data: str, steps: int) -> dict[str, Row]:
@@ -97,11 +115,6 @@ def read_rows(output: Path, data: str, steps: int) -> dict[str, Row]:
         for cell, row in rows.items()
         if row["steps"] == steps and row["configuration"] == configuration(data, row["condition"], row["base"])
     }
-
-
-def _steps_of(configuration: Path) -> int:
-    content = yaml.safe_load(configuration.read_text(encoding="utf-8"))
-    return int(content["trainer"]["max_steps"])
 
 
 def _command(*arguments: str) -> None:
@@ -223,18 +236,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--wrong", type=float, nargs="+", default=[0.0], help="rates of wrong pairs, where there are pairs"
     )
-    parser.add_argument("--bases", choices=list(BASES), nargs="+", default=["VAE"])
+    parser.add_argument("--bases", choices=BASES, nargs="+", help="that of the configuration by default")
     parser.add_argument("--conditions", choices=CONDITIONS, nargs="+", help="all that have a configuration by default")
     parser.add_argument("--steps", type=int, help="of each run; those of the configuration by default")
     parser.add_argument("--output", type=Path, help="folder; runs/gated_DATA by default")
     options = parser.parse_args(arguments)
 
-    steps = options.steps or _steps_of(HERE / options.data / "gated.yaml")
+    shipped = settings(options.data, "gated")
+    steps = options.steps or int(shipped["trainer"]["max_steps"])
     output = options.output or Path("runs") / f"gated_{options.data}"
     conditions = options.conditions or [name for name in CONDITIONS if (HERE / options.data / f"{name}.yaml").is_file()]
     known = read_rows(output, options.data, steps)
     for seed in options.seeds:  # a whole comparison for each seed before the next one starts
-        for base in options.bases:
+        for base in options.bases or [base_of(shipped)]:
             for condition in conditions:
                 for wrong in options.wrong if condition != "identity" else [0.0]:
                     cell = cell_name(condition, base, wrong, steps, seed)

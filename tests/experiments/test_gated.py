@@ -114,8 +114,26 @@ def test_rows_beside_the_settings_are_taken_until_the_settings_change(tiny, monk
     run(tiny, *options)
     assert [arguments[0] for arguments in asked] == ["fit", "evaluate", "traverse"]
     assert [path.stem for path in (tiny / "rows").iterdir()] == ["identity-VAE-wrong0-steps8-seed0"]
-    monkeypatch.setitem(gated.BASES, "VAE", ["mutual_information=2"])
-    assert not gated.read_rows(tiny, "tiny", 8)
+
+    def prints():
+        return {base: gated.configuration("tiny", "identity", base) for base in ("VAE", "BetaVAE")}
+
+    before = prints()  # the configurations name VAE themselves: what is said here of its weights is not for them
+    monkeypatch.setattr(gated, "weights_of", lambda base, steps: {"beta": 3})
+    assert prints()["VAE"] == before["VAE"]
+    assert prints()["BetaVAE"] != before["BetaVAE"]
+
+
+def test_the_objective_of_the_configuration_is_the_base_unless_another_is_asked_for(tiny, monkeypatch):
+    config = tiny.parent / "tiny" / "identity.yaml"
+    own = {"class_path": "pyro_hfvae.infer.BetaVAE", "init_args": {"beta": 0.5}}
+    config.write_text(yaml.safe_dump(yaml.safe_load(config.read_text()) | {"objective": own}))
+    assert gated.settings("tiny", "identity", "BetaVAE") == gated.settings("tiny", "identity")
+    run(tiny, "--conditions", "identity", "--bases", "BetaVAE", "BetaTCVAE")
+    for base, expected in (("BetaVAE", own["init_args"]), ("BetaTCVAE", gated.weights_of("BetaTCVAE", 8))):
+        trained = yaml.safe_load((tiny / "runs" / f"identity-{base}-wrong0-steps8-seed0" / "config.yaml").read_text())
+        assert trained["objective"]["class_path"] == f"pyro_hfvae.infer.{base}"
+        assert trained["objective"]["init_args"].items() >= expected.items()
 
 
 def test_steps_are_those_of_the_configuration(tiny):
@@ -126,14 +144,14 @@ def test_steps_are_those_of_the_configuration(tiny):
 
 
 def test_a_run_that_fails_stops_the_command(tiny):
-    (tiny.parent / "tiny" / "gated.yaml").write_text("model: nothing")
+    (tiny.parent / "tiny" / "gated.yaml").write_text("model: nothing\nobjective: {class_path: pyro_hfvae.infer.VAE}")
     with pytest.raises(SystemExit, match="^stopped: pyro-hfvae fit --config"):
         run(tiny)
     assert not (tiny / "rows").exists()
 
 
 def test_there_are_folders():
-    assert [folder.name for folder in FOLDERS] == ["cmu_faces", "sfm_faces"]
+    assert [folder.name for folder in FOLDERS] == ["cmu_faces", "cmu_faces_expression", "dsprites", "sfm_faces"]
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
