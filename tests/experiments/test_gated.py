@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from pyro_hfvae.cli.parser import build_fit_parser
-from pyro_hfvae.experiments import gated
+from pyro_hfvae.experiments import gated, gated_tables
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = sorted(path.parent for path in (ROOT / "experiments").glob("*/gated.yaml"))
@@ -22,13 +22,13 @@ def row(seed, score, **changes):
     table = {"blocks": ["pose", "rest"], "factors": ["yaw", "person"], "score": [[score, 0.1], [0.2, 0.3]]}
     table |= {"all": [0.9, 0.8], "chance": [0.0, 0.25], "measure": ["r2", "accuracy"]}
     content = {"data": "faces", "condition": "gated", "base": "VAE", "wrong": 0.0, "seed": seed, "steps": 10}
-    content |= {"held_out": 30, "elbo": -5.0, "dci": dict.fromkeys(gated.OVERALL, score), "versions": versions}
+    content |= {"held_out": 30, "elbo": -5.0, "dci": dict.fromkeys(gated_tables.OVERALL, score), "versions": versions}
     return content | {"block_factor": table} | changes
 
 
 def test_table_has_mean_and_standard_deviation_over_seeds():
     rows = [row(0, 0.5), row(1, 0.7), row(0, 0.25, condition="identity")]
-    text = gated.table(rows)
+    text = gated_tables.table(rows)
     assert "| gated | VAE | 0 | 2 | -5.00 ± 0.00 | 0.60 ± 0.14 | 0.60 ± 0.14 | 0.60 ± 0.14 |\n" in text
     assert "| gated | VAE | 0 | pose | 0.60 ± 0.14 | 0.10 ± 0.00 |\n" in text
     assert "| identity | VAE | 0 | pose | 0.25 | 0.10 |\n" in text
@@ -40,7 +40,7 @@ def test_table_has_mean_and_standard_deviation_over_seeds():
 
 
 def test_long_table_has_a_line_for_each_block_and_factor():
-    lines = list(csv.DictReader(io.StringIO(gated.long_table([row(0, 0.5), row(3, 0.7, wrong=0.25)]))))
+    lines = list(csv.DictReader(io.StringIO(gated_tables.long_table([row(0, 0.5), row(3, 0.7, wrong=0.25)]))))
     assert len(lines) == 8
     assert [line["score"] for line in lines[:4]] == ["0.5", "0.1", "0.2", "0.3"]
     last = lines[-1]
@@ -75,7 +75,7 @@ def test_cells_are_run_once_and_an_interrupted_one_goes_on(tiny, monkeypatch, ca
     assert [path.stem for path in rows] == [f"{cell}-steps8-seed0" for cell in cells]
     scores = [json.loads(path.read_text())["elbo"] for path in rows]
     assert len(set(scores)) == 4  # wrong pairs, swaps, gates and pairs all reach the training
-    assert all((tiny / name).stat().st_size for name in ("gated.csv", "gated.md", "gated.png"))
+    assert all((tiny / name).stat().st_size for name in ("gated.csv", "gated.md", "gated.png", "gated_seeds.png"))
 
     kept = rows[0].read_text()
     rows[0].unlink()  # killed before it was measured, and another before its first checkpoint
@@ -104,7 +104,12 @@ def test_rows_beside_the_settings_are_taken_until_the_settings_change(tiny, monk
     shutil.rmtree(tiny)
     capsys.readouterr()
     run(tiny, *options)
-    assert sorted(path.name for path in tiny.iterdir()) == ["gated.csv", "gated.md", "gated.png"]  # and no run
+    assert sorted(path.name for path in tiny.iterdir()) == [
+        "gated.csv",
+        "gated.md",
+        "gated.png",
+        "gated_seeds.png",
+    ]  # and no run
     assert "| identity | VAE | 0 | z |" in capsys.readouterr().out
     identity = tiny.parent / "tiny" / "identity.yaml"
     identity.write_text(identity.read_text().replace("batch_size: 16", "batch_size: 15"))

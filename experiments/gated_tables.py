@@ -1,0 +1,155 @@
+"""Tables and pictures of the gated study, from its rows."""
+
+import csv
+import io
+import statistics
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from pyro_hfvae.plot.style import COLOURS, MARKERS
+
+CONDITIONS = ("gated", "gated_trimmed", "gated_targets", "ungated_pairs", "ungated_trimmed", "identity")
+OVERALL = ("disentanglement", "completeness", "informativeness")
+
+Row = dict[str, Any]
+Group = tuple[str, str, float]
+
+
+def grouped(rows: Sequence[Row]) -> dict[Group, list[Row]]:
+    """The rows of each condition, base and rate: one for each seed."""
+    groups: dict[Group, list[Row]] = defaultdict(list)
+    for row in sorted(rows, key=lambda row: (row["base"], CONDITIONS.index(row["condition"]), row["wrong"])):
+        groups[row["condition"], row["base"], row["wrong"]].append(row)
+    return dict(groups)
+
+
+def table(rows: Sequence[Row]) -> str:
+    """Mean ± standard deviation over the seeds: DCI, then the table of blocks and factors, in Markdown."""
+    first = rows[0]["block_factor"]
+    factors = [f"{name} ({measure})" for name, measure in zip(first["factors"], first["measure"], strict=True)]
+    overall = _head(["condition", "base", "wrong", "seeds", "held-out ELBO", *OVERALL])
+    matrix = _head(["condition", "base", "wrong", "block", *factors])
+    for (condition, base, wrong), group in grouped(rows).items():
+        numbers = [_spread([row["elbo"] for row in group])]
+        numbers += [_spread([row["dci"][name] for row in group]) for name in OVERALL]
+        start = [condition, base, f"{wrong:g}"]
+        overall.append(_line([*start, str(len(group)), *numbers]))
+        for block, scores in _scores(group).items():
+            matrix.append(_line([*start, block, *map(_spread, scores)]))
+        for name in ("all", "chance"):
+            over_seeds = zip(*(row["block_factor"][name] for row in group), strict=True)
+            matrix.append(_line([*start, f"({name})", *(_spread(list(values)) for values in over_seeds)]))
+    kinds = {f"{row['versions']['processor']}, {row['versions']['threads']} thread(s)" for row in rows}
+    versions = {f"pyro-hfvae {row['versions']['pyro_hfvae']}, torch {row['versions']['torch']}" for row in rows}
+    minutes = sum(row["versions"]["wall_seconds"] for row in rows) / 60
+    note = (
+        f"{rows[0]['data']}, {rows[0]['steps']:,} steps, measured on {rows[0]['held_out']:,} held-out images; "
+        f"mean ± standard deviation over seeds. {'; '.join(sorted(versions))}; "
+        f"{'; '.join(sorted(kinds))}; {minutes:.0f} minutes of training in all."
+    )
+    return "\n".join([*overall, "", note, "", *matrix]) + "\n"
+
+
+def _scores(group: Sequence[Row]) -> dict[str, list[list[float]]]:
+    """Block to factor to the score of each seed."""
+    tables = [row["block_factor"] for row in group]
+    places = enumerate(tables[0]["blocks"])
+    return {block: [list(s) for s in zip(*(t["score"][place] for t in tables), strict=True)] for place, block in places}
+
+
+def _head(cells: Sequence[str]) -> list[str]:
+    return [_line(cells), _line(["---"] * len(cells))]
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _spread(values: Sequence[float]) -> str:
+    deviation = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
+    return f"{statistics.fmean(values):.2f}{deviation}"
+
+
+def long_table(rows: Sequence[Row]) -> str:
+    """One line of CSV for each cell, block and factor."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    facts = ("data", "condition", "base", "wrong", "seed", "steps", "elbo")
+    versions = ("pyro_hfvae", "torch", "processor", "threads", "wall_seconds")
+    writer.writerow([*facts, *OVERALL, *versions, "block", "factor", "measure", "score", "all", "chance"])
+    for row in rows:
+        given = [row[name] for name in facts] + [row["dci"][name] for name in OVERALL]
+        given += [row["versions"][name] for name in versions]
+        found = row["block_factor"]
+        for block, scores in zip(found["blocks"], found["score"], strict=True):
+            columns = (found["factors"], found["measure"], scores, found["all"], found["chance"])
+            writer.writerows([*given, block, *part] for part in zip(*columns, strict=True))
+    return buffer.getvalue()
+
+
+def picture(rows: Sequence[Row]) -> bytes:
+    """Mean score of each factor from each block: a row for each base and rate, with the conditions that it has."""
+    groups = grouped(rows)
+    places, conditions = _places(groups), _conditions(groups)
+    present = {place: [name for name in conditions if (name, *place) in groups] for place in places}
+    columns = max(map(len, present.values()))
+    figure = Figure(figsize=(2.6 * columns + 1, 2.4 * len(places)), layout="constrained")
+    axes = figure.subplots(len(places), columns, squeeze=False)
+    for axis_row, (base, wrong) in zip(axes, places, strict=True):
+        for axis in axis_row[len(present[base, wrong]) :]:
+            axis.axis("off")
+        for axis, condition in zip(axis_row, present[base, wrong], strict=False):
+            group = groups[condition, base, wrong]
+            axis.set_title(f"{condition}, {base}, wrong {wrong:g}", fontsize=8)
+            scores = {block: [statistics.fmean(s) for s in parts] for block, parts in _scores(group).items()}
+            axis.imshow(list(scores.values()), vmin=0, vmax=1, cmap="Blues", aspect="auto")
+            axis.set_xticks(range(len(group[0]["block_factor"]["factors"])), group[0]["block_factor"]["factors"])
+            axis.set_yticks(range(len(scores)), list(scores))
+            axis.tick_params(labelsize=7)
+            for place, means in enumerate(scores.values()):
+                for factor, mean in enumerate(means):
+                    color = "white" if mean > 0.6 else "black"
+                    axis.text(factor, place, f"{mean:.2f}", ha="center", va="center", fontsize=7, color=color)
+    return _png(figure)
+
+
+def picture_of_seeds(rows: Sequence[Row]) -> bytes:
+    """Disentanglement of every seed and the means, by base and rate of wrong pairs, beside each other by condition."""
+    groups = grouped(rows)
+    places, conditions = _places(groups), _conditions(groups)
+    figure = Figure(figsize=(1.3 + 1.3 * len(places), 3.4), layout="constrained")
+    axes = figure.subplots()
+    for number, condition in enumerate(conditions):
+        offset = (number - (len(conditions) - 1) / 2) * 0.8 / len(conditions)
+        colour, marker = COLOURS[number], MARKERS[number]
+        for place, (base, wrong) in enumerate(places):
+            values = [row["dci"]["disentanglement"] for row in groups.get((condition, base, wrong), [])]
+            axes.scatter(
+                [place + offset] * len(values), values, s=14, color=colour, marker=marker, alpha=0.6, linewidths=0
+            )
+            if values:
+                half = 0.35 / len(conditions)
+                axes.hlines(statistics.fmean(values), place + offset - half, place + offset + half, color=colour)
+        axes.scatter([], [], s=14, color=colour, marker=marker, label=condition)
+    axes.set_xticks(range(len(places)), [f"{base}\nwrong {wrong:g}" if wrong else base for base, wrong in places])
+    axes.set(ylabel="disentanglement", ylim=(0, 1))
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside right upper", frameon=False)
+    return _png(figure)
+
+
+def _places(groups: Iterable[Group]) -> list[tuple[str, float]]:
+    return sorted({(base, wrong) for _, base, wrong in groups})
+
+
+def _conditions(groups: Iterable[Group]) -> list[str]:
+    return [name for name in CONDITIONS if name in {condition for condition, _, _ in groups}]
+
+
+def _png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    return buffer.getvalue()
