@@ -58,29 +58,46 @@ class DSprites(Images):
     Args:
         fixed: factor to the one value that it keeps, counted from 0. It is then no factor of the data:
             ``DSprites({"orientation": 0})`` are the 18,432 upright frames, with four factors.
+        first: factor to how many of its values it keeps, the first ones, at least 2.
+            ``DSprites(first={"orientation": 10})`` are the 184,320 frames turned by less than a right angle, in which
+            orientation can be told: a square looks the same four times in a turn, an ellipse twice.
 
     Raises:
-        ValueError: a factor or a value that dSprites does not have, or none left that varies.
+        ValueError: a factor or value that dSprites does not have, one both fixed and kept in part, or none that varies.
     """
 
     image_shape = (1, CANVAS, CANVAS)
 
-    def __init__(self, fixed: Mapping[str, int] | None = None) -> None:
-        given = dict(fixed or {})
+    def __init__(self, fixed: Mapping[str, int] | None = None, first: Mapping[str, int] | None = None) -> None:
+        given, kept = dict(fixed or {}), dict(first or {})
         sizes = dict(zip(FACTOR_NAMES, FACTOR_SIZES, strict=True))
-        for name, value in given.items():
+        for name in (*given, *kept):
             if name not in sizes:
-                raise ValueError(f"dSprites has no factor '{name}' to be fixed; its factors are: {', '.join(sizes)}")
+                raise ValueError(f"dSprites has no factor '{name}'; its factors are: {', '.join(sizes)}")
+        for name, value in given.items():
             if not 0 <= value < sizes[name]:
                 raise ValueError(f"factor '{name}' can be fixed at 0 to {sizes[name] - 1}, got {value}")
+        for name, count in kept.items():
+            if name in given:
+                raise ValueError(f"factor '{name}' is fixed and has no first values: leave it out of one of the two")
+            if not 2 <= count <= sizes[name]:
+                raise ValueError(f"the first 2 to {sizes[name]} values of factor '{name}' can be kept, got {count}")
         self._varied = [place for place, name in enumerate(FACTOR_NAMES) if name not in given]
         if not self._varied:
             raise ValueError("every factor is fixed: leave one that varies")
         self._values = torch.tensor([given.get(name, 0) for name in FACTOR_NAMES])
         self.factor_names = tuple(FACTOR_NAMES[place] for place in self._varied)
-        self.factor_sizes = tuple(FACTOR_SIZES[place] for place in self._varied)
-        self.factor_kinds = tuple(FACTOR_KINDS[place] for place in self._varied)
-        self.factor_periods = {name: n for name, n in FACTOR_PERIODS.items() if name not in given}
+        self.factor_sizes = tuple(kept.get(name, sizes[name]) for name in self.factor_names)
+        # Less than a whole turn has two ends.
+        self.factor_periods = {
+            name: period
+            for name, period in FACTOR_PERIODS.items()
+            if name not in given and kept.get(name, period) >= period
+        }
+        kinds = dict(zip(FACTOR_NAMES, FACTOR_KINDS, strict=True)) | {
+            name: "ordinal" for name in FACTOR_PERIODS if name not in self.factor_periods
+        }
+        self.factor_kinds = tuple(kinds[name] for name in self.factor_names)
         _edge_tables()  # takes a fraction of a second: here, not in the first batch
 
     def __len__(self) -> int:

@@ -74,7 +74,7 @@ def test_fixed_factors(drawn, fixed):
 @pytest.mark.parametrize(
     ("fixed", "message"),
     [
-        ({"angle": 0}, "dSprites has no factor 'angle' to be fixed; its factors are: shape, scale, orientation, "),
+        ({"angle": 0}, "dSprites has no factor 'angle'; its factors are: shape, scale, orientation, "),
         ({"shape": 3}, "factor 'shape' can be fixed at 0 to 2, got 3"),
         ({"shape": -1}, "factor 'shape' can be fixed at 0 to 2, got -1"),
         (dict.fromkeys(DSprites().factor_names, 0), "every factor is fixed: leave one that varies"),
@@ -83,6 +83,48 @@ def test_fixed_factors(drawn, fixed):
 def test_what_cannot_be_fixed(fixed, message):
     with pytest.raises(ValueError, match=message):
         DSprites(fixed)
+
+
+@pytest.mark.parametrize(
+    ("first", "kinds"),
+    [
+        ({"orientation": 10}, {"orientation": "ordinal"}),
+        ({"orientation": 38, "shape": 2}, {"orientation": "ordinal"}),
+        ({"orientation": 39}, {}),  # a whole turn
+        ({"orientation": 40, "position_x": 2}, {}),
+    ],
+)
+def test_first_values(drawn, first, kinds):
+    """The frames that have no other values, in the same order."""
+    part = DSprites({"scale": 3}, first)
+    names = part.factor_names
+    table = dict(zip(drawn.factor_names, zip(drawn.factor_sizes, drawn.factor_kinds, strict=True), strict=True))
+    assert list(part.factor_sizes) == [first.get(name, table[name][0]) for name in names]
+    assert list(part.factor_kinds) == [kinds.get(name, table[name][1]) for name in names]
+    assert dict(part.factor_periods) == ({} if kinds else {"orientation": 39})
+    everything = drawn.factors(torch.arange(737_280))
+    chosen = everything[:, 1] == 3
+    for name, count in first.items():
+        chosen &= everything[:, drawn.factor_names.index(name)] < count
+    whole = chosen.nonzero().squeeze(1)
+    assert len(part) == len(whole)
+    here = torch.randint(len(part), (50,), generator=torch.Generator().manual_seed(0))
+    assert part.images(here).equal(drawn.images(whole[here]))
+    assert part.factors(here).equal(everything[whole[here]][:, [0, 2, 3, 4]])
+
+
+@pytest.mark.parametrize(
+    ("first", "message"),
+    [
+        ({"angle": 2}, "dSprites has no factor 'angle'; its factors are: shape, scale, orientation, "),
+        ({"shape": 1}, "the first 2 to 3 values of factor 'shape' can be kept, got 1"),
+        ({"shape": 4}, "the first 2 to 3 values of factor 'shape' can be kept, got 4"),
+        ({"scale": 2}, "factor 'scale' is fixed and has no first values: leave it out of one of the two"),
+    ],
+)
+def test_what_are_no_first_values(first, message):
+    with pytest.raises(ValueError, match=message):
+        DSprites({"scale": 3}, first)
 
 
 # ---------------------------------------------------------------------------------------------------------- drawing
