@@ -120,11 +120,12 @@ def picture_of_seeds(rows: Sequence[Row]) -> bytes:
     """Disentanglement of every seed and the means, by base and rate of wrong pairs, beside each other by condition."""
     groups = grouped(rows)
     places, conditions = _places(groups), _conditions(groups)
-    figure = Figure(figsize=(1.3 + 1.3 * len(places), 3.4), layout="constrained")
+    figure = Figure(figsize=(3 + 1.2 * len(places), 3.4), layout="constrained")
     axes = figure.subplots()
     for number, condition in enumerate(conditions):
         offset = (number - (len(conditions) - 1) / 2) * 0.8 / len(conditions)
-        colour, marker = COLOURS[number], MARKERS[number]
+        kind = CONDITIONS.index(condition)  # which looks the same in every study
+        colour, marker = COLOURS[kind], MARKERS[kind]
         for place, (base, wrong) in enumerate(places):
             values = [row["dci"]["disentanglement"] for row in groups.get((condition, base, wrong), [])]
             axes.scatter(
