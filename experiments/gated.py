@@ -24,11 +24,10 @@ import yaml
 
 from pyro_hfvae.cli import main as pyro_hfvae
 from pyro_hfvae.experiments.gated_tables import CONDITIONS, OVERALL, Row, long_table, picture, picture_of_seeds, table
-from pyro_hfvae.files import write_atomically
+from pyro_hfvae.files import write_atomically, write_figure
 from pyro_hfvae.train import RunFolder
 
 HERE = Path(__file__).parent
-BASES = ("VAE", "BetaVAE", "BetaTCVAE", "InfoVAE", "DIPVAEII", "HFVAE")
 
 
 def run_cell(output: Path, data: str, condition: str, base: str, wrong: float, steps: int, seed: int) -> None:
@@ -69,16 +68,16 @@ def settings(data: str, condition: str, base: str | None = None) -> dict[str, An
     """The configuration of a condition, with a base in the place of its own objective if that is another one."""
     content: dict[str, Any] = yaml.safe_load((HERE / data / f"{condition}.yaml").read_text(encoding="utf-8"))
     if base is not None and base != base_of(content):
-        weights = weights_of(base, content["trainer"]["max_steps"])
+        weights = bases(content["trainer"]["max_steps"])[base]
         content["objective"] = {"class_path": f"pyro_hfvae.infer.{base}", "init_args": weights}
     return content
 
 
-def weights_of(base: str, steps: int) -> dict[str, Any]:
-    """Settings of a base that a configuration does not name itself."""
+def bases(steps: int) -> dict[str, dict[str, Any]]:
+    """Weights of the bases, for configurations of so many steps that do not name them themselves."""
     # Free at first, like information in the configurations: blocks give up what they pay for before the decoder listens
     rising = {"class_path": "pyro_hfvae.schedules.Linear", "init_args": {"start": 0, "end": 4, "steps": steps // 2}}
-    given: dict[str, dict[str, Any]] = {
+    return {
         "VAE": {},
         "BetaVAE": {"beta": rising},
         "BetaTCVAE": {"beta": 4},
@@ -86,7 +85,6 @@ def weights_of(base: str, steps: int) -> dict[str, Any]:
         "DIPVAEII": {"off_diagonal": 10, "diagonal": 5},
         "HFVAE": {"between": 4, "within": 2},
     }
-    return given[base]
 
 
 def base_of(content: dict[str, Any]) -> str:
@@ -118,7 +116,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--wrong", type=float, nargs="+", default=[0.0], help="rates of wrong pairs, where there are pairs"
     )
-    parser.add_argument("--bases", choices=BASES, nargs="+", help="that of the configuration by default")
+    parser.add_argument("--bases", choices=list(bases(0)), nargs="+", help="that of the configuration by default")
     parser.add_argument("--conditions", choices=CONDITIONS, nargs="+", help="all that have a configuration by default")
     parser.add_argument("--steps", type=int, help="of each run; those of the configuration by default")
     parser.add_argument("--output", type=Path, help="folder; runs/gated_DATA by default")
@@ -140,12 +138,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
                     if seed == options.seeds[0]:
                         _command("traverse", str(output / "runs" / cell))
     rows = list(read_rows(output, options.data, steps).values())
-    files: dict[str, str | bytes] = {"gated.csv": long_table(rows), "gated.md": table(rows)}
-    files |= {"gated.png": picture(rows), "gated_seeds.png": picture_of_seeds(rows)}
+    tables = {"gated.csv": long_table(rows), "gated.md": table(rows)}
+    figures = {"gated.png": picture(rows), "gated_seeds.png": picture_of_seeds(rows)}
     output.mkdir(parents=True, exist_ok=True)
-    for name, content in files.items():
-        write_atomically(output / name, content)
-    print(table(rows))
+    for name, text in tables.items():
+        write_atomically(output / name, text)
+    for name, figure in figures.items():
+        write_figure(output / name, figure)
+    print(tables["gated.md"])
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from pyro_hfvae.plot.style import COLOURS, MARKERS
 
 CONDITIONS = ("gated", "gated_trimmed", "gated_targets", "ungated_pairs", "ungated_trimmed", "identity")
+DPI = 110
 OVERALL = ("disentanglement", "completeness", "informativeness")
 
 Row = dict[str, Any]
@@ -90,13 +91,13 @@ def long_table(rows: Sequence[Row]) -> str:
     return buffer.getvalue()
 
 
-def picture(rows: Sequence[Row]) -> bytes:
+def picture(rows: Sequence[Row]) -> Figure:
     """Mean score of each factor from each block: a row for each base and rate, with the conditions that it has."""
     groups = grouped(rows)
-    places, conditions = _places(groups), _conditions(groups)
-    present = {place: [name for name in conditions if (name, *place) in groups] for place in places}
+    places = _places(groups)
+    present = {place: [name for name in CONDITIONS if (name, *place) in groups] for place in places}
     columns = max(map(len, present.values()))
-    figure = Figure(figsize=(2.6 * columns + 1, 2.4 * len(places)), layout="constrained")
+    figure = Figure(figsize=(2.6 * columns + 1, 2.4 * len(places)), dpi=DPI, layout="constrained")
     axes = figure.subplots(len(places), columns, squeeze=False)
     for axis_row, (base, wrong) in zip(axes, places, strict=True):
         for axis in axis_row[len(present[base, wrong]) :]:
@@ -113,14 +114,16 @@ def picture(rows: Sequence[Row]) -> bytes:
                 for factor, mean in enumerate(means):
                     color = "white" if mean > 0.6 else "black"
                     axis.text(factor, place, f"{mean:.2f}", ha="center", va="center", fontsize=7, color=color)
-    return _png(figure)
+    return figure
 
 
-def picture_of_seeds(rows: Sequence[Row]) -> bytes:
+def picture_of_seeds(rows: Sequence[Row]) -> Figure:
     """Disentanglement of every seed and the means, by base and rate of wrong pairs, beside each other by condition."""
     groups = grouped(rows)
-    places, conditions = _places(groups), _conditions(groups)
-    figure = Figure(figsize=(3 + 1.2 * len(places), 3.4), layout="constrained")
+    places = _places(groups)
+    present = {condition for condition, _, _ in groups}
+    conditions = [name for name in CONDITIONS if name in present]
+    figure = Figure(figsize=(3 + 1.2 * len(places), 3.4), dpi=DPI, layout="constrained")
     axes = figure.subplots()
     for number, condition in enumerate(conditions):
         offset = (number - (len(conditions) - 1) / 2) * 0.8 / len(conditions)
@@ -139,18 +142,8 @@ def picture_of_seeds(rows: Sequence[Row]) -> bytes:
     axes.set(ylabel="disentanglement", ylim=(0, 1))
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside right upper", frameon=False)
-    return _png(figure)
+    return figure
 
 
 def _places(groups: Iterable[Group]) -> list[tuple[str, float]]:
     return sorted({(base, wrong) for _, base, wrong in groups})
-
-
-def _conditions(groups: Iterable[Group]) -> list[str]:
-    return [name for name in CONDITIONS if name in {condition for condition, _, _ in groups}]
-
-
-def _png(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
-    return buffer.getvalue()

@@ -124,7 +124,7 @@ def test_rows_beside_the_settings_are_taken_until_the_settings_change(tiny, monk
         return {base: gated.configuration("tiny", "identity", base) for base in ("VAE", "BetaVAE")}
 
     before = prints()  # the configurations name VAE themselves: what is said here of its weights is not for them
-    monkeypatch.setattr(gated, "weights_of", lambda base, steps: {"beta": 3})
+    monkeypatch.setattr(gated, "bases", lambda steps: {name: {"beta": 3} for name in before})
     assert prints()["VAE"] == before["VAE"]
     assert prints()["BetaVAE"] != before["BetaVAE"]
 
@@ -135,7 +135,7 @@ def test_the_objective_of_the_configuration_is_the_base_unless_another_is_asked_
     config.write_text(yaml.safe_dump(yaml.safe_load(config.read_text()) | {"objective": own}))
     assert gated.settings("tiny", "identity", "BetaVAE") == gated.settings("tiny", "identity")
     run(tiny, "--conditions", "identity", "--bases", "BetaVAE", "BetaTCVAE")
-    for base, expected in (("BetaVAE", own["init_args"]), ("BetaTCVAE", gated.weights_of("BetaTCVAE", 8))):
+    for base, expected in (("BetaVAE", own["init_args"]), ("BetaTCVAE", gated.bases(8)["BetaTCVAE"])):
         trained = yaml.safe_load((tiny / "runs" / f"identity-{base}-wrong0-steps8-seed0" / "config.yaml").read_text())
         assert trained["objective"]["class_path"] == f"pyro_hfvae.infer.{base}"
         assert trained["objective"]["init_args"].items() >= expected.items()
