@@ -35,9 +35,12 @@ class ImageGuide(PyroModule):
             whatever the image. Heads that start at random pass on features of the image, and a decoder reads them even
             from a block that a gate keeps closed. 1 is the prior, whose noise a decoder soon learns not to listen to;
             from .1 a block takes its factor earlier and keeps more of its variables. None for heads at random.
+        random_means: with an initial scale, let means and categories start at random all the same, for factors that a
+            decoder is slow to see.
 
     Raises:
-        ValueError: the temperature is not above 0, or the initial scale not above 0.0001.
+        ValueError: the temperature is not above 0, the initial scale is not above 0.0001, or there is none though only
+            means are to be random.
     """
 
     temperature: Tensor
@@ -50,6 +53,7 @@ class ImageGuide(PyroModule):
         temperature: float = DEFAULT_TEMPERATURE,
         relaxation: type[Concrete] | None = Concrete,
         initial_scale: float | None = None,
+        random_means: bool = False,
     ) -> None:
         super().__init__()
         if not 0 < temperature < math.inf:
@@ -59,17 +63,22 @@ class ImageGuide(PyroModule):
         self.gaussian = nn.ModuleDict({name: nn.Linear(features, 2 * size) for name, size in gaussian.items()})
         self.discrete = nn.ModuleDict({name: nn.Linear(features, size) for name, size in discrete.items()})
         self.relaxation = relaxation
+        if random_means and initial_scale is None:
+            raise ValueError("random_means is for an initial_scale; without one, all is random")
         if initial_scale is not None:
             if not SMALLEST_SCALE < initial_scale < math.inf:
                 raise ValueError(f"initial_scale must be above {SMALLEST_SCALE:g} and finite, got {initial_scale}")
-            self._start_alike(initial_scale)
+            self._start(initial_scale, random_means)
         self.register_buffer("temperature", torch.tensor(temperature))
 
-    def _start_alike(self, initial_scale: float) -> None:
-        """Heads that say the same of every image."""
-        for head in [*self.gaussian.values(), *self.discrete.values()]:
-            nn.init.zeros_(cast(Tensor, head.weight))
-            nn.init.zeros_(cast(Tensor, head.bias))
+    def _start(self, initial_scale: float, random_means: bool) -> None:
+        """Heads that say the same of every image, unless it be their means and categories that are left as they are."""
+        alike = [] if random_means else list(self.discrete.parameters())
+        for parameter in self.gaussian.parameters():  # rows of means, then rows of scales
+            means, scales = parameter.detach().chunk(2)
+            alike += [scales] if random_means else [means, scales]
+        for part in alike:
+            nn.init.zeros_(part)
         for head in self.gaussian.values():
             _, scale = cast(Tensor, head.bias).detach().chunk(2)
             scale.fill_(math.log(math.expm1(initial_scale - SMALLEST_SCALE)))  # softplus makes the scale of it

@@ -106,7 +106,7 @@ class PairSampler:
             identity &= ~chosen
             shared_by[name] = chosen
         everybody, nobody = torch.ones_like(identity), torch.zeros_like(identity)
-        if not self.pairing.gated:
+        if not self.pairing.gated_at(step):
             return Pairs(inputs, targets, dict.fromkeys(self.pairing.blocks, everybody), shared_by)
         opened = self.pairing.opened_by_identity
         gates = {

@@ -34,6 +34,8 @@ class Pairing:
             noise, for studies.
         mixed: draw the mode for each datum; False draws one for each batch.
         gated: False leaves all gates open in every pair, whatever opens them: what the pairs alone do, for comparison.
+        gated_from: number of the batch from which on pairs are gated; all gates are open before. A factor that takes
+            long to be found is found earlier by pairs that teach all blocks, and the gates then clear its block.
         swap: let x and t take the block that they share from each other and explain each itself, instead of explaining
             t by x (:class:`~pyro_hfvae.weak.Swaps`).
 
@@ -48,11 +50,14 @@ class Pairing:
     wrong: float = 0.0
     mixed: bool = True
     gated: bool = True
+    gated_from: int = 0
     swap: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.wrong <= 1:
             raise ValueError(f"pairs.wrong must be from 0 to 1, got {self.wrong}")
+        if self.gated_from < 0:
+            raise ValueError(f"pairs.gated_from must be 0 or more, got {self.gated_from}")
         self.identity_at(0)
         shared = list(self.sharing)
         if not shared:
@@ -94,6 +99,10 @@ class Pairing:
             raise ValueError(f"pairs.identity must be from 0 to 1, got {share}{at}")
         return share
 
+    def gated_at(self, step: int) -> bool:
+        """Whether the batch of that number has gates that close."""
+        return self.gated and step >= self.gated_from
+
     def rates(self, step: int = 0) -> list[float]:
         """Probability of each mode: identity, then the blocks that share something, in order."""
         shares: Mapping[str, float] = self.shares or dict.fromkeys(self.sharing, 1.0)
@@ -102,7 +111,7 @@ class Pairing:
 
     def open_rates(self, step: int = 0) -> dict[str, float]:
         """Share of the pairs in which each block is open, where every datum has a partner."""
-        if not self.gated:
+        if not self.gated_at(step):
             return dict.fromkeys(self.blocks, 1.0)
         identity, *others = self.rates(step)
         by_block = dict(zip(self.sharing, others, strict=True))

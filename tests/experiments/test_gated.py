@@ -169,15 +169,12 @@ def test_conditions_differ_in_pairs_and_gates_alone(folder):
         config.pop("run")
     pairs = of_gated["batches"]["pairs"]
     assert pairs["swap"] is True
-    for name in (
-        "swap",
-        "identity",
-        "identity_opens",
-    ):  # targets want identity pairs that open all gates from the start
-        targets["batches"]["pairs"].pop(name, None)
-    left = {name: value for name, value in pairs.items() if name not in ("swap", "identity", "identity_opens")}
+    of_swaps = ("swap", "identity", "identity_opens", "gated_from")
+    targets["batches"]["pairs"].pop("identity")  # they want identity pairs that open all gates from the start
+    left = {name: value for name, value in pairs.items() if name not in of_swaps}
     assert of_gated | {"batches": of_gated["batches"] | {"pairs": left}} == targets
     assert ungated["batches"]["pairs"].pop("gated") is False
+    pairs.pop("gated_from", None)
     assert of_gated == ungated
     del of_gated["batches"]["pairs"]
     assert of_gated == identity

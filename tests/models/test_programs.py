@@ -316,6 +316,32 @@ def test_a_guide_that_starts_alike_for_all_images(scale):
     assert all((p != before[name]).any() for name, p in guide.named_parameters())
 
 
+def test_a_guide_whose_scales_alone_start_alike():
+    gaussian, discrete = {"pose": 3, "size": 1}, {"shape": 4}
+    guides = []
+    for options in ({"initial_scale": 0.1, "random_means": True}, {}):
+        torch.manual_seed(0)
+        guides.append(ImageGuide(gaussian, discrete, NETWORKS["mlp"][2], **options))
+    x = torch.rand(6, 1, 28, 28)
+    narrow, plain = (poutine.trace(guide).get_trace(x).nodes for guide in guides)
+    for name in gaussian:
+        fn = narrow[name]["fn"].base_dist
+        assert fn.loc.equal(plain[name]["fn"].base_dist.loc)
+        assert (fn.loc.std(0) > 0).all()
+        torch.testing.assert_close(fn.scale, torch.full_like(fn.scale, 0.1), rtol=1e-4, atol=0)  # float32
+    assert narrow["shape"]["fn"].logits.equal(plain["shape"]["fn"].logits)
+    with pytest.raises(ValueError, match="^random_means is for an initial_scale; without one, all is random$"):
+        ImageGuide(gaussian, discrete, NETWORKS["mlp"][2], random_means=True)
+
+
+def test_kaiming_weights_keep_the_size_of_what_they_are_given():
+    torch.manual_seed(0)
+    x = torch.randn(256, 1, 64, 64)  # mean square 1, and of the features too, less what the zeros at the borders take
+    kept, shrunk = (float(SubpixelEncoder(1, 16, 256, kaiming=k)(x).square().mean()) for k in (True, False))
+    assert 0.4 < kept < 1.5
+    assert shrunk < 0.002  # four layers of a sixth each leave .0008
+
+
 @pytest.mark.parametrize("scale", [0.0, 1e-4, -1.0, float("inf"), float("nan")])
 def test_an_initial_scale_that_is_none(scale):
     with pytest.raises(ValueError, match=rf"^initial_scale must be above 0.0001 and finite, got {scale}$"):

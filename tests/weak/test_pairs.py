@@ -185,6 +185,17 @@ def test_without_gates_nothing_closes_them():
     assert all(gate.all() for gate in draw(pairing).gates.values())
 
 
+def test_gates_that_close_late():
+    late, gated, open_ = Pairing(BLOCKS, gated_from=4), Pairing(BLOCKS), Pairing(BLOCKS, gated=False)
+    for step, like in ((0, open_), (3, open_), (4, gated), (9, gated)):
+        assert equal(draw(late, step=step), draw(like, step=step))
+        assert late.open_rates(step) == like.open_rates(step)
+    never = Pairing(BLOCKS, gated=False, gated_from=2)
+    assert all(gate.all() for gate in draw(never, step=5).gates.values())
+    with pytest.raises(ValueError, match="pairs.gated_from must be 0 or more, got -1"):
+        Pairing(BLOCKS, gated_from=-1)
+
+
 def test_blocks_may_be_known_in_different_ways():
     labels = torch.arange(300) // 10
     listed = torch.stack([torch.arange(0, 299, 2), torch.arange(1, 300, 2)], 1)
