@@ -72,13 +72,15 @@ class ImageGuide(PyroModule):
         self.register_buffer("temperature", torch.tensor(temperature))
 
     def _start(self, initial_scale: float, random_means: bool) -> None:
-        """Heads that say the same of every image, unless it be their means and categories that are left as they are."""
-        alike = [] if random_means else list(self.discrete.parameters())
+        """Heads that say the same of every image, or whose scales alone do."""
         for parameter in self.gaussian.parameters():  # rows of means, then rows of scales
             means, scales = parameter.detach().chunk(2)
-            alike += [scales] if random_means else [means, scales]
-        for part in alike:
-            nn.init.zeros_(part)
+            nn.init.zeros_(scales)
+            if not random_means:
+                nn.init.zeros_(means)
+        if not random_means:
+            for parameter in self.discrete.parameters():
+                nn.init.zeros_(parameter)
         for head in self.gaussian.values():
             _, scale = cast(Tensor, head.bias).detach().chunk(2)
             scale.fill_(math.log(math.expm1(initial_scale - SMALLEST_SCALE)))  # softplus makes the scale of it
