@@ -107,7 +107,8 @@ def picture(rows: Sequence[Row]) -> Figure:
             axis.set_title(f"{condition}, {base}, wrong {wrong:g}", fontsize=8)
             scores = {block: [statistics.fmean(s) for s in parts] for block, parts in _scores(group).items()}
             axis.imshow(list(scores.values()), vmin=0, vmax=1, cmap="Blues", aspect="auto")
-            axis.set_xticks(range(len(group[0]["block_factor"]["factors"])), group[0]["block_factor"]["factors"])
+            names = group[0]["block_factor"]["factors"]
+            axis.set_xticks(range(len(names)), names, rotation=25, ha="right", rotation_mode="anchor")
             axis.set_yticks(range(len(scores)), list(scores))
             axis.tick_params(labelsize=7)
             for place, means in enumerate(scores.values()):
