@@ -36,7 +36,8 @@ class ImageGuide(PyroModule):
             from a block that a gate keeps closed. 1 is the prior, whose noise a decoder soon learns not to listen to;
             from .1 a block takes its factor earlier and keeps more of its variables. None for heads at random.
         random_means: with an initial scale, let means and categories start at random all the same, for factors that a
-            decoder is slow to see.
+            decoder is slow to see; the logits of categories divided by the scale, so that they too stand out of their
+            noise, which cannot be made smaller.
 
     Raises:
         ValueError: the temperature is not above 0, the initial scale is not above 0.0001, or there is none though only
@@ -78,9 +79,8 @@ class ImageGuide(PyroModule):
             nn.init.zeros_(scales)
             if not random_means:
                 nn.init.zeros_(means)
-        if not random_means:
-            for parameter in self.discrete.parameters():
-                nn.init.zeros_(parameter)
+        for parameter in self.discrete.parameters():
+            parameter.detach().mul_(1 / initial_scale if random_means else 0.0)
         for head in self.gaussian.values():
             _, scale = cast(Tensor, head.bias).detach().chunk(2)
             scale.fill_(math.log(math.expm1(initial_scale - SMALLEST_SCALE)))  # softplus makes the scale of it

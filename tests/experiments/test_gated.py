@@ -156,7 +156,8 @@ def test_a_run_that_fails_stops_the_command(tiny):
 
 
 def test_there_are_folders():
-    assert [folder.name for folder in FOLDERS] == ["cmu_faces", "cmu_faces_expression", "dsprites", "sfm_faces"]
+    faces, sprites = ["cmu_faces", "cmu_faces_expression", "sfm_faces"], ["dsprites", "dsprites_concrete"]
+    assert [folder.name for folder in FOLDERS] == sorted(faces + sprites)
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
