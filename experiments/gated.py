@@ -2,7 +2,7 @@
 
 The conditions are the configurations in the folder of the data: pairs that swap what they share, within gates; the
 same without pairs that are explained worst; pairs of input and target within gates; the pairs of the first without
-gates, and so those of the second; single images.
+gates, and so those of the second; single images. The bases are their own objective and those in bases.yaml beside them.
 
 Usage: python -m pyro_hfvae.experiments.gated --data sfm_faces --seeds 0 1 2 --wrong 0 .25 .5 --bases HFVAE BetaVAE
 
@@ -68,23 +68,19 @@ def settings(data: str, condition: str, base: str | None = None) -> dict[str, An
     """The configuration of a condition, with a base in the place of its own objective if that is another one."""
     content: dict[str, Any] = yaml.safe_load((HERE / data / f"{condition}.yaml").read_text(encoding="utf-8"))
     if base is not None and base != base_of(content):
-        weights = bases(content["trainer"]["max_steps"])[base]
-        content["objective"] = {"class_path": f"pyro_hfvae.infer.{base}", "init_args": weights}
+        content["objective"] = {"class_path": f"pyro_hfvae.infer.{base}", "init_args": bases(data)[base]}
     return content
 
 
-def bases(steps: int) -> dict[str, dict[str, Any]]:
-    """Weights of the bases, for configurations of so many steps that do not name them themselves."""
-    # Free at first, like information in the configurations: blocks give up what they pay for before the decoder listens
-    rising = {"class_path": "pyro_hfvae.schedules.Linear", "init_args": {"start": 0, "end": 4, "steps": steps // 2}}
-    return {
-        "VAE": {},
-        "BetaVAE": {"beta": rising},
-        "BetaTCVAE": {"beta": 4},
-        "InfoVAE": {"mmd": 100},
-        "DIPVAEII": {"off_diagonal": 10, "diagonal": 5},
-        "HFVAE": {"between": 4, "within": 2},
-    }
+def bases(data: str) -> dict[str, dict[str, Any]]:
+    """What the objectives are given that stand in for the configurations' own, by their names."""
+    path = HERE / data / "bases.yaml"
+    return dict(yaml.safe_load(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+
+
+def base_names(data: str) -> list[str]:
+    """The configurations' own base, then those that can stand in for it."""
+    return [base_of(settings(data, "gated")), *bases(data)]
 
 
 def base_of(content: dict[str, Any]) -> str:
@@ -96,10 +92,13 @@ def read_rows(output: Path, data: str, steps: int) -> dict[str, Row]:
     """The rows that are there by the names of their cells; those of the output go before those beside the settings."""
     paths = [path for folder in (HERE / data, output) for path in sorted((folder / "rows").glob("*.json"))]
     rows = {path.stem: json.loads(path.read_text()) for path in paths}
+    there = base_names(data)
     return {
         cell: row
         for cell, row in rows.items()
-        if row["steps"] == steps and row["configuration"] == configuration(data, row["condition"], row["base"])
+        if row["steps"] == steps
+        and row["base"] in there
+        and row["configuration"] == configuration(data, row["condition"], row["base"])
     }
 
 
@@ -116,7 +115,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--wrong", type=float, nargs="+", default=[0.0], help="rates of wrong pairs, where there are pairs"
     )
-    parser.add_argument("--bases", choices=list(bases(0)), nargs="+", help="that of the configuration by default")
+    parser.add_argument("--bases", nargs="+", help="that of the configuration by default")
     parser.add_argument("--conditions", choices=CONDITIONS, nargs="+", help="all that have a configuration by default")
     parser.add_argument("--steps", type=int, help="of each run; those of the configuration by default")
     parser.add_argument("--output", type=Path, help="folder; runs/gated_DATA by default")
@@ -126,9 +125,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     steps = options.steps or int(shipped["trainer"]["max_steps"])
     output = options.output or Path("runs") / f"gated_{options.data}"
     conditions = options.conditions or [name for name in CONDITIONS if (HERE / options.data / f"{name}.yaml").is_file()]
+    there = base_names(options.data)
+    if unknown := ", ".join(sorted(set(options.bases or ()) - set(there))):
+        parser.error(f"no base {unknown} for {options.data}: there are {', '.join(there)}; add it to bases.yaml")
     known = read_rows(output, options.data, steps)
     for seed in options.seeds:  # a whole comparison for each seed before the next one starts
-        for base in options.bases or [base_of(shipped)]:
+        for base in options.bases or there[:1]:
             for condition in conditions:
                 for wrong in options.wrong if condition != "identity" else [0.0]:
                     cell = cell_name(condition, base, wrong, steps, seed)

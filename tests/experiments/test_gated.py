@@ -59,6 +59,7 @@ def tiny(tmp_path, monkeypatch):
         pairs = {} if condition == "identity" else {"pairs": told}
         config = base | {"batches": base["batches"] | pairs, "objective": {"class_path": "pyro_hfvae.infer.VAE"}}
         (tmp_path / "tiny" / f"{condition}.yaml").write_text(yaml.safe_dump(config))
+    (tmp_path / "tiny" / "bases.yaml").write_text("BetaVAE: {beta: 2}\nBetaTCVAE: {beta: 4}\n")
     monkeypatch.setattr(gated, "HERE", tmp_path)
     return tmp_path / "out"
 
@@ -124,7 +125,7 @@ def test_rows_beside_the_settings_are_taken_until_the_settings_change(tiny, monk
         return {base: gated.configuration("tiny", "identity", base) for base in ("VAE", "BetaVAE")}
 
     before = prints()  # the configurations name VAE themselves: what is said here of its weights is not for them
-    monkeypatch.setattr(gated, "bases", lambda steps: {name: {"beta": 3} for name in before})
+    (tiny.parent / "tiny" / "bases.yaml").write_text("VAE: {beta: 3}\nBetaVAE: {beta: 3}\n")
     assert prints()["VAE"] == before["VAE"]
     assert prints()["BetaVAE"] != before["BetaVAE"]
 
@@ -135,10 +136,24 @@ def test_the_objective_of_the_configuration_is_the_base_unless_another_is_asked_
     config.write_text(yaml.safe_dump(yaml.safe_load(config.read_text()) | {"objective": own}))
     assert gated.settings("tiny", "identity", "BetaVAE") == gated.settings("tiny", "identity")
     run(tiny, "--conditions", "identity", "--bases", "BetaVAE", "BetaTCVAE")
-    for base, expected in (("BetaVAE", own["init_args"]), ("BetaTCVAE", gated.bases(8)["BetaTCVAE"])):
+    for base, beta in (("BetaVAE", 0.5), ("BetaTCVAE", 4)):
         trained = yaml.safe_load((tiny / "runs" / f"identity-{base}-wrong0-steps8-seed0" / "config.yaml").read_text())
         assert trained["objective"]["class_path"] == f"pyro_hfvae.infer.{base}"
-        assert trained["objective"]["init_args"].items() >= expected.items()
+        assert trained["objective"]["init_args"]["beta"] == beta
+    (tiny.parent / "tiny" / "bases.yaml").write_text(
+        "BetaVAE: {beta: 2}"
+    )  # rows of a base that is no more are left out
+    assert {row["base"] for row in gated.read_rows(tiny, "tiny", 8).values()} == {"BetaVAE"}
+
+
+def test_a_base_that_is_not_there_is_refused(tiny, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        run(tiny, "--bases", "VAE", "FactorVAE")
+    assert stopped.value.code == 2
+    assert (
+        "no base FactorVAE for tiny: there are VAE, BetaVAE, BetaTCVAE; add it to bases.yaml" in capsys.readouterr().err
+    )
+    assert not tiny.exists()
 
 
 def test_steps_are_those_of_the_configuration(tiny):
@@ -191,6 +206,22 @@ def test_trimmed_differs_in_that_alone(path):
     assert trimmed | {"run": whole["run"]} == whole
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "experiments").rglob("*.yaml")), ids=lambda path: path.stem)
+CONFIGURATIONS = [path for path in sorted((ROOT / "experiments").rglob("*.yaml")) if path.name != "bases.yaml"]
+
+
+@pytest.mark.parametrize("path", CONFIGURATIONS, ids=lambda path: f"{path.parent.name} {path.stem}")
 def test_configurations_are_read(path):
     build_fit_parser().parse_args(["--config", str(path)])
+
+
+@pytest.mark.parametrize(
+    ("data", "base"), [(folder.name, base) for folder in FOLDERS for base in gated.bases(folder.name)]
+)
+def test_bases_are_read(data, base):
+    objective = json.dumps(gated.settings(data, "gated", base)["objective"])
+    config = build_fit_parser().parse_args(
+        ["--config", str(gated.HERE / data / "gated.yaml"), f"--objective={objective}"]
+    )
+    assert config.objective.class_path == f"pyro_hfvae.infer.{base}"
+    assert set(gated.bases(data)[base]) <= set(vars(config.objective.init_args))  # and none of the configuration's own
+    assert not {"between", "dimension"} & set(vars(config.objective.init_args)) - set(gated.bases(data)[base])
