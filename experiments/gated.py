@@ -93,13 +93,10 @@ def read_rows(output: Path, data: str, steps: int) -> dict[str, Row]:
     paths = [path for folder in (HERE / data, output) for path in sorted((folder / "rows").glob("*.json"))]
     rows = {path.stem: json.loads(path.read_text()) for path in paths}
     there = base_names(data)
-    return {
-        cell: row
-        for cell, row in rows.items()
-        if row["steps"] == steps
-        and row["base"] in there
-        and row["configuration"] == configuration(data, row["condition"], row["base"])
-    }
+    rows = {cell: row for cell, row in rows.items() if row["steps"] == steps and row["base"] in there}
+    settings_of = {(row["condition"], row["base"]) for row in rows.values()}
+    current = {names: configuration(data, *names) for names in settings_of}
+    return {cell: row for cell, row in rows.items() if row["configuration"] == current[row["condition"], row["base"]]}
 
 
 def _command(*arguments: str) -> None:
