@@ -101,7 +101,14 @@ def test_cells_are_run_once_and_an_interrupted_one_goes_on(tiny, monkeypatch, ca
 def test_rows_beside_the_settings_are_taken_until_the_settings_change(tiny, monkeypatch, capsys):
     options = ["--conditions", "gated", "identity"]
     run(tiny, *options)
-    shutil.move(tiny / "rows", tiny.parent / "tiny" / "rows")
+    tables = [(tiny / name).read_text() for name in ("gated.csv", "gated.md")]
+    (tiny.parent / "tiny" / "rows").mkdir()
+    (last,) = (tiny / "rows").glob("identity*")
+    shutil.move(last, tiny.parent / "tiny" / "rows")  # the order of the rows is not that of the folders
+    run(tiny, *options)
+    assert [(tiny / name).read_text() for name in ("gated.csv", "gated.md")] == tables
+    for path in (tiny / "rows").iterdir():
+        shutil.move(path, tiny.parent / "tiny" / "rows")
     shutil.rmtree(tiny)
     capsys.readouterr()
     run(tiny, *options)
