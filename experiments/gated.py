@@ -49,6 +49,8 @@ def run_cell(output: Path, data: str, condition: str, base: str, wrong: float, s
     content |= {"configuration": configuration(data, condition, base), "held_out": metrics["data"]["held_out"]}
     content |= {"versions": versions, "elbo": metrics["terms"]["elbo"], "block_factor": measured["block_factor"]}
     content |= {"dci": {name: measured["dci"][name] for name in OVERALL}}
+    if found := measured["marginal_information"]:
+        content |= {"information": found["block_information"]}
     row = output / "rows" / f"{cell}.json"
     row.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(row, json.dumps(content, indent=2) + "\n")

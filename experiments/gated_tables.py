@@ -75,19 +75,21 @@ def _spread(values: Sequence[float]) -> str:
 
 
 def long_table(rows: Sequence[Row]) -> str:
-    """One line of CSV for each cell, block and factor."""
+    """One line of CSV for each cell, block and factor; information in nats, empty in rows from before it was kept."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     facts = ("data", "condition", "base", "wrong", "seed", "steps", "elbo")
     versions = ("pyro_hfvae", "torch", "processor", "threads", "wall_seconds")
-    writer.writerow([*facts, *OVERALL, *versions, "block", "factor", "measure", "score", "all", "chance"])
+    columns = ("factor", "measure", "score", "all", "chance", "information")
+    writer.writerow([*facts, *OVERALL, *versions, "block", *columns])
     for row in rows:
         given = [row[name] for name in facts] + [row["dci"][name] for name in OVERALL]
         given += [row["versions"][name] for name in versions]
         found = row["block_factor"]
-        for block, scores in zip(found["blocks"], found["score"], strict=True):
-            columns = (found["factors"], found["measure"], scores, found["all"], found["chance"])
-            writer.writerows([*given, block, *part] for part in zip(*columns, strict=True))
+        information = row.get("information") or [[""] * len(found["factors"])] * len(found["blocks"])
+        for block, scores, nats in zip(found["blocks"], found["score"], information, strict=True):
+            parts = (found["factors"], found["measure"], scores, found["all"], found["chance"], nats)
+            writer.writerows([*given, block, *part] for part in zip(*parts, strict=True))
     return buffer.getvalue()
 
 

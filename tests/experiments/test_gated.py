@@ -40,12 +40,14 @@ def test_table_has_mean_and_standard_deviation_over_seeds():
 
 
 def test_long_table_has_a_line_for_each_block_and_factor():
-    lines = list(csv.DictReader(io.StringIO(gated_tables.long_table([row(0, 0.5), row(3, 0.7, wrong=0.25)]))))
+    rows = [row(0, 0.5), row(3, 0.7, wrong=0.25, information=[[1.5, 0.0], [0.1, 0.2]])]
+    lines = list(csv.DictReader(io.StringIO(gated_tables.long_table(rows))))
     assert len(lines) == 8
     assert [line["score"] for line in lines[:4]] == ["0.5", "0.1", "0.2", "0.3"]
     last = lines[-1]
     assert (last["seed"], last["wrong"], last["block"], last["factor"]) == ("3", "0.25", "rest", "person")
     assert (last["all"], last["chance"], last["measure"], last["torch"]) == ("0.8", "0.25", "accuracy", "2")
+    assert [line["information"] for line in lines] == ["", "", "", "", "1.5", "0.0", "0.1", "0.2"]
 
 
 @pytest.fixture
@@ -76,6 +78,11 @@ def test_cells_are_run_once_and_an_interrupted_one_goes_on(tiny, monkeypatch, ca
     assert [path.stem for path in rows] == [f"{cell}-steps8-seed0" for cell in cells]
     scores = [json.loads(path.read_text())["elbo"] for path in rows]
     assert len(set(scores)) == 4  # wrong pairs, swaps, gates and pairs all reach the training
+    kept = json.loads(rows[0].read_text())
+    measured = json.loads((tiny / "runs" / rows[0].stem / "metrics.json").read_text())["disentanglement"]
+    assert kept["information"] == measured["marginal_information"]["block_information"]
+    for names in ("blocks", "factors"):  # which are in the same order
+        assert measured["marginal_information"][names] == kept["block_factor"][names]
     assert all((tiny / name).stat().st_size for name in ("gated.csv", "gated.md", "gated.png", "gated_seeds.png"))
 
     kept = rows[0].read_text()
