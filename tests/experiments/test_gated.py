@@ -154,9 +154,8 @@ def test_the_objective_of_the_configuration_is_the_base_unless_another_is_asked_
         trained = yaml.safe_load((tiny / "runs" / f"identity-{base}-wrong0-steps8-seed0" / "config.yaml").read_text())
         assert trained["objective"]["class_path"] == f"pyro_hfvae.infer.{base}"
         assert trained["objective"]["init_args"]["beta"] == beta
-    (tiny.parent / "tiny" / "bases.yaml").write_text(
-        "BetaVAE: {beta: 2}"
-    )  # rows of a base that is no more are left out
+    # rows of a base that is no more are left out
+    (tiny.parent / "tiny" / "bases.yaml").write_text("BetaVAE: {beta: 2}")
     assert {row["base"] for row in gated.read_rows(tiny, "tiny", 8).values()} == {"BetaVAE"}
 
 
@@ -164,9 +163,8 @@ def test_a_base_that_is_not_there_is_refused(tiny, capsys):
     with pytest.raises(SystemExit) as stopped:
         run(tiny, "--bases", "VAE", "FactorVAE")
     assert stopped.value.code == 2
-    assert (
-        "no base FactorVAE for tiny: there are VAE, BetaVAE, BetaTCVAE; add it to bases.yaml" in capsys.readouterr().err
-    )
+    said = "no base FactorVAE for tiny: there are VAE, BetaVAE, BetaTCVAE; add it to bases.yaml"
+    assert said in capsys.readouterr().err
     assert not tiny.exists()
 
 
