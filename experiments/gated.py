@@ -96,8 +96,8 @@ def read_rows(output: Path, data: str, steps: int) -> dict[str, Row]:
     rows = {path.stem: json.loads(path.read_text()) for path in paths}
     there = base_names(data)
     rows = {cell: row for cell, row in rows.items() if row["steps"] == steps and row["base"] in there}
-    settings_of = {(row["condition"], row["base"]) for row in rows.values()}
-    current = {names: configuration(data, *names) for names in settings_of}
+    asked = {(row["condition"], row["base"]) for row in rows.values()}
+    current = {names: configuration(data, *names) for names in asked}
     # in order, so that the tables are the same wherever the rows lay
     ordered = sorted(rows.items())
     return {cell: row for cell, row in ordered if row["configuration"] == current[row["condition"], row["base"]]}

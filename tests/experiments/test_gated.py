@@ -78,11 +78,11 @@ def test_cells_are_run_once_and_an_interrupted_one_goes_on(tiny, monkeypatch, ca
     assert [path.stem for path in rows] == [f"{cell}-steps8-seed0" for cell in cells]
     scores = [json.loads(path.read_text())["elbo"] for path in rows]
     assert len(set(scores)) == 4  # wrong pairs, swaps, gates and pairs all reach the training
-    kept = json.loads(rows[0].read_text())
+    first = json.loads(rows[0].read_text())
     measured = json.loads((tiny / "runs" / rows[0].stem / "metrics.json").read_text())["disentanglement"]
-    assert kept["information"] == measured["marginal_information"]["block_information"]
+    assert first["information"] == measured["marginal_information"]["block_information"]
     for names in ("blocks", "factors"):  # which are in the same order
-        assert measured["marginal_information"][names] == kept["block_factor"][names]
+        assert measured["marginal_information"][names] == first["block_factor"][names]
     assert all((tiny / name).stat().st_size for name in ("gated.csv", "gated.md", "gated.png", "gated_seeds.png"))
 
     kept = rows[0].read_text()
