@@ -28,11 +28,15 @@ def grouped(rows: Sequence[Row]) -> dict[Group, list[Row]]:
 
 
 def table(rows: Sequence[Row]) -> str:
-    """Mean ± standard deviation over the seeds: DCI, then the table of blocks and factors, in Markdown."""
+    """Mean ± standard deviation over the seeds, in Markdown: DCI, then scores and information of blocks and factors.
+
+    The information is in nats, and there for the groups whose rows all have it.
+    """
     first = rows[0]["block_factor"]
     factors = [f"{name} ({measure})" for name, measure in zip(first["factors"], first["measure"], strict=True)]
     overall = _head(["condition", "base", "wrong", "seeds", "held-out ELBO", *OVERALL])
     matrix = _head(["condition", "base", "wrong", "block", *factors])
+    nats: list[str] = []
     for (condition, base, wrong), group in grouped(rows).items():
         numbers = [_spread([row["elbo"] for row in group])]
         numbers += [_spread([row["dci"][name] for row in group]) for name in OVERALL]
@@ -43,6 +47,9 @@ def table(rows: Sequence[Row]) -> str:
         for name in ("all", "chance"):
             over_seeds = zip(*(row["block_factor"][name] for row in group), strict=True)
             matrix.append(_line([*start, f"({name})", *(_spread(list(values)) for values in over_seeds)]))
+        if all("information" in row for row in group):
+            for block, values in _of_blocks(group, [row["information"] for row in group]).items():
+                nats.append(_line([*start, block, *map(_spread, values)]))
     kinds = {f"{row['versions']['processor']}, {row['versions']['threads']} thread(s)" for row in rows}
     versions = {f"pyro-hfvae {row['versions']['pyro_hfvae']}, torch {row['versions']['torch']}" for row in rows}
     minutes = sum(row["versions"]["wall_seconds"] for row in rows) / 60
@@ -51,14 +58,21 @@ def table(rows: Sequence[Row]) -> str:
         f"mean ± standard deviation over seeds. {'; '.join(sorted(versions))}; "
         f"{'; '.join(sorted(kinds))}; {minutes:.0f} minutes of training in all."
     )
+    if nats:
+        told = _head(["condition", "base", "wrong", "block", *(f"{name} (nats)" for name in first["factors"])])
+        matrix += ["", *told, *nats]
     return "\n".join([*overall, "", note, "", *matrix]) + "\n"
 
 
 def _scores(group: Sequence[Row]) -> dict[str, list[list[float]]]:
     """Block to factor to the score of each seed."""
-    tables = [row["block_factor"] for row in group]
-    places = enumerate(tables[0]["blocks"])
-    return {block: [list(s) for s in zip(*(t["score"][place] for t in tables), strict=True)] for place, block in places}
+    return _of_blocks(group, [row["block_factor"]["score"] for row in group])
+
+
+def _of_blocks(group: Sequence[Row], tables: Sequence[list[list[float]]]) -> dict[str, list[list[float]]]:
+    """Block to factor to the number of each seed, from a table of blocks and factors for each."""
+    blocks = zip(group[0]["block_factor"]["blocks"], *tables, strict=True)
+    return {block: [list(numbers) for numbers in zip(*lines, strict=True)] for block, *lines in blocks}
 
 
 def _head(cells: Sequence[str]) -> list[str]:

@@ -39,6 +39,21 @@ def test_table_has_mean_and_standard_deviation_over_seeds():
     assert "pyro-hfvae 1, torch 2; a chip, 1 thread(s); 3 minutes of training in all." in text
 
 
+def test_table_has_the_information_of_groups_whose_rows_all_have_it():
+    kept = {"information": [[1.5, 0.0], [0.1, 0.2]]}
+    rows = [row(0, 0.5, **kept), row(1, 0.5, information=[[0.5, 0.0], [0.1, 0.4]])]
+    without = [row(0, 0.5, condition="identity", **kept), row(1, 0.5, condition="identity")]
+    lines = gated_tables.table([*rows, *without]).splitlines()
+    assert lines[-5:] == [
+        "",
+        "| condition | base | wrong | block | yaw (nats) | person (nats) |",
+        "| --- | --- | --- | --- | --- | --- |",
+        "| gated | VAE | 0 | pose | 1.00 ± 0.71 | 0.00 ± 0.00 |",
+        "| gated | VAE | 0 | rest | 0.10 ± 0.00 | 0.30 ± 0.14 |",
+    ]
+    assert "nats" not in gated_tables.table(without)
+
+
 def test_long_table_has_a_line_for_each_block_and_factor():
     rows = [row(0, 0.5), row(3, 0.7, wrong=0.25, information=[[1.5, 0.0], [0.1, 0.2]])]
     lines = list(csv.DictReader(io.StringIO(gated_tables.long_table(rows))))
