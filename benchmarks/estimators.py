@@ -19,6 +19,7 @@ from torch import Tensor
 
 from pyro_hfvae.infer import Full, Marginal, Memory, Stratified, Weighted
 from pyro_hfvae.infer.marginals import Group, Posteriors, expected_log_marginals
+from pyro_hfvae.train.run_folder import processor
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
@@ -88,11 +89,9 @@ def runs(name: str, mu: Tensor, s: float, size: int) -> Tensor:
 
 
 def provenance(seconds: float) -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").is_file() else []
-    kind = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
     return (
         f"Seeds 0 (posteriors), 1 (batches) and 2 (exact); torch {torch.__version__}, Python "
-        f"{platform.python_version()}; one thread of an {kind}; {seconds:.0f} s."
+        f"{platform.python_version()}; one thread of an {processor()}; {seconds:.0f} s."
     )
 
 

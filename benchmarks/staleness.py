@@ -7,7 +7,6 @@ it is now. The difference is what age does. Usage: python benchmarks/staleness.p
 """
 
 import argparse
-import platform
 import time
 
 import pyro
@@ -23,6 +22,7 @@ from pyro_hfvae.infer.latents import read_posteriors
 from pyro_hfvae.infer.marginals import Posteriors
 from pyro_hfvae.infer.split import gather
 from pyro_hfvae.models import ImageModel, MLPDecoder
+from pyro_hfvae.train.run_folder import processor
 
 N, BATCH = 60_000, 128
 SIZES, RATES, STEPS = (1024, 4096, 16384), (3e-4, 1e-3, 3e-3), (150, 469, 938)
@@ -109,7 +109,7 @@ def main() -> None:
         train(rate, mnist)
     minutes = (time.perf_counter() - start) / 60
     versions = f"pyro-hfvae {__version__}, torch {torch.__version__}"
-    print(f"\n{versions}, seed 0; {minutes:.0f} minutes on one thread of {platform.machine()}.")
+    print(f"\n{versions}, seed 0; {minutes:.0f} minutes on one thread of {processor()}.")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from pyro_hfvae.experiments.cells import about, head, line, mean_and_deviation
 from pyro_hfvae.plot.style import COLOURS, MARKERS
 
 CONDITIONS = ("gated", "gated_trimmed", "gated_targets", "ungated_pairs", "ungated_trimmed", "identity")
@@ -34,32 +35,28 @@ def table(rows: Sequence[Row]) -> str:
     """
     first = rows[0]["block_factor"]
     factors = [f"{name} ({measure})" for name, measure in zip(first["factors"], first["measure"], strict=True)]
-    overall = _head(["condition", "base", "wrong", "seeds", "held-out ELBO", *OVERALL])
-    matrix = _head(["condition", "base", "wrong", "block", *factors])
+    overall = head(["condition", "base", "wrong", "seeds", "held-out ELBO", *OVERALL])
+    matrix = head(["condition", "base", "wrong", "block", *factors])
     nats: list[str] = []
     for (condition, base, wrong), group in grouped(rows).items():
-        numbers = [_spread([row["elbo"] for row in group])]
-        numbers += [_spread([row["dci"][name] for row in group]) for name in OVERALL]
+        numbers = [mean_and_deviation([row["elbo"] for row in group])]
+        numbers += [mean_and_deviation([row["dci"][name] for row in group]) for name in OVERALL]
         start = [condition, base, f"{wrong:g}"]
-        overall.append(_line([*start, str(len(group)), *numbers]))
+        overall.append(line([*start, str(len(group)), *numbers]))
         for block, scores in _scores(group).items():
-            matrix.append(_line([*start, block, *map(_spread, scores)]))
+            matrix.append(line([*start, block, *map(mean_and_deviation, scores)]))
         for name in ("all", "chance"):
             over_seeds = zip(*(row["block_factor"][name] for row in group), strict=True)
-            matrix.append(_line([*start, f"({name})", *(_spread(list(values)) for values in over_seeds)]))
+            matrix.append(line([*start, f"({name})", *(mean_and_deviation(list(values)) for values in over_seeds)]))
         if all("information" in row for row in group):
             for block, values in _of_blocks(group, [row["information"] for row in group]).items():
-                nats.append(_line([*start, block, *map(_spread, values)]))
-    kinds = {f"{row['versions']['processor']}, {row['versions']['threads']} thread(s)" for row in rows}
-    versions = {f"pyro-hfvae {row['versions']['pyro_hfvae']}, torch {row['versions']['torch']}" for row in rows}
-    minutes = sum(row["versions"]["wall_seconds"] for row in rows) / 60
+                nats.append(line([*start, block, *map(mean_and_deviation, values)]))
     note = (
         f"{rows[0]['data']}, {rows[0]['steps']:,} steps, measured on {rows[0]['held_out']:,} held-out images; "
-        f"mean ± standard deviation over seeds. {'; '.join(sorted(versions))}; "
-        f"{'; '.join(sorted(kinds))}; {minutes:.0f} minutes of training in all."
+        f"mean ± standard deviation over seeds. {about(rows)}"
     )
     if nats:
-        told = _head(["condition", "base", "wrong", "block", *(f"{name} (nats)" for name in first["factors"])])
+        told = head(["condition", "base", "wrong", "block", *(f"{name} (nats)" for name in first["factors"])])
         matrix += ["", *told, *nats]
     return "\n".join([*overall, "", note, "", *matrix]) + "\n"
 
@@ -73,19 +70,6 @@ def _of_blocks(group: Sequence[Row], tables: Sequence[list[list[float]]]) -> dic
     """Block to factor to the number of each seed, from a table of blocks and factors for each."""
     blocks = zip(group[0]["block_factor"]["blocks"], *tables, strict=True)
     return {block: [list(numbers) for numbers in zip(*lines, strict=True)] for block, *lines in blocks}
-
-
-def _head(cells: Sequence[str]) -> list[str]:
-    return [_line(cells), _line(["---"] * len(cells))]
-
-
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
-def _spread(values: Sequence[float]) -> str:
-    deviation = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
-    return f"{statistics.fmean(values):.2f}{deviation}"
 
 
 def long_table(rows: Sequence[Row]) -> str:

@@ -20,13 +20,12 @@ import matplotlib as mpl
 
 from pyro_hfvae import HierarchicalELBO
 from pyro_hfvae.data import MNIST
+from pyro_hfvae.experiments.cells import about, head, kept_cell, line, mean_and_deviation
 from pyro_hfvae.experiments.mnist_training import (
     LAST,
     SAMPLES,
     N,
-    about,
     exact_terms,
-    kept_cell,
     study_parser,
     train,
 )
@@ -98,17 +97,16 @@ def picture(cells: Sequence[Cell]) -> Figure:
 
 def table(cells: Sequence[Cell]) -> str:
     """The last epoch, mean ± standard deviation over seeds: what was logged, what is so, and the difference."""
-    lines = ["| estimator | seeds | term | logged | exact | error |", "| --- | --- | --- | --- | --- | --- |"]
-    summary = ["| estimator | seeds | ELBO, exact |", "| --- | --- | --- |"]
+    lines = head(["estimator", "seeds", "term", "logged", "exact", "error"])
+    summary = head(["estimator", "seeds", "ELBO, exact"])
     for name, group in of_estimators(cells).items():
         last = [cell["rows"][-1] for cell in group]
         for term, label in TERMS.items():
             logged, exact = ([row[kind][term] for row in last] for kind in ("logged", "exact"))
             error = [one - other for one, other in zip(logged, exact, strict=True)]
-            lines.append(
-                f"| {name} | {len(group)} | {label} | {_spread(logged)} | {_spread(exact)} | {_spread(error, '+')} |"
-            )
-        summary.append(f"| {name} | {len(group)} | {_spread([row['elbo'] for row in last])} |")
+            numbers = [mean_and_deviation(logged), mean_and_deviation(exact), mean_and_deviation(error, "+")]
+            lines.append(line([name, str(len(group)), label, *numbers]))
+        summary.append(line([name, str(len(group)), mean_and_deviation([row["elbo"] for row in last])]))
     first = cells[0]
     note = (
         f"MNIST, {first['epochs']} epochs of batches of {first['batch_size']}, mean ± standard deviation over seeds "
@@ -116,11 +114,6 @@ def table(cells: Sequence[Cell]) -> str:
         f"against all {N:,} posteriors, after the last step. {about(cells)}"
     )
     return "\n".join([*lines, "", *summary, "", note]) + "\n"
-
-
-def _spread(values: Sequence[float], sign: str = "") -> str:
-    deviation = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
-    return f"{statistics.fmean(values):{sign}.2f}{deviation}"
 
 
 def long_table(cells: Sequence[Cell]) -> str:

@@ -8,7 +8,6 @@ the 10,000 test images, and the exact terms. Every cell (weight, seed) is kept i
 all rows the command makes mnist_information.md.
 """
 
-import statistics
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -19,7 +18,8 @@ from torch import nn
 
 from pyro_hfvae import HierarchicalELBO
 from pyro_hfvae.data import MNIST
-from pyro_hfvae.experiments.mnist_training import SAMPLES, N, about, exact_terms, kept_cell, study_parser, train
+from pyro_hfvae.experiments.cells import about, head, kept_cell, line, mean_and_deviation
+from pyro_hfvae.experiments.mnist_training import SAMPLES, N, exact_terms, study_parser, train
 from pyro_hfvae.files import write_atomically
 from pyro_hfvae.metrics.clustering import clustering_accuracy
 
@@ -61,15 +61,15 @@ def measure(weight: float, epochs: int, batch_size: int, seed: int, mnist: MNIST
 
 def table(cells: Sequence[Cell]) -> str:
     """A line for each cell, and the mean ± standard deviation of each weight."""
-    lines = [f"| weight of style | seed | {' | '.join(COLUMNS.values())} |", f"|{' --- |' * (2 + len(COLUMNS))}"]
+    lines = head(["weight of style", "seed", *COLUMNS.values()])
     for weight in dict.fromkeys(cell["weight"] for cell in cells):
         group = [cell for cell in cells if cell["weight"] == weight]
         numbers = [_numbers(cell) for cell in group]
         for cell, values in zip(group, numbers, strict=True):
-            lines.append(f"| {weight:g} | {cell['seed']} | {' | '.join(f'{value:.2f}' for value in values)} |")
+            lines.append(line([f"{weight:g}", str(cell["seed"]), *(f"{value:.2f}" for value in values)]))
         if len(group) > 1:
-            columns = [f"{statistics.fmean(v):.2f} ± {statistics.stdev(v):.2f}" for v in zip(*numbers, strict=True)]
-            lines.append(f"| {weight:g} | all | {' | '.join(columns)} |")
+            columns = [mean_and_deviation(values) for values in zip(*numbers, strict=True)]
+            lines.append(line([f"{weight:g}", "all", *columns]))
     first = cells[0]
     note = (
         f"MNIST, {first['epochs']} epochs of {first['batch_size']} a batch; accuracy on 10,000 test images, terms in "

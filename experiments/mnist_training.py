@@ -1,22 +1,18 @@
 """Training on MNIST for the studies of estimators and of information weights, and the exact terms."""
 
 import argparse
-import json
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import pyro
 import torch
 from pyro import poutine
 from torch import Tensor, nn
 
 from pyro_hfvae import HierarchicalELBO, Terms
 from pyro_hfvae.data import MNIST, IndexBatches
-from pyro_hfvae.files import write_atomically
 from pyro_hfvae.guides import ImageGuide, MLPEncoder
 from pyro_hfvae.infer import Marginal
 from pyro_hfvae.infer.latents import read_posteriors
@@ -24,9 +20,8 @@ from pyro_hfvae.infer.marginals import Bank, Posteriors, References
 from pyro_hfvae.infer.mixture import gaussian_parameters
 from pyro_hfvae.infer.split import gather
 from pyro_hfvae.models import ImageModel, MLPDecoder
-from pyro_hfvae.train import RunFolder, denormals_as_zero
 
-__all__ = ["AllOthers", "Epoch", "about", "exact_terms", "kept_cell", "study_parser", "train"]
+__all__ = ["AllOthers", "Epoch", "exact_terms", "study_parser", "train"]
 
 N, SAMPLES, LAST = 60_000, 1_000, 50
 TERMS = ("mutual_information", "between", "within", "dimension")
@@ -97,34 +92,6 @@ def train(elbo: HierarchicalELBO, batch_size: int, seed: int, mnist: MNIST) -> I
             yield Epoch(step // batches.batches_per_epoch, model, guide, logged, seconds)
             torch.set_rng_state(generator)  # what is measured between the epochs does not change the training
             started = time.monotonic()
-
-
-def kept_cell(folder: Path, name: str, seed: int, run: Callable[[], tuple[dict[str, Any], int]]) -> dict[str, Any]:
-    """What ``run`` measures and the number of its steps, kept with versions and machine in folder/rows/name.json.
-
-    A cell that has its row is not run again.
-    """
-    row = folder / "rows" / f"{name}.json"
-    if not row.is_file():
-        started = time.monotonic()
-        with denormals_as_zero(), pyro.settings.context(module_local_params=True), pyro.validation_enabled(False):
-            content, steps = run()
-        about = RunFolder(folder / "runs" / name)
-        about.path.mkdir(parents=True, exist_ok=True)
-        about.write_versions(seed, steps, time.monotonic() - started)
-        content |= {"seed": seed, "versions": json.loads(about.versions.read_text())}
-        row.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(row, json.dumps(content, indent=2) + "\n")
-    return json.loads(row.read_text())  # type: ignore[no-any-return]
-
-
-def about(cells: Sequence[dict[str, Any]]) -> str:
-    """Versions, machine and time of the cells."""
-    versions = [cell["versions"] for cell in cells]
-    software = {f"pyro-hfvae {v['pyro_hfvae']}, torch {v['torch']}" for v in versions}
-    machines = {f"{v['processor']}, {v['threads']} thread(s)" for v in versions}
-    minutes = sum(v["wall_seconds"] for v in versions) / 60
-    return f"{'; '.join(sorted(software | machines))}; {minutes:.0f} minutes in all."
 
 
 def study_parser(description: str | None, output: str) -> argparse.ArgumentParser:

@@ -26,7 +26,7 @@ from scipy.sparse import csr_array
 from sklearn.decomposition import LatentDirichletAllocation
 
 from pyro_hfvae.data.root import locate
-from pyro_hfvae.experiments.mnist_training import about, kept_cell
+from pyro_hfvae.experiments.cells import about, head, kept_cell, line
 from pyro_hfvae.files import write_atomically
 from pyro_hfvae.metrics import coherence_cv, npmi, perplexity, topic_diversity
 
@@ -138,23 +138,23 @@ def _coherence(topics: NDArray[np.float64], corpus: Corpus) -> dict[str, float]:
 
 def table(cells: Sequence[Cell]) -> str:
     """A line for each model and seed, mean ± standard deviation over seeds, and topics of the first seed."""
-    lines = [f"| model | seed | {' | '.join(COLUMNS)} |", f"|{' --- |' * (2 + len(COLUMNS))}"]
+    lines = head(["model", "seed", *COLUMNS])
     for model in cells[0]["rows"]:
         rows = [cell["rows"][model] for cell in cells]
         numbers = [[_number(column, row[column]) if column in row else "–" for column in COLUMNS] for row in rows]
-        alike = len(rows) > 1 and all(line == numbers[0] for line in numbers)
-        seeds = ["each"] if alike else [cell["seed"] for cell in cells]
-        lines += [f"| {model} | {seed} | {' | '.join(line)} |" for seed, line in zip(seeds, numbers, strict=not alike)]
+        alike = len(rows) > 1 and all(columns == numbers[0] for columns in numbers)
+        seeds = ["each"] if alike else [str(cell["seed"]) for cell in cells]
+        lines += [line([model, seed, *columns]) for seed, columns in zip(seeds, numbers, strict=not alike)]
         if len(rows) > 1 and not alike:
             spreads = (
                 _spread(column, [row[column] for row in rows]) if column in rows[0] else "–" for column in COLUMNS
             )
-            lines.append(f"| {model} | all | {' | '.join(spreads)} |")
+            lines.append(line([model, "all", *spreads]))
     first = cells[0]
-    lines += ["", f"| NPMI | topics of seed {first['seed']}: the {SHOWN} most and the {SHOWN} least coherent |"]
-    lines += ["| --- | --- |"]
+    shown = f"topics of seed {first['seed']}: the {SHOWN} most and the {SHOWN} least coherent"
+    lines += ["", *head(["NPMI", shown])]
     ends = [*first["words"][:SHOWN], *first["words"][max(SHOWN, len(first["words"]) - SHOWN) :]]
-    lines += [f"| {value:.3f} | {' '.join(words)} |" for value, words in ends]
+    lines += [line([f"{value:.3f}", " ".join(words)]) for value, words in ends]
     note = (
         f"{first['topics']} topics, {first['passes']} passes over {first['train']:,} documents; measured on "
         f"{first['test']:,} others. NPMI and C_v of 10 words a topic, diversity of 25. scikit-learn "

@@ -17,7 +17,7 @@ from torch import nn
 
 from pyro_hfvae.files import write_atomically
 
-__all__ = ["RunFolder"]
+__all__ = ["RunFolder", "processor"]
 
 PACKAGES = {
     "pyro_hfvae": "pyro-hfvae",
@@ -137,7 +137,7 @@ class RunFolder:
         content |= {
             "python": platform.python_version(),
             "platform": platform.platform(terse=True),
-            "processor": _processor(),
+            "processor": processor(),
             "cpus": os.cpu_count(),
             "threads": torch.get_num_threads(),
             "seed": seed,
@@ -167,7 +167,7 @@ class RunFolder:
             write_atomically(self.history, buffer.getvalue())
 
 
-def _processor() -> str:
+def processor() -> str:
     """Name of the processor as Linux tells it; elsewhere what Python knows."""
     information = Path("/proc/cpuinfo")
     if information.is_file():
