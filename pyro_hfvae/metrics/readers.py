@@ -136,7 +136,8 @@ def _by_forest(
     """Prediction and importances."""
     forest = _forest(kind, rows=len(known), seed=seed).fit(known, target)
     forest.set_params(n_jobs=1)  # threads would add up the trees' predictions in any order
-    return forest.predict(new), forest.feature_importances_
+    strength = np.maximum(forest.feature_importances_, 0.0)  # a difference of impurities: by rounding, -1e-18 happens
+    return forest.predict(new), strength
 
 
 def _forest(kind: str, *, rows: int, seed: int) -> Any:

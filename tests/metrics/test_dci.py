@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from sklearn.ensemble import RandomForestClassifier
 
 from pyro_hfvae.metrics import Codes, Factors, completeness, dci, disentanglement
 from pyro_hfvae.metrics.dci import code_disentanglement, factor_completeness, weighted_completeness
@@ -150,6 +151,23 @@ def test_perfect_code():
     assert result.disentanglement > 0.97
     assert result.completeness > 0.97
     assert result.informativeness > 0.97
+
+
+def test_an_importance_below_zero_by_rounding_is_zero(monkeypatch):
+    """A classifier of 15 codes of photos had -1.2e-18: weighted impurities before and after a split are subtracted."""
+
+    class Rounded(RandomForestClassifier):
+        @property
+        def feature_importances_(self):
+            exact = super().feature_importances_
+            return np.where(exact == 0, -1e-18, exact)
+
+    module = importlib.import_module("pyro_hfvae.metrics.readers")
+    monkeypatch.setattr(module, "RandomForestClassifier", Rounded)
+    values = np.random.default_rng(0).integers(0, 2, (40, 1))
+    codes = gaussian_codes(np.hstack([values, np.eye(40)[:, split(40)[0][:1]]]))  # the other: no leaf is that small
+    result = dci(codes, Factors(values, ("hue",), ("categorical",)))
+    assert result.importance.tolist() == [[1.0], [0.0]]
 
 
 def test_permuted_rows_are_chance():
