@@ -50,7 +50,7 @@ def test_python_of_the_readme():
 
 @pytest.mark.parametrize("line", commands())
 def test_command_lines_of_the_pages(line, monkeypatch):
-    monkeypatch.chdir(EXAMPLES if "bars.yaml" in line else ROOT)
+    monkeypatch.chdir(EXAMPLES if "bars.yaml" in line or "photos.yaml" in line else ROOT)
     build_parser().parse_args(shlex.split(line, comments=True)[1:])
 
 
@@ -73,3 +73,19 @@ def test_example_from_fit_to_report(tmp_path):
     pictures = {path.stem for path in (run / "pictures").iterdir()}
     assert pictures >= {"reconstructions", "samples", "traversal_direction", "traversal_look"}
     assert (run / "report.html").stat().st_size > 10_000
+
+
+def test_photos_in_groups_from_arrays_to_report(tmp_path, monkeypatch):
+    first, *_ = (block for block in fences(ROOT / "docs" / "pairs.md", "python") if "photos.npz" in block)
+    folder = "Path(tempfile.mkdtemp())  # yours: where you are"
+    assert folder in first
+    monkeypatch.chdir(tmp_path)
+    exec(first.replace(folder, "Path()"), {})
+    options = ["--trainer.max_steps", "6", "--trainer.val_check_interval", "3", "--trainer.accelerator", "cpu"]
+    assert main(["fit", "--config", str(EXAMPLES / "photos.yaml"), *options]) == 0
+    assert [main([command, "runs/photos"]) for command in ("evaluate", "traverse", "report")] == [0, 0, 0]
+    run = tmp_path / "runs" / "photos"
+    assert {path.stem for path in (run / "pictures").iterdir()} >= {"swap_person", "swap_light", "swap_rest"}
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert metrics["data"]["held_out"] == 20
+    assert list(metrics["terms"]["blocks"]) == ["person", "light", "rest"]

@@ -4,6 +4,7 @@ from pyro_hfvae.data.batches import IndexBatches
 from pyro_hfvae.data.dsprites import DSprites, DSpritesFile, render
 from pyro_hfvae.data.faces import CMUFaces, SFMFaces
 from pyro_hfvae.data.idx import MNIST, FashionMNIST, IdxImages
+from pyro_hfvae.data.image_file import ImageFile
 from pyro_hfvae.data.images import FactorKind, Images
 from pyro_hfvae.data.root import data_root
 
@@ -15,6 +16,7 @@ __all__ = [
     "FactorKind",
     "FashionMNIST",
     "IdxImages",
+    "ImageFile",
     "Images",
     "IndexBatches",
     "SFMFaces",

@@ -1,7 +1,5 @@
 """Faces of several people, some of whom are held out: nothing is measured on people who were trained on."""
 
-import zipfile
-import zlib
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -10,6 +8,7 @@ import torch
 from torch import Tensor
 
 from pyro_hfvae.data.images import FactorKind, Images
+from pyro_hfvae.data.npz import read_arrays
 from pyro_hfvae.data.root import locate
 
 __all__ = ["CMUFaces", "SFMFaces"]
@@ -138,14 +137,7 @@ class CMUFaces(_Faces):
 
 def _read(file: Path, names: tuple[str, str], factors: int) -> tuple[Tensor, Tensor]:
     """Images [N, H, W] and factors [N, F] of a file, as they stand there."""
-    try:
-        with np.load(file, allow_pickle=False) as content:
-            for name in names:
-                if name not in content:
-                    raise ValueError(f"it has no '{name}'; it has: {', '.join(content) or 'nothing'}")
-            images, classes = (content[name] for name in names)
-    except (ValueError, zipfile.BadZipFile, zlib.error, EOFError, AttributeError, TypeError) as error:
-        raise ValueError(f"'{file}' is not an npz file with {names[0]} and {names[1]}: {error}") from error
+    images, classes = read_arrays(file, names).values()
     if images.dtype != np.uint8 or images.ndim != 3 or not images.size:
         raise ValueError(f"'{file}': {names[0]} is {images.dtype} {list(images.shape)}, expected uint8 [N, H, W]")
     if classes.dtype.kind not in "iu" or classes.shape != (len(images), factors):

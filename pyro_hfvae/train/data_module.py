@@ -131,15 +131,15 @@ class ImageDataModule(LightningDataModule):
 
 def _split(images: Images, held_out: int | None, seed: int) -> tuple[Tensor, Tensor]:
     """Training indices, sorted, and held-out ones, shuffled: any first part of those is a fair sample."""
-    generator = torch.Generator().manual_seed(seed)
-    if held_out is None and images.held_out is not None:
-        training = torch.ones(len(images), dtype=torch.bool)
-        training[images.held_out] = False
-        shuffle = torch.randperm(len(images.held_out), generator=generator)
-        return training.nonzero().squeeze(1), images.held_out[shuffle]
+    own = images.held_out if held_out is None else None
     if held_out is None:
-        held_out = min(10_000, len(images) // 10)
+        held_out = min(10_000, len(images) // 10) if own is None else len(own)
     if not 2 <= held_out <= len(images) - 2:
         raise ValueError(f"cannot hold out {held_out:,} of {len(images):,} images: at least 2, and 2 must remain")
+    generator = torch.Generator().manual_seed(seed)
+    if own is not None:
+        training = torch.ones(len(images), dtype=torch.bool)
+        training[own] = False
+        return training.nonzero().squeeze(1), own[torch.randperm(held_out, generator=generator)]
     shuffled = torch.randperm(len(images), generator=generator)
     return shuffled[held_out:].sort().values, shuffled[:held_out]
