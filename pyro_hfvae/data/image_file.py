@@ -17,13 +17,13 @@ __all__ = ["ImageFile"]
 class ImageFile(Images):
     """Images in an npz file: photos, say, with or without labels. ``np.savez(path, images=..., ...)`` makes one.
 
-    | in the file | |
-    | --- | --- |
-    | ``images`` | uint8, [N, H, W] for grey ones, [N, H, W, C] for colours; 255 becomes 1 |
-    | ``factors`` | classes of known factors, integers from 0, [N, F]; may be missing, as all that follows |
-    | ``factor_names`` | their names, [F] |
-    | ``factor_kinds`` | ``categorical``, ``ordinal`` or ``circular``, [F]; all categorical by default |
-    | ``held_out`` | numbers of the images that are not to be trained on, integers, or one bool for each of the N |
+    The file holds ``images`` (uint8, [N, H, W] for grey ones, [N, H, W, C] for colours; 255 becomes 1), and what is
+    known of them, as far as it is:
+
+    - ``factors``: classes of known factors, integers from 0, [N, F];
+    - ``factor_names``: the names of the factors, [F];
+    - ``factor_kinds``: ``categorical``, ``ordinal`` or ``circular``, [F]; all categorical by default;
+    - ``held_out``: numbers of the images that are not to be trained on, integers, or one bool for each of the N.
 
     Nothing in it is unpickled.
 
