@@ -25,10 +25,10 @@ def kept_cell(folder: Path, name: str, seed: int, run: Callable[[], tuple[dict[s
         started = time.monotonic()
         with denormals_as_zero(), pyro.settings.context(module_local_params=True), pyro.validation_enabled(False):
             content, steps = run()
-        about = RunFolder(folder / "runs" / name)
-        about.path.mkdir(parents=True, exist_ok=True)
-        about.write_versions(seed, steps, time.monotonic() - started)
-        content |= {"seed": seed, "versions": json.loads(about.versions.read_text())}
+        record = RunFolder(folder / "runs" / name)
+        record.path.mkdir(parents=True, exist_ok=True)
+        record.write_versions(seed, steps, time.monotonic() - started)
+        content |= {"seed": seed, "versions": json.loads(record.versions.read_text())}
         row.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(row, json.dumps(content, indent=2) + "\n")
     return json.loads(row.read_text())  # type: ignore[no-any-return]

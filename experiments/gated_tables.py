@@ -47,7 +47,7 @@ def table(rows: Sequence[Row]) -> str:
             matrix.append(line([*start, block, *map(mean_and_deviation, scores)]))
         for name in ("all", "chance"):
             over_seeds = zip(*(row["block_factor"][name] for row in group), strict=True)
-            matrix.append(line([*start, f"({name})", *(mean_and_deviation(list(values)) for values in over_seeds)]))
+            matrix.append(line([*start, f"({name})", *map(mean_and_deviation, over_seeds)]))
         if all("information" in row for row in group):
             for block, values in _of_blocks(group, [row["information"] for row in group]).items():
                 nats.append(line([*start, block, *map(mean_and_deviation, values)]))

@@ -21,14 +21,7 @@ import matplotlib as mpl
 from pyro_hfvae import HierarchicalELBO
 from pyro_hfvae.data import MNIST
 from pyro_hfvae.experiments.cells import about, head, kept_cell, line, mean_and_deviation
-from pyro_hfvae.experiments.mnist_training import (
-    LAST,
-    SAMPLES,
-    N,
-    exact_terms,
-    study_parser,
-    train,
-)
+from pyro_hfvae.experiments.mnist_training import LAST, SAMPLES, N, exact_terms, study_parser, train
 from pyro_hfvae.files import write_atomically, write_figure
 from pyro_hfvae.infer import Marginal, Memory, Stratified, Weighted
 

@@ -1,4 +1,4 @@
-"""Images of one's own in an npz file: what is read from it, what is refused, and that it trains."""
+"""Images of one's own in an npz file: what is read from it, what is held out, and what is refused."""
 
 import numpy as np
 import pytest
