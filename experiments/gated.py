@@ -9,7 +9,8 @@ Usage: python -m pyro_hfvae.experiments.gated --data sfm_faces --seeds 0 1 2 --w
 Every cell (condition, base, rate, seed) is a run of ``pyro-hfvae fit`` and ``evaluate`` on held-out data, of the first
 seed also of ``traverse``. What it measured is kept in rows/CELL.json, and a cell that has its row, there or beside the
 configurations, is not run again, unless its configuration was changed since; one that was interrupted goes on from its
-last checkpoint. Tables and pictures are then made of all rows of as many steps.
+last checkpoint. A cell that another process works on is left to it, so that the command can be called several times at
+once. Tables and pictures are then made of all rows of as many steps.
 """
 
 import argparse
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from filelock import FileLock, Timeout
 
 from pyro_hfvae.cli import main as pyro_hfvae
 from pyro_hfvae.experiments.gated_tables import CONDITIONS, OVERALL, Row, long_table, picture, picture_of_seeds, table
@@ -137,9 +139,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
                     cell = cell_name(condition, base, wrong, steps, seed)
                     if cell in known:
                         continue
-                    run_cell(output, options.data, condition, base, wrong, steps, seed)
-                    if seed == options.seeds[0]:
-                        _command("traverse", str(output / "runs" / cell))
+                    try:
+                        with FileLock(output / "locks" / cell, blocking=False):
+                            if cell in read_rows(output, options.data, steps):
+                                continue  # another process has ended it meanwhile
+                            run_cell(output, options.data, condition, base, wrong, steps, seed)
+                            if seed == options.seeds[0]:
+                                _command("traverse", str(output / "runs" / cell))
+                    except Timeout:
+                        print(f"left to another process: {cell}")
     rows = list(read_rows(output, options.data, steps).values())
     tables = {"gated.csv": long_table(rows), "gated.md": table(rows)}
     figures = {"gated.png": picture(rows), "gated_seeds.png": picture_of_seeds(rows)}

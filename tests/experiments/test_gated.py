@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from filelock import FileLock
 
 from pyro_hfvae.cli.parser import build_fit_parser
 from pyro_hfvae.experiments import gated, gated_tables
@@ -118,6 +119,32 @@ def test_cells_are_run_once_and_an_interrupted_one_goes_on(tiny, monkeypatch, ca
     again, before = json.loads(rows[0].read_text()), json.loads(kept)
     assert again.pop("versions").keys() == before.pop("versions").keys()
     assert again == before
+
+
+def test_a_cell_of_another_process_is_left_to_it(tiny, capsys):
+    left, run_here = (f"{condition}-VAE-wrong0-steps8-seed0" for condition in ("gated", "identity"))
+    with FileLock(tiny / "locks" / left):
+        run(tiny, "--conditions", "gated", "identity")
+    assert f"left to another process: {left}\n" in capsys.readouterr().out
+    assert [path.stem for path in (tiny / "rows").iterdir()] == [run_here]
+    assert not (tiny / "runs" / left).exists()
+
+
+def test_a_cell_that_another_process_ends_meanwhile_is_not_run_again(tiny, monkeypatch):
+    cell = "identity-VAE-wrong0-steps8-seed0"
+    run(tiny, "--conditions", "identity")
+    row = (tiny / "rows" / f"{cell}.json").read_text()
+    (tiny / "rows" / f"{cell}.json").unlink()
+
+    class Ended(FileLock):
+        def __enter__(self):
+            (tiny / "rows" / f"{cell}.json").write_text(row)  # after the first look at the rows
+            return super().__enter__()
+
+    monkeypatch.setattr(gated, "FileLock", Ended)
+    monkeypatch.setattr(gated, "pyro_hfvae", None)  # a command would fail
+    run(tiny, "--conditions", "identity")
+    assert (tiny / "rows" / f"{cell}.json").read_text() == row
 
 
 def test_rows_beside_the_settings_are_taken_until_the_settings_change(tiny, monkeypatch, capsys):
