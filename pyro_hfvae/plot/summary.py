@@ -152,10 +152,13 @@ def active_above(metrics: Mapping[str, Any]) -> float:
 
 
 def _place(found: Finding) -> str:
-    """The block with its score; and its variable with the mutual information that it has alone."""
+    """The block with its score; and its variable, if it is of that block, with the information that it has alone."""
     if not found.held:
         return f"{found.factor}: none"
-    alone = f" ({found.place} {number(found.mutual_information)} nats)" if found.place != found.block else ""
+    alone = ""
+    if found.place == found.variable:
+        name = "" if found.variable == found.block else f"{found.variable} "
+        alone = f" ({name}{number(found.mutual_information)} nats)"
     return f"{found.factor}: {found.block} {number(found.score)}{alone}"
 
 

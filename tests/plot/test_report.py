@@ -310,7 +310,7 @@ def test_summary_names_what_is_inactive():
 def test_summary_is_five_lines():
     assert summary_lines(METRICS) == [
         "DSprites, 10,000 held-out data: ELBO -30.17 nats per datum, reconstruction -20.31",
-        "where: shape: kind 0.98, x: pose 0.95 (pose[0] 2.13 nats), orientation: none",
+        "where: shape: kind 0.98 (1.06 nats), x: pose 0.95 (pose[0] 2.13 nats), orientation: none",
         "DCI: disentanglement 0.61, completeness 0.53, informativeness 0.82",
         "MIG: 0.31 (shape 0.50, x 0.40, orientation 0.00)",
         "terms, nats per datum: mutual information 8.14, between 0.41, within 0.32, dimension 0.99",
@@ -329,6 +329,7 @@ def test_a_variable_of_another_block_is_not_the_place():
     metrics["disentanglement"]["mig"]["mutual_information"]["matrix"][2][0] = 5.0  # kind tells most about x
     _, x, _ = findings(metrics)
     assert (x.block, x.variable, x.place) == ("pose", "kind", "pose")
+    assert "x: pose 0.95, " in summary_lines(metrics)[1]
 
 
 def test_scores_that_are_not_known():
