@@ -106,8 +106,8 @@ def read_rows(output: Path, data: str, steps: int) -> dict[str, Row]:
 
 
 def _command(*arguments: str) -> None:
-    if pyro_hfvae(arguments):
-        raise SystemExit(f"stopped: pyro-hfvae {' '.join(arguments)}")
+    if code := pyro_hfvae(arguments):  # it has said what is wrong
+        raise SystemExit(code)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -123,6 +123,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, help="of each run; those of the configuration by default")
     parser.add_argument("--output", type=Path, help="folder; runs/gated_DATA by default")
     options = parser.parse_args(arguments)
+    if off := [rate for rate in options.wrong if not 0 <= rate <= 1]:
+        parser.error(f"a rate of wrong pairs is from 0 to 1, got {off[0]:g}")
+    if options.steps is not None and options.steps < 1:
+        parser.error(f"a run has 1 step or more, got {options.steps}")
 
     shipped = settings(options.data, "gated")
     steps = options.steps or int(shipped["trainer"]["max_steps"])
