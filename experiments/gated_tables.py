@@ -10,6 +10,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from pyro_hfvae.experiments.cells import about, head, line, mean_and_deviation
+from pyro_hfvae.plot.heat_table import NARROW
 from pyro_hfvae.plot.style import COLOURS, MARKERS
 
 CONDITIONS = ("gated", "gated_trimmed", "gated_targets", "ungated_pairs", "ungated_trimmed", "identity")
@@ -57,7 +58,7 @@ def table(rows: Sequence[Row]) -> str:
     )
     if nats:
         told = head(["condition", "base", "wrong", "block", *(f"{name} (nats)" for name in first["factors"])])
-        matrix += ["", *told, *nats]
+        matrix += ["", f"In nats, by exact marginals of some of the held-out images.{NARROW}", "", *told, *nats]
     return "\n".join([*overall, "", note, "", *matrix]) + "\n"
 
 

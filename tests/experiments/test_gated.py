@@ -15,6 +15,14 @@ from pyro_hfvae.experiments import gated, gated_tables
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = sorted(path.parent for path in (ROOT / "experiments").glob("*/gated.yaml"))
+WITH_TARGETS = [folder for folder in FOLDERS if (folder / "gated_targets.yaml").is_file()]
+
+
+def read(path):
+    """A configuration without the name of its run."""
+    config = yaml.safe_load(path.read_text())
+    del config["run"]
+    return config
 
 
 def row(seed, score, **changes):
@@ -45,6 +53,7 @@ def test_table_has_the_information_of_groups_whose_rows_all_have_it():
     rows = [row(0, 0.5, **kept), row(1, 0.5, information=[[0.5, 0.0], [0.1, 0.4]])]
     without = [row(0, 0.5, condition="identity", **kept), row(1, 0.5, condition="identity")]
     lines = gated_tables.table([*rows, *without]).splitlines()
+    assert lines[-6].startswith("In nats, by exact marginals")
     assert lines[-5:] == [
         "",
         "| condition | base | wrong | block | yaw (nats) | person (nats) |",
@@ -238,29 +247,48 @@ def test_a_run_that_fails_stops_the_command(tiny, capsys):
 
 
 def test_there_are_folders():
-    faces, sprites = ["cmu_faces", "cmu_faces_expression", "sfm_faces"], ["dsprites", "dsprites_concrete"]
+    faces = ["cmu_faces", "cmu_faces_expression", "sfm_faces"]
+    sprites = ["dsprites", "dsprites_concrete", "dsprites_concrete_long"]
     assert [folder.name for folder in FOLDERS] == sorted(faces + sprites)
+    assert [folder.name for folder in WITH_TARGETS] == sorted({*faces, *sprites} - {"dsprites_concrete_long"})
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
 def test_conditions_differ_in_pairs_and_gates_alone(folder):
-    of_gated, targets, ungated, identity = (
-        yaml.safe_load((folder / f"{condition}.yaml").read_text())
-        for condition in ("gated", "gated_targets", "ungated_pairs", "identity")
+    of_gated, ungated, identity = map(
+        read, (folder / f"{name}.yaml" for name in ("gated", "ungated_pairs", "identity"))
     )
-    for config in (of_gated, targets, ungated, identity):
-        config.pop("run")
     pairs = of_gated["batches"]["pairs"]
     assert pairs["swap"] is True
-    of_swaps = ("swap", "identity", "identity_opens", "gated_from")
-    targets["batches"]["pairs"].pop("identity")  # they want identity pairs that open all gates from the start
-    left = {name: value for name, value in pairs.items() if name not in of_swaps}
-    assert of_gated | {"batches": of_gated["batches"] | {"pairs": left}} == targets
     assert ungated["batches"]["pairs"].pop("gated") is False
     pairs.pop("gated_from", None)
     assert of_gated == ungated
     del of_gated["batches"]["pairs"]
     assert of_gated == identity
+
+
+@pytest.mark.parametrize("folder", WITH_TARGETS, ids=lambda folder: folder.name)
+def test_targets_differ_in_what_swaps_want(folder):
+    of_gated, targets = read(folder / "gated.yaml"), read(folder / "gated_targets.yaml")
+    of_swaps = ("swap", "identity", "identity_opens", "gated_from")
+    targets["batches"]["pairs"].pop("identity")  # they want identity pairs that open all gates from the start
+    left = {name: value for name, value in of_gated["batches"]["pairs"].items() if name not in of_swaps}
+    assert of_gated | {"batches": of_gated["batches"] | {"pairs": left}} == targets
+
+
+def test_the_long_run_is_the_short_one_four_times_as_slow():
+    short, long = (
+        read(ROOT / "experiments" / name / "gated.yaml") for name in ("dsprites_concrete", "dsprites_concrete_long")
+    )
+
+    def slowed(value, name=""):
+        if isinstance(value, dict):
+            return {key: slowed(inner, key) for key, inner in value.items()}
+        if isinstance(value, list) and name == "at":
+            return [4 * step for step in value]
+        return 4 * value if name in {"steps", "total_steps", "max_steps", "val_check_interval", "gated_from"} else value
+
+    assert slowed(short) == long
 
 
 @pytest.mark.parametrize(
