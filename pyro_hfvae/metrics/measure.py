@@ -132,7 +132,8 @@ def measure_posteriors(
     """`marginal_information` as nested dictionaries that ``json.dumps`` takes.
 
     ``variables``, ``blocks`` and ``factors`` name the rows and columns; ``variable_information`` ``[V, F]`` and
-    ``block_information`` ``[D, F]`` are in nats, each with its standard error (``variable_error``, ``block_error``).
+    ``block_information`` ``[D, F]`` are in nats, each with its standard error (``variable_error``, ``block_error``) and
+    a lower bound in the population that the data are from (``variable_lower``, ``block_lower``).
     ``data`` and ``samples`` say how many data make the marginals, and how many of them gave a sample.
 
     Args:
@@ -150,8 +151,10 @@ def measure_posteriors(
         "factors": list(factors.names),
         "variable_information": found.variable_information.tolist(),
         "variable_error": found.variable_error.tolist(),
+        "variable_lower": found.variable_lower.tolist(),
         "block_information": found.block_information.tolist(),
         "block_error": found.block_error.tolist(),
+        "block_lower": found.block_lower.tolist(),
     }
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyro_hfvae.metrics import udr
-from pyro_hfvae.plot.heat_table import NARROW, HeatTable, as_array, heat_table, score_table
+from pyro_hfvae.plot.heat_table import BOUNDS, HeatTable, as_array, heat_table, score_table
 from pyro_hfvae.plot.run_content import RunContent
 from pyro_hfvae.plot.summary import inactive, number
 
@@ -120,13 +120,15 @@ def information_of(group: Group) -> HeatTable | None:
     tables = [table for table in tables if table]
     if not tables:
         return None
-    information, deviation = _over(tables, lambda table: table["block_information"])
+    lower, deviation = _over(tables, lambda table: table["block_lower"])
+    upper, _ = _over(tables, lambda table: table["block_information"])
     return heat_table(
-        f"What each block tells about each factor, in nats, by exact marginals.{NARROW}",
+        f"What each block tells about each factor, in nats, by exact marginals.{BOUNDS}",
         tables[0]["blocks"],
         tables[0]["factors"],
-        information,
+        lower,
         spread=deviation,
+        most=upper,
         inactive=_always_inactive(group, "blocks"),
         scale_to_one=False,
     )

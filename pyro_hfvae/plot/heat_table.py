@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pyro_hfvae.plot.summary import block_of_variables, inactive, measure_name, number
 
 __all__ = [
-    "NARROW",
+    "BOUNDS",
     "HeatCell",
     "HeatRow",
     "HeatTable",
@@ -26,11 +26,14 @@ __all__ = [
     "score_table",
 ]
 
-NARROW = (
-    " A block of several variables with narrow posteriors tends to all that is to be known of a factor, whether or "
-    "not a reader could use it: it says which datum it comes from."
+APART = 0.1
+"""Between two bounds that are worth two numbers."""
+
+BOUNDS = (
+    " Of two numbers the first is the least for any data like these, the second for these data alone. Posteriors that "
+    "are narrow for so few data leave them far apart."
 )
-"""What to know of the information of blocks."""
+"""What to know of the information with factors."""
 
 Matrix = NDArray[np.float64]
 
@@ -75,6 +78,7 @@ def heat_table(
     values: Matrix,
     *,
     spread: Matrix | None = None,
+    most: Matrix | None = None,
     below: Sequence[str] | None = None,
     block_of: Mapping[str, str] | None = None,
     inactive: Collection[str] = (),
@@ -89,6 +93,7 @@ def heat_table(
         values: `[R, Q]`; NaN where one is not known. Colours go from 0 to the largest one that is shown in colour, or
             to 1 if that is larger and the values are scaled to one.
         spread: a standard deviation of each `[R, Q]`, which is written beside it; NaN where there is none.
+        most: an upper bound of each `[R, Q]`, which is written behind it where it is clearly larger.
         below: `Q` lines below the names of the columns.
         block_of: the block of each row.
         inactive: names of rows that are greyed and marked.
@@ -97,9 +102,11 @@ def heat_table(
     shown = values[[name not in inactive for name in rows]]
     largest = float(np.max(shown, initial=1.0 if scale_to_one else 0.0, where=np.isfinite(shown))) or 1.0
     spread = np.full(values.shape, np.nan) if spread is None else spread
+    most = values if most is None else most
 
-    def cell(value: float, deviation: float, active: bool) -> HeatCell:
+    def cell(value: float, deviation: float, bound: float, active: bool) -> HeatCell:
         text = number(value) + (f" ± {number(deviation)}" if np.isfinite(deviation) else "")
+        text += f" to {number(bound)}" if bound - value > APART else ""
         if not active or not np.isfinite(value):
             return HeatCell(text)
         share = min(max(value / largest, 0.0), 1.0)
@@ -112,10 +119,10 @@ def heat_table(
             HeatRow(
                 name=name,
                 block=(block_of or {}).get(name, ""),
-                cells=tuple(cell(value, by, name not in inactive) for value, by in zip(*lines, strict=True)),
+                cells=tuple(cell(x, by, top, name not in inactive) for x, by, top in zip(*lines, strict=True)),
                 active=name not in inactive,
             )
-            for name, *lines in zip(rows, values.tolist(), spread.tolist(), strict=True)
+            for name, *lines in zip(rows, values.tolist(), spread.tolist(), most.tolist(), strict=True)
         ),
     )
 
@@ -203,17 +210,18 @@ def information_tables(metrics: Mapping[str, Any]) -> dict[str, HeatTable]:
         return {}
     silent = inactive(metrics)
     tables = {}
-    for kind, owner, quiet, caution in (
-        ("block", {}, silent.blocks, NARROW),
-        ("variable", block_of_variables(metrics), silent.variables, ""),
+    for kind, owner, quiet in (
+        ("block", {}, silent.blocks),
+        ("variable", block_of_variables(metrics), silent.variables),
     ):
         error = number(float(as_array(found[f"{kind}_error"]).max(initial=0.0)))
         tables[f"{kind}_information"] = heat_table(
             f"What each {kind} tells about each factor, in nats, by exact marginals of {found['data']:,} "
-            f"posteriors and {found['samples']:,} samples; standard errors up to {error}.{caution}",
+            f"posteriors and {found['samples']:,} samples; standard errors up to {error}.{BOUNDS}",
             found[f"{kind}s"],
             found["factors"],
-            as_array(found[f"{kind}_information"]),
+            as_array(found[f"{kind}_lower"]),
+            most=as_array(found[f"{kind}_information"]),
             block_of=owner,
             inactive=quiet,
             scale_to_one=False,

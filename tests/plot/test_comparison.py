@@ -84,6 +84,7 @@ def test_the_table_of_blocks_and_factors_has_the_spread(html, runs):
     mean, deviation = np.mean([0.71, 0.41, 0.71]), np.std([0.71, 0.41, 0.71], ddof=1)
     of_pose = [cells for cells in rows_of(html) if cells and cells[0] == "pose"]
     assert of_pose[0] == ["pose", f"{mean:.2f} ± {deviation:.2f}", "0.95 ± 0.00", "0.05 ± 0.00"]
+    assert of_pose[1] == ["pose", "0.00 ± 0.00 to 0.22", "2.10 ± 0.00", "0.08 ± 0.00 to 0.68"]  # the information
     assert of_pose[2] == ["pose", "0.71", "0.95", "0.05"]  # the other group, after the information of the first
     table = block_factor_of(group_runs([read_run(run) for run in runs])[0])
     assert [row.active for row in table.rows] == [True, True, True]  # inactive in one run of three only

@@ -246,10 +246,12 @@ def test_exact_information_is_told_in_nats(html):
     text = Page(html).text
     assert (
         "What each block tells about each factor, in nats, by exact marginals of 5,000 posteriors and 1,000 samples; "
-        "standard errors up to 0.02." in text
+        "standard errors up to 0.02. Of two numbers the first is the least for any data like these, the second" in text
     )
-    assert "pose 0.22 2.15 0.68" in " ".join(re.sub("<[^>]*>", " ", html).split())
-    assert "pose[0] 0.11 2.02 0.33" in " ".join(re.sub("<[^>]*>", " ", html).split())
+    cells = " ".join(re.sub("<[^>]*>", " ", html).split())
+    assert "pose 0.00 to 0.22 2.10 0.08 to 0.68" in cells
+    assert "kind 1.04 0.01 0.04" in cells  # exact, both bounds are one
+    assert "pose[0] 0.02 2.00 0.00 to 0.33" in cells
 
 
 def test_why_the_exact_information_is_not_known(tmp_path):
