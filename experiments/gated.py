@@ -136,22 +136,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if unknown := ", ".join(sorted(set(options.bases or ()) - set(there))):
         parser.error(f"no base {unknown} for {options.data}: there are {', '.join(there)}; add it to bases.yaml")
     known = read_rows(output, options.data, steps)
-    for seed in options.seeds:  # a whole comparison for each seed before the next one starts
-        for base in options.bases or there[:1]:
-            for condition in conditions:
-                for wrong in options.wrong if condition != "identity" else [0.0]:
-                    cell = cell_name(condition, base, wrong, steps, seed)
-                    if cell in known:
-                        continue
-                    try:
-                        with FileLock(output / "locks" / cell, blocking=False):
-                            if cell in read_rows(output, options.data, steps):
-                                continue  # another process has ended it meanwhile
-                            run_cell(output, options.data, condition, base, wrong, steps, seed)
-                            if seed == options.seeds[0]:
-                                _command("traverse", str(output / "runs" / cell))
-                    except Timeout:
-                        print(f"left to another process: {cell}")
+    asked = [
+        (condition, base, wrong, seed)
+        for seed in options.seeds  # a whole comparison for each seed before the next one starts
+        for base in options.bases or there[:1]
+        for condition in conditions
+        for wrong in (options.wrong if condition != "identity" else [0.0])
+    ]
+    for condition, base, wrong, seed in asked:
+        cell = cell_name(condition, base, wrong, steps, seed)
+        if cell in known:
+            continue
+        try:
+            with FileLock(output / "locks" / cell, blocking=False):
+                if cell in read_rows(output, options.data, steps):
+                    continue  # another process has ended it meanwhile
+                run_cell(output, options.data, condition, base, wrong, steps, seed)
+                if seed == options.seeds[0]:
+                    _command("traverse", str(output / "runs" / cell))
+        except Timeout:
+            print(f"left to another process: {cell}")
     rows = list(read_rows(output, options.data, steps).values())
     tables = {"gated.csv": long_table(rows), "gated.md": table(rows)}
     figures = {"gated.png": picture(rows), "gated_seeds.png": picture_of_seeds(rows)}

@@ -145,6 +145,7 @@ def marginal_information(
     tops = _log_tops(posteriors)
     labels = [factors.classes(factor) for factor in range(len(factors.names))]
     members = [np.eye(int(label.max()) + 1)[label] for label in labels]  # each [n, K]
+    shares = [member.mean(axis=0) for member in members]  # p(v), each [K]
     values = _samples(posteriors, drawn, rng)
     step = max(1, PAIRS_AT_ONCE // n)
     for start in range(0, len(drawn), step):
@@ -161,7 +162,7 @@ def marginal_information(
             added = typical[:, None] * np.array(PSEUDO_DATA)  # [R, κ]
             for factor, label in enumerate(labels):
                 own = label[drawn[rows]]
-                share = members[factor].mean(axis=0)[own]
+                share = shares[factor][own]
                 # The sum over the data of the sample's own value; it has the sample's own datum, so is not empty.
                 sums = np.take_along_axis(relative @ members[factor], own[:, None], axis=1)[:, 0]
                 gains[key][rows, factor] = np.log(np.maximum(sums, np.finfo(float).tiny) / share) - np.log(total)
