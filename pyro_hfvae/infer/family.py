@@ -236,15 +236,23 @@ class DIPVAEI(HierarchicalELBO):
         data_size: N, the number of data that batches are drawn from.
         off_diagonal: weight λ_od.
         diagonal: weight λ_d.
+        mutual_information: weight of the information in the bound, 1 in the paper; a schedule lets it be free at first.
         **options: blocks, estimator and particles, as of :class:`HierarchicalELBO`.
 
     Raises:
         ValueError: a weight is not finite; on first use, a guide without normal variables.
     """
 
-    def __init__(self, data_size: int, off_diagonal: Weight, diagonal: Weight, **options: Unpack[Options]) -> None:
+    def __init__(
+        self,
+        data_size: int,
+        off_diagonal: Weight,
+        diagonal: Weight,
+        mutual_information: Weight = 1.0,
+        **options: Unpack[Options],
+    ) -> None:
         penalties = {"off_diagonal": OffDiagonalCovariance(off_diagonal), "diagonal": DiagonalCovariance(diagonal)}
-        super().__init__(data_size, mutual_information=1.0, penalties=penalties, **options)
+        super().__init__(data_size, mutual_information, penalties=penalties, **options)
 
 
 class DIPVAEII(HierarchicalELBO):
@@ -259,18 +267,26 @@ class DIPVAEII(HierarchicalELBO):
         data_size: N, the number of data that batches are drawn from.
         off_diagonal: weight λ_od.
         diagonal: weight λ_d.
+        mutual_information: weight of the information in the bound, 1 in the paper; a schedule lets it be free at first.
         **options: blocks, estimator and particles, as of :class:`HierarchicalELBO`.
 
     Raises:
         ValueError: a weight is not finite; on first use, a guide without normal variables.
     """
 
-    def __init__(self, data_size: int, off_diagonal: Weight, diagonal: Weight, **options: Unpack[Options]) -> None:
+    def __init__(
+        self,
+        data_size: int,
+        off_diagonal: Weight,
+        diagonal: Weight,
+        mutual_information: Weight = 1.0,
+        **options: Unpack[Options],
+    ) -> None:
         penalties = {
             "off_diagonal": OffDiagonalCovariance(off_diagonal),
             "diagonal": DiagonalCovariance(diagonal, of_samples=True),
         }
-        super().__init__(data_size, mutual_information=1.0, penalties=penalties, **options)
+        super().__init__(data_size, mutual_information, penalties=penalties, **options)
 
 
 class JointVAE(HierarchicalELBO):

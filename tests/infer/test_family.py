@@ -186,6 +186,16 @@ FAMILY = {
         {"off_diagonal": LINEAR, "diagonal": 5.0},
         lambda w, elbo: vae(w) - 1.2 * w.off_diagonal() - 5 * w.diagonal(True),
     ),
+    "DIPVAEI with a weight on the information": (
+        infer.DIPVAEI,
+        {"off_diagonal": 3.0, "diagonal": 5.0, "mutual_information": LINEAR},
+        lambda w, elbo: vae(w) - 0.2 * w.information - 3 * w.off_diagonal() - 5 * w.diagonal(False),
+    ),
+    "DIPVAEII with a weight on the information": (
+        infer.DIPVAEII,
+        {"off_diagonal": 3.0, "diagonal": 5.0, "mutual_information": LINEAR},
+        lambda w, elbo: vae(w) - 0.2 * w.information - 3 * w.off_diagonal() - 5 * w.diagonal(True),
+    ),
     "JointVAE": (
         infer.JointVAE,
         {"gamma": 3.0, "capacity": {"z": Linear(0.0, 300.0, 10), "y": 100.0}},
