@@ -9,8 +9,9 @@ Usage: python -m pyro_hfvae.experiments.gated --data sfm_faces --seeds 0 1 2 --w
 Every cell (condition, base, rate, seed) is a run of ``pyro-hfvae fit`` and ``evaluate`` on held-out data, of the first
 seed also of ``traverse``. What it measured is kept in rows/CELL.json, and a cell that has its row, there or beside the
 configurations, is not run again, unless its configuration was changed since; one that was interrupted goes on from its
-last checkpoint. A cell that another process works on is left to it, so that the command can be called several times at
-once. Tables and pictures are then made of all rows of as many steps.
+last checkpoint, in runs/CELL-FINGERPRINT, where the fingerprint is that of its configuration. A cell that another
+process works on is left to it, so that the command can be called several times at once. Tables and pictures are then
+made of all rows of as many steps.
 """
 
 import argparse
@@ -32,10 +33,11 @@ from pyro_hfvae.train import RunFolder
 HERE = Path(__file__).parent
 
 
-def run_cell(output: Path, data: str, condition: str, base: str, wrong: float, steps: int, seed: int) -> None:
-    """Trains and measures one cell, which has no row yet."""
+def run_cell(output: Path, data: str, condition: str, base: str, wrong: float, steps: int, seed: int) -> Path:
+    """Trains and measures one cell, which has no row yet; returns the folder of its run."""
     cell = cell_name(condition, base, wrong, steps, seed)
-    run = RunFolder(output / "runs" / cell)
+    fingerprint = configuration(data, condition, base)
+    run = RunFolder(output / "runs" / f"{cell}-{fingerprint}")  # a run of other settings is not gone on with
     options = ["--trainer.max_steps", str(steps), "--trainer.val_check_interval", str(max(1, steps // 5))]
     if run.checkpoint.is_file():
         _command("fit", f"--resume={run.path}")
@@ -48,7 +50,7 @@ def run_cell(output: Path, data: str, condition: str, base: str, wrong: float, s
     metrics, versions = (json.loads(path.read_text()) for path in (run.metrics, run.versions))
     measured = metrics["disentanglement"]
     content = {"data": data, "condition": condition, "base": base, "wrong": wrong, "seed": seed, "steps": steps}
-    content |= {"configuration": configuration(data, condition, base), "held_out": metrics["data"]["held_out"]}
+    content |= {"configuration": fingerprint, "held_out": metrics["data"]["held_out"]}
     content |= {"versions": versions, "elbo": metrics["terms"]["elbo"], "block_factor": measured["block_factor"]}
     content |= {"dci": {name: measured["dci"][name] for name in OVERALL}}
     if found := measured["marginal_information"]:
@@ -56,10 +58,11 @@ def run_cell(output: Path, data: str, condition: str, base: str, wrong: float, s
     row = output / "rows" / f"{cell}.json"
     row.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(row, json.dumps(content, indent=2) + "\n")
+    return run.path
 
 
 def cell_name(condition: str, base: str, wrong: float, steps: int, seed: int) -> str:
-    """What the row and the run of a cell are called."""
+    """What the row of a cell is called."""
     return f"{condition}-{base}-wrong{wrong:g}-steps{steps}-seed{seed}"
 
 
@@ -151,9 +154,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             with FileLock(output / "locks" / cell, blocking=False):
                 if cell in read_rows(output, options.data, steps):
                     continue  # another process has ended it meanwhile
-                run_cell(output, options.data, condition, base, wrong, steps, seed)
+                run = run_cell(output, options.data, condition, base, wrong, steps, seed)
                 if seed == options.seeds[0]:
-                    _command("traverse", str(output / "runs" / cell))
+                    _command("traverse", str(run))
         except Timeout:
             print(f"left to another process: {cell}")
     rows = list(read_rows(output, options.data, steps).values())

@@ -95,6 +95,12 @@ def run(output, *options):
     gated.main(["--data", "tiny", "--steps", "8", "--seeds", "0", "--output", str(output), *options])
 
 
+def run_of(output, cell):
+    """The folder of the run of a cell."""
+    (found,) = (output / "runs").glob(f"{cell}-*")
+    return found
+
+
 def test_cells_are_run_once_and_an_interrupted_one_goes_on(tiny, monkeypatch, capsys):
     run(tiny, "--wrong", "0.5")
     assert "| gated | VAE | 0.5 | z |" in capsys.readouterr().out
@@ -104,7 +110,7 @@ def test_cells_are_run_once_and_an_interrupted_one_goes_on(tiny, monkeypatch, ca
     scores = [json.loads(path.read_text())["elbo"] for path in rows]
     assert len(set(scores)) == 4  # wrong pairs, swaps, gates and pairs all reach the training
     first = json.loads(rows[0].read_text())
-    measured = json.loads((tiny / "runs" / rows[0].stem / "metrics.json").read_text())["disentanglement"]
+    measured = json.loads((run_of(tiny, rows[0].stem) / "metrics.json").read_text())["disentanglement"]
     assert first["information"] == measured["marginal_information"]["block_information"]
     for names in ("blocks", "factors"):  # which are in the same order
         assert measured["marginal_information"][names] == first["block_factor"][names]
@@ -113,7 +119,7 @@ def test_cells_are_run_once_and_an_interrupted_one_goes_on(tiny, monkeypatch, ca
     kept = rows[0].read_text()
     rows[0].unlink()  # killed before it was measured, and another before its first checkpoint
     rows[3].unlink()
-    shutil.rmtree(tiny / "runs" / rows[3].stem / "checkpoints")
+    shutil.rmtree(run_of(tiny, rows[3].stem) / "checkpoints")
     asked = []
 
     def command(arguments, run=gated.pyro_hfvae):
@@ -130,13 +136,26 @@ def test_cells_are_run_once_and_an_interrupted_one_goes_on(tiny, monkeypatch, ca
     assert again == before
 
 
+def test_a_run_of_other_settings_is_not_gone_on_with(tiny):
+    cell, options = "identity-BetaVAE-wrong0-steps8-seed0", ["--conditions", "identity", "--bases", "BetaVAE"]
+    run(tiny, *options)
+    (tiny / "rows" / f"{cell}.json").unlink()  # killed before it was measured
+    bases = tiny.parent / "tiny" / "bases.yaml"
+    bases.write_text(bases.read_text().replace("beta: 2", "beta: 3"))
+    run(tiny, *options)
+    row = json.loads((tiny / "rows" / f"{cell}.json").read_text())
+    folder = tiny / "runs" / f"{cell}-{row['configuration']}"
+    assert yaml.safe_load((folder / "config.yaml").read_text())["objective"]["init_args"]["beta"] == 3
+    assert len(list((tiny / "runs").iterdir())) == 2
+
+
 def test_a_cell_of_another_process_is_left_to_it(tiny, capsys):
     left, run_here = (f"{condition}-VAE-wrong0-steps8-seed0" for condition in ("gated", "identity"))
     with FileLock(tiny / "locks" / left):
         run(tiny, "--conditions", "gated", "identity")
     assert f"left to another process: {left}\n" in capsys.readouterr().out
     assert [path.stem for path in (tiny / "rows").iterdir()] == [run_here]
-    assert not (tiny / "runs" / left).exists()
+    assert [path.name.rpartition("-")[0] for path in (tiny / "runs").iterdir()] == [run_here]
 
 
 def test_a_cell_that_another_process_ends_meanwhile_is_not_run_again(tiny, monkeypatch):
@@ -202,7 +221,8 @@ def test_the_objective_of_the_configuration_is_the_base_unless_another_is_asked_
     assert gated.settings("tiny", "identity", "BetaVAE") == gated.settings("tiny", "identity")
     run(tiny, "--conditions", "identity", "--bases", "BetaVAE", "BetaTCVAE")
     for base, beta in (("BetaVAE", 0.5), ("BetaTCVAE", 4)):
-        trained = yaml.safe_load((tiny / "runs" / f"identity-{base}-wrong0-steps8-seed0" / "config.yaml").read_text())
+        folder = run_of(tiny, f"identity-{base}-wrong0-steps8-seed0")
+        trained = yaml.safe_load((folder / "config.yaml").read_text())
         assert trained["objective"]["class_path"] == f"pyro_hfvae.infer.{base}"
         assert trained["objective"]["init_args"]["beta"] == beta
     # rows of a base that is no more are left out
