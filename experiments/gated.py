@@ -26,7 +26,16 @@ import yaml
 from filelock import FileLock, Timeout
 
 from pyro_hfvae.cli import main as pyro_hfvae
-from pyro_hfvae.experiments.gated_tables import CONDITIONS, OVERALL, Row, long_table, picture, picture_of_seeds, table
+from pyro_hfvae.experiments.gated_tables import (
+    CONDITIONS,
+    OVERALL,
+    Row,
+    long_table,
+    picture,
+    picture_of_seeds,
+    picture_of_swaps,
+    table,
+)
 from pyro_hfvae.files import write_atomically, write_figure
 from pyro_hfvae.train import RunFolder
 
@@ -55,6 +64,8 @@ def run_cell(output: Path, data: str, condition: str, base: str, wrong: float, s
     content |= {"dci": {name: measured["dci"][name] for name in OVERALL}}
     if found := measured["marginal_information"]:
         content |= {"information": found["block_information"]}
+    if swaps := measured["swaps"]:
+        content |= {"swaps": {name: swaps[name] for name in ("given", "kept", "unswapped")}}
     row = output / "rows" / f"{cell}.json"
     row.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(row, json.dumps(content, indent=2) + "\n")
@@ -162,6 +173,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rows = list(read_rows(output, options.data, steps).values())
     tables = {"gated.csv": long_table(rows), "gated.md": table(rows)}
     figures = {"gated.png": picture(rows), "gated_seeds.png": picture_of_seeds(rows)}
+    if swapped := [row for row in rows if "swaps" in row]:
+        figures |= {"gated_swaps.png": picture_of_swaps(swapped)}
     output.mkdir(parents=True, exist_ok=True)
     for name, text in tables.items():
         write_atomically(output / name, text)

@@ -4,7 +4,7 @@ import csv
 import io
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from matplotlib.figure import Figure
@@ -17,6 +17,10 @@ DPI = 110
 NATS = (
     "In nats, by exact marginals of some of the held-out images: upper bounds, which a narrow block reaches whether or "
     "not a reader could use it, for it says which of so few images it comes from. Of a discrete block alone exact."
+)
+SWAPS = (
+    "Read off pictures: one block of a held-out image is painted with all else of another. The score is that for the "
+    "factor of the image that gave the block; an R² of about −1 says that the picture follows the other image."
 )
 OVERALL = ("disentanglement", "completeness", "informativeness")
 
@@ -33,14 +37,15 @@ def grouped(rows: Sequence[Row]) -> dict[Group, list[Row]]:
 
 
 def table(rows: Sequence[Row]) -> str:
-    """Mean ± standard deviation over the seeds, in Markdown: DCI, then scores and information of blocks and factors.
+    """Mean ± standard deviation over the seeds, in Markdown: DCI, then scores, swaps and information of blocks.
 
-    The information is in nats, and there for the groups whose rows all have it.
+    Swaps, and the information in nats, are there for the groups whose rows all have them.
     """
     first = rows[0]["block_factor"]
     factors = [f"{name} ({measure})" for name, measure in zip(first["factors"], first["measure"], strict=True)]
     overall = head(["condition", "base", "wrong", "seeds", "held-out ELBO", *OVERALL])
     matrix = head(["condition", "base", "wrong", "block", *factors])
+    swaps: list[str] = []
     nats: list[str] = []
     for (condition, base, wrong), group in grouped(rows).items():
         numbers = [mean_and_deviation([row["elbo"] for row in group])]
@@ -52,6 +57,11 @@ def table(rows: Sequence[Row]) -> str:
         for name in ("all", "chance"):
             over_seeds = zip(*(row["block_factor"][name] for row in group), strict=True)
             matrix.append(line([*start, f"({name})", *map(mean_and_deviation, over_seeds)]))
+        if all("swaps" in row for row in group):
+            for block, scores in _given(group).items():
+                swaps.append(line([*start, block, *map(mean_and_deviation, scores)]))
+            over_seeds = zip(*(row["swaps"]["unswapped"] for row in group), strict=True)
+            swaps.append(line([*start, "(unswapped)", *map(mean_and_deviation, over_seeds)]))
         if all("information" in row for row in group):
             for block, values in _of_blocks(group, [row["information"] for row in group]).items():
                 nats.append(line([*start, block, *map(mean_and_deviation, values)]))
@@ -59,6 +69,8 @@ def table(rows: Sequence[Row]) -> str:
         f"{rows[0]['data']}, {rows[0]['steps']:,} steps, measured on {rows[0]['held_out']:,} held-out images; "
         f"mean ± standard deviation over seeds. {about(rows)}"
     )
+    if swaps:
+        matrix += ["", SWAPS, "", *head(["condition", "base", "wrong", "block given", *factors]), *swaps]
     if nats:
         told = head(["condition", "base", "wrong", "block", *(f"{name} (nats)" for name in first["factors"])])
         matrix += ["", NATS, "", *told, *nats]
@@ -70,6 +82,11 @@ def _scores(group: Sequence[Row]) -> dict[str, list[list[float]]]:
     return _of_blocks(group, [row["block_factor"]["score"] for row in group])
 
 
+def _given(group: Sequence[Row]) -> dict[str, list[list[float]]]:
+    """Block to factor to the score of each seed off pictures that were given the block."""
+    return _of_blocks(group, [row["swaps"]["given"] for row in group])
+
+
 def _of_blocks(group: Sequence[Row], tables: Sequence[list[list[float]]]) -> dict[str, list[list[float]]]:
     """Block to factor to the number of each seed, from a table of blocks and factors for each."""
     blocks = zip(group[0]["block_factor"]["blocks"], *tables, strict=True)
@@ -77,26 +94,42 @@ def _of_blocks(group: Sequence[Row], tables: Sequence[list[list[float]]]) -> dic
 
 
 def long_table(rows: Sequence[Row]) -> str:
-    """One line of CSV for each cell, block and factor; information in nats, empty in rows from before it was kept."""
+    """One line of CSV for each cell, block and factor.
+
+    Swaps, and the information in nats, are empty in rows from before they were kept.
+    """
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     facts = ("data", "condition", "base", "wrong", "seed", "steps", "elbo")
     versions = ("pyro_hfvae", "torch", "processor", "threads", "wall_seconds")
-    columns = ("factor", "measure", "score", "all", "chance", "information")
+    columns = ("factor", "measure", "score", "all", "chance", "information", "given", "kept", "unswapped")
     writer.writerow([*facts, *OVERALL, *versions, "block", *columns])
     for row in rows:
-        given = [row[name] for name in facts] + [row["dci"][name] for name in OVERALL]
-        given += [row["versions"][name] for name in versions]
+        start = [row[name] for name in facts] + [row["dci"][name] for name in OVERALL]
+        start += [row["versions"][name] for name in versions]
         found = row["block_factor"]
-        information = row.get("information") or [[""] * len(found["factors"])] * len(found["blocks"])
-        for block, scores, nats in zip(found["blocks"], found["score"], information, strict=True):
-            parts = (found["factors"], found["measure"], scores, found["all"], found["chance"], nats)
-            writer.writerows([*given, block, *part] for part in zip(*parts, strict=True))
+        nothing = [""] * len(found["factors"])
+        missing = [nothing] * len(found["blocks"])
+        swaps = row.get("swaps") or {"given": missing, "kept": missing, "unswapped": nothing}
+        of_blocks = (found["score"], row.get("information") or missing, swaps["given"], swaps["kept"])
+        for block, scores, nats, given, kept in zip(found["blocks"], *of_blocks, strict=True):
+            of_factors = (found["factors"], found["measure"], scores, found["all"], found["chance"])
+            parts = (*of_factors, nats, given, kept, swaps["unswapped"])
+            writer.writerows([*start, block, *part] for part in zip(*parts, strict=True))
     return buffer.getvalue()
 
 
 def picture(rows: Sequence[Row]) -> Figure:
     """Mean score of each factor from each block: a row for each base and rate, with the conditions that it has."""
+    return _heat_maps(rows, _scores)
+
+
+def picture_of_swaps(rows: Sequence[Row]) -> Figure:
+    """The same of factors that are read off pictures that were given the block of another image."""
+    return _heat_maps(rows, _given)
+
+
+def _heat_maps(rows: Sequence[Row], read: Callable[[Sequence[Row]], dict[str, list[list[float]]]]) -> Figure:
     groups = grouped(rows)
     places = _places(groups)
     present = {place: [name for name in CONDITIONS if (name, *place) in groups] for place in places}
@@ -109,7 +142,7 @@ def picture(rows: Sequence[Row]) -> Figure:
         for axis, condition in zip(axis_row, present[base, wrong], strict=False):
             group = groups[condition, base, wrong]
             axis.set_title(f"{condition}, {base}, wrong {wrong:g}", fontsize=8)
-            scores = {block: [statistics.fmean(s) for s in parts] for block, parts in _scores(group).items()}
+            scores = {block: [statistics.fmean(s) for s in parts] for block, parts in read(group).items()}
             axis.imshow(list(scores.values()), vmin=0, vmax=1, cmap="Blues", aspect="auto")
             names = group[0]["block_factor"]["factors"]
             axis.set_xticks(range(len(names)), names, rotation=25, ha="right", rotation_mode="anchor")

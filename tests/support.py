@@ -10,6 +10,7 @@ from pyro.nn import PyroModule
 from pytorch_lightning import Callback
 from torch import nn
 
+from pyro_hfvae import Concrete
 from pyro_hfvae.data import Images
 from pyro_hfvae.infer import HierarchicalELBO
 
@@ -87,6 +88,21 @@ class FaultyGuide(NaNGuide):
         if self.after == 1:
             raise ValueError("a fault of the program")
         super().forward(x)
+
+
+class RowModel(PyroModule):
+    """A model whose data are rows of numbers: it paints no picture."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(6, 64)
+
+    def forward(self, x):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(x.new_zeros(2), 1.0).to_event(1))
+            level = pyro.sample("level", Concrete(logits=x.new_zeros(4)))
+            means = self.layer(torch.cat([z, level], -1))
+            pyro.sample("x", dist.Normal(means, 1.0).to_event(1), obs=x.flatten(1))
 
 
 class Halved(HierarchicalELBO):

@@ -64,6 +64,16 @@ METRICS = {
             "chance": [0.333, 0.0, 0.0],
             "measure": ["accuracy", "r2", "r2"],
         },
+        "swaps": {
+            "data": 5000,
+            "blocks": ["pose", "kind"],
+            "factors": ["shape", "x", "orientation"],
+            "given": [[0.34, 0.931, -0.97], [0.89, -0.98, -0.96]],
+            "kept": [[0.91, -0.99, 0.04], [0.35, 0.94, 0.03]],
+            "unswapped": [0.92, 0.947, 0.05],
+            "chance": [0.333, 0.0, 0.0],
+            "measure": ["accuracy", "r2", "r2"],
+        },
         "marginal_information": {
             "data": 5000,
             "samples": 1000,

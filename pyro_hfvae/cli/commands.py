@@ -12,6 +12,7 @@ from torch import Tensor
 
 from pyro_hfvae.cli.parser import build_fit_parser
 from pyro_hfvae.cli.programs import Trained, build_training, load_run
+from pyro_hfvae.cli.swaps import swaps_of
 from pyro_hfvae.data import Images
 from pyro_hfvae.files import write_atomically
 from pyro_hfvae.metrics import Factors, encode, encode_posteriors, measure, measure_posteriors, write_shared_codes
@@ -26,6 +27,9 @@ INFORMATION_DATA = 5_000
 
 INFORMATION_SAMPLES = 1_000
 """Of these, how many give a sample: the cost is their product."""
+
+PAINTED_DATA = 5_000
+"""Held-out data that are painted with a block of another, or teach a reader of pictures, at most."""
 
 SHARED_IMAGES = 2_000
 """Images of the whole data set, held out or not, that every run of it encodes: UDR compares runs by them."""
@@ -94,6 +98,7 @@ def evaluate_run(run: Trained, options: Namespace) -> None:
         known = torch.cat(factors)
         measured = measure(codes, _factors(source, known), permutations=options.permutations, seed=options.seed)
         measured |= _marginal_information(run, images, known, options.seed)
+        measured |= _swaps(run, images, known, options.seed)
         metrics["disentanglement"] = measured
     shared = torch.randperm(len(source), generator=torch.Generator().manual_seed(0))[:SHARED_IMAGES]
     batches = _on_device(run, (source.images(part) for part in shared.split(256)))
@@ -114,6 +119,16 @@ def _marginal_information(run: Trained, images: Sequence[Tensor], factors: Tenso
     known = _factors(run.data.images, factors[:INFORMATION_DATA])
     found = measure_posteriors(posteriors, known, samples=INFORMATION_SAMPLES, seed=seed)
     return {"marginal_information": found, "marginal_information_note": None}
+
+
+def _swaps(run: Trained, images: Sequence[Tensor], factors: Tensor, seed: int) -> dict[str, Any]:
+    """What the first data paint with a block of another, or why it is not known."""
+    (x,) = zip(*_on_device(run, _first(images, PAINTED_DATA)), strict=True)
+    known = _factors(run.data.images, factors[:PAINTED_DATA])
+    try:
+        return {"swaps": swaps_of(run, torch.cat(x), known, seed), "swaps_note": None}
+    except ValueError as reason:  # one block alone, or a model that paints nothing
+        return {"swaps": None, "swaps_note": str(reason)}
 
 
 def _first(batches: Iterable[Tensor], count: int) -> Iterator[Tensor]:

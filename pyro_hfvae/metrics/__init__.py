@@ -1,4 +1,4 @@
-"""Metrics of disentanglement, all with the signature ``(codes, factors, *, seed=0)``; they know arrays only."""
+"""Metrics of disentanglement: ``(codes, factors, *, seed=0)``, but for those of swaps; they know arrays only."""
 
 from pyro_hfvae.metrics.block_factor import BlockFactor, block_factor
 from pyro_hfvae.metrics.clustering import Clustering, clustering, clustering_accuracy
@@ -10,12 +10,13 @@ from pyro_hfvae.metrics.exact import MarginalInformation, PosteriorParameters, m
 from pyro_hfvae.metrics.fixed_factor import BetaVAEScore, FactorVAEScore, beta_vae_score, factor_vae_score
 from pyro_hfvae.metrics.infomec import InfoMEC, infomec
 from pyro_hfvae.metrics.irs import IRS, irs
-from pyro_hfvae.metrics.measure import measure, measure_posteriors, supervised_scores
+from pyro_hfvae.metrics.measure import measure, measure_posteriors, measure_swaps, supervised_scores
 from pyro_hfvae.metrics.mig import MIG, MIGSup, mig, mig_sup
 from pyro_hfvae.metrics.modularity import Explicitness, Modularity, explicitness, modularity
 from pyro_hfvae.metrics.permutation import Chance, permutation_chance
 from pyro_hfvae.metrics.sap import SAP, sap
 from pyro_hfvae.metrics.shared_codes import SharedCodes, read_shared_codes, write_shared_codes
+from pyro_hfvae.metrics.swap import Paint, SwapScores, swap_scores
 from pyro_hfvae.metrics.topics import Coherence, coherence_cv, npmi, perplexity, topic_diversity
 from pyro_hfvae.metrics.udr import UDR, udr
 from pyro_hfvae.metrics.unsupervised import (
@@ -47,8 +48,10 @@ __all__ = [
     "MIGSup",
     "MarginalInformation",
     "Modularity",
+    "Paint",
     "PosteriorParameters",
     "SharedCodes",
+    "SwapScores",
     "TotalCorrelation",
     "active_units",
     "beta_vae_score",
@@ -71,6 +74,7 @@ __all__ = [
     "marginal_information",
     "measure",
     "measure_posteriors",
+    "measure_swaps",
     "mig",
     "mig_sup",
     "modularity",
@@ -80,6 +84,7 @@ __all__ = [
     "read_shared_codes",
     "sap",
     "supervised_scores",
+    "swap_scores",
     "topic_diversity",
     "udr",
     "weighted_completeness",

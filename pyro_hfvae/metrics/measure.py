@@ -25,9 +25,10 @@ from pyro_hfvae.metrics.modularity import explicitness, modularity_from_informat
 from pyro_hfvae.metrics.permutation import permutation_chance
 from pyro_hfvae.metrics.readers import Reading, read_factors
 from pyro_hfvae.metrics.sap import sap
+from pyro_hfvae.metrics.swap import Paint, swap_scores
 from pyro_hfvae.metrics.unsupervised import active_units, gaussian_total_correlation
 
-__all__ = ["measure", "measure_posteriors", "supervised_scores"]
+__all__ = ["measure", "measure_posteriors", "measure_swaps", "supervised_scores"]
 
 
 def measure(codes: Codes, factors: Factors, *, permutations: int = 0, seed: int = 0) -> dict[str, Any]:
@@ -155,6 +156,28 @@ def measure_posteriors(
         "block_information": found.block_information.tolist(),
         "block_error": found.block_error.tolist(),
         "block_lower": found.block_lower.tolist(),
+    }
+
+
+def measure_swaps(paint: Paint, blocks: Sequence[str], factors: Factors, *, seed: int = 0) -> dict[str, Any]:
+    """`swap_scores` as a dictionary that ``json.dumps`` takes, with the names and shapes of its result.
+
+    Args:
+        paint: paints the pictures.
+        blocks: names of the blocks.
+        factors: the factors of the data that are painted.
+        seed: of the split and of the trees.
+    """
+    found = swap_scores(paint, blocks, factors, seed=seed)
+    return {
+        "data": len(factors.values),
+        "blocks": list(found.blocks),
+        "factors": list(found.factors),
+        "given": found.given.tolist(),
+        "kept": found.kept.tolist(),
+        "unswapped": found.unswapped.tolist(),
+        "chance": found.chance.tolist(),
+        "measure": list(found.measure),
     }
 
 

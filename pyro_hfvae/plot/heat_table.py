@@ -24,6 +24,7 @@ __all__ = [
     "information_tables",
     "run_tables",
     "score_table",
+    "swap_table",
 ]
 
 APART = 0.1
@@ -131,13 +132,15 @@ def run_tables(metrics: Mapping[str, Any]) -> dict[str, HeatTable]:
     """The tables of one run, by name, as far as `metrics.json` has them.
 
     Returns:
-        `block_factor`; `block_information` and `variable_information`, of exact marginals; `importance` of DCI and
-        `counted_information` of MIG.
+        `block_factor`; `swaps`; `block_information` and `variable_information`, of exact marginals; `importance` of DCI
+        and `counted_information` of MIG.
     """
     measured, silent = metrics.get("disentanglement") or {}, inactive(metrics)
     found: dict[str, HeatTable] = {}
     if table := measured.get("block_factor"):
         found["block_factor"] = score_table(table, as_array(table["score"]), inactive=silent.blocks)
+    if table := measured.get("swaps"):
+        found["swaps"] = swap_table(table, inactive=silent.blocks)
     found |= information_tables(metrics)
     for name, metric, content, caption, one in (
         (
@@ -185,8 +188,6 @@ def score_table(
         spread: standard deviations, with those of all blocks as a last row `[D + 1, F]`.
         inactive: blocks that are.
     """
-    measures = [measure_name(kind) for kind in table["measure"]]
-    chances = as_array(table["chance"]) if table.get("chance") else np.full(len(measures), np.nan)
     if together is None and table.get("all"):
         together = as_array(table["all"])
     rows, values = list(table["blocks"]), score
@@ -198,9 +199,34 @@ def score_table(
         table["factors"],
         values,
         spread=spread,
-        below=[f"{kind}, chance {number(by)}" for kind, by in zip(measures, chances, strict=True)],
+        below=_measures(table),
         inactive=inactive,
     )
+
+
+def swap_table(table: Mapping[str, Any], *, inactive: Collection[str] = ()) -> HeatTable:
+    """Which factor comes with which block, with a last row for pictures of data as they are.
+
+    Args:
+        table: `swaps` of `metrics.json`.
+        inactive: blocks that are.
+    """
+    return heat_table(
+        "Swaps: score with which the factors of the image that gave a block are read off a picture with that block and "
+        "all else of another image. An R² of about −1 says that the picture follows the other image.",
+        [*table["blocks"], "as it is"],
+        table["factors"],
+        np.vstack([as_array(table["given"]), as_array(table["unswapped"])]),
+        below=_measures(table),
+        inactive=inactive,
+    )
+
+
+def _measures(table: Mapping[str, Any]) -> list[str]:
+    """How each factor is scored, and what it is at chance."""
+    measures = [measure_name(kind) for kind in table["measure"]]
+    chances = as_array(table["chance"]) if table.get("chance") else np.full(len(measures), np.nan)
+    return [f"{kind}, chance {number(by)}" for kind, by in zip(measures, chances, strict=True)]
 
 
 def information_tables(metrics: Mapping[str, Any]) -> dict[str, HeatTable]:

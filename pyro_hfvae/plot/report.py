@@ -117,6 +117,7 @@ def _content(run: RunContent) -> dict[str, Any]:
         "mig": measured.get("mig") or {},
         "tables": run_tables(metrics),
         "information_note": measured.get("marginal_information_note"),
+        "swaps_note": measured.get("swaps_note"),
         "inactive": inactive(metrics),
         "active_above": active_above(metrics),
         "pictures": _sorted_pictures(run.pictures, list(terms.get("blocks") or {})),

@@ -18,7 +18,14 @@ from support import TinyImages
 import pyro_hfvae
 from pyro_hfvae.cli import main, traverse
 from pyro_hfvae.cli.programs import load_run
-from pyro_hfvae.metrics import Factors, encode, encode_posteriors, marginal_information, read_shared_codes
+from pyro_hfvae.metrics import (
+    Factors,
+    encode,
+    encode_posteriors,
+    marginal_information,
+    measure_swaps,
+    read_shared_codes,
+)
 from pyro_hfvae.plot import decode, image_grid, posterior_modes
 from pyro_hfvae.train import RunFolder
 
@@ -78,6 +85,7 @@ def test_metrics_say_all(run):
         *("scores", "permutations", "dci", "mig", "block_factor"),
         *("clustering", "active_units", "total_correlation"),
         *("marginal_information", "marginal_information_note"),
+        *("swaps", "swaps_note"),
     }
     assert metrics["disentanglement"]["permutations"] == 2
     score = metrics["disentanglement"]["scores"]["mig"]
@@ -106,6 +114,39 @@ def test_information_of_blocks_and_variables_with_factors(run):
     expected = marginal_information(posteriors, known, samples=1000)
     np.testing.assert_allclose(found["block_information"], expected.block_information, atol=1e-5)
     np.testing.assert_allclose(found["variable_error"], expected.variable_error, atol=1e-5)
+
+
+def test_swaps_are_painted_by_the_model_from_posterior_modes(run):
+    measured = json.loads(run.metrics.read_text())["disentanglement"]
+    assert measured["swaps_note"] is None
+    trained = load_run(run)
+    images, factors = zip(*trained.data.held_out_batches(), strict=True)
+    x, source = torch.cat(images), trained.data.images
+    latents = posterior_modes(trained.guide, x).values
+
+    def paint(block, giving, rest):
+        taken = {name: torch.from_numpy(giving if name == block else rest) for name in latents}
+        values = {name: value[taken[name]] for name, value in latents.items()}
+        return decode(trained.model, values, x[: len(rest)]).numpy()
+
+    known = Factors(torch.cat(factors).numpy(), source.factor_names, source.factor_kinds)
+    assert measured["swaps"] == measure_swaps(paint, ["z", "level"], known)
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        (['--objective.blocks={"all": ["z", "level"]}'], "there is one block, and nothing to swap it with"),
+        (["--model=support.RowModel", "--training.temperature=null"], "none of the model's observed sites is an image"),
+    ],
+)
+def test_runs_that_have_nothing_to_swap(tmp_path, options, why):
+    run = RunFolder(tmp_path / "run")
+    assert fit(run.path, "--trainer.max_steps", "2", *options) == 0
+    assert main(["evaluate", str(run.path), "--permutations", "0"]) == 0
+    measured = json.loads(run.metrics.read_text())["disentanglement"]
+    assert measured["swaps"] is None
+    assert why in measured["swaps_note"]
 
 
 def test_blocks_and_variables_are_active_by_their_information(run):
@@ -242,7 +283,7 @@ def test_no_pictures_of_what_the_data_have_not(tmp_path):
 def test_the_page_has_all_pictures_and_no_address(run):
     page = (run.path / "report.html").read_text()
     assert page.count("<img ") == len(PICTURES) + 1  # pictures, curves
-    assert page.count('<table class="heat">') == 5
+    assert page.count('<table class="heat">') == 6
     assert not re.search(r"https?:|//\w|@import|url\(|<script|<link", re.sub(r"base64,[^\"]*", "", page))
     assert "Block level: only it changes" in page
     assert "held by block" in page or "no block holds it" in page

@@ -64,6 +64,32 @@ def test_table_has_the_information_of_groups_whose_rows_all_have_it():
     assert "nats" not in gated_tables.table(without)
 
 
+def test_table_has_the_swaps_of_groups_whose_rows_all_have_them():
+    kept = {"kept": [[-0.9, 0.8], [0.9, 0.2]], "unswapped": [0.95, 0.85]}
+    rows = [row(0, 0.5, swaps=kept | {"given": [[0.9, 0.2], [-1.0, 0.7]]})]
+    rows += [row(1, 0.5, swaps=kept | {"given": [[0.7, 0.2], [-0.8, 0.7]], "unswapped": [0.97, 0.85]})]
+    lines = gated_tables.table([*rows, row(0, 0.5, condition="identity")]).splitlines()
+    assert lines[-7].startswith("Read off pictures: one block of a held-out image is painted with all else of another.")
+    assert lines[-6:] == [
+        "",
+        "| condition | base | wrong | block given | yaw (r2) | person (accuracy) |",
+        "| --- | --- | --- | --- | --- | --- |",
+        "| gated | VAE | 0 | pose | 0.80 ± 0.14 | 0.20 ± 0.00 |",
+        "| gated | VAE | 0 | rest | -0.90 ± 0.14 | 0.70 ± 0.00 |",
+        "| gated | VAE | 0 | (unswapped) | 0.96 ± 0.01 | 0.85 ± 0.00 |",
+    ]
+    cells = list(csv.DictReader(io.StringIO(gated_tables.long_table([*rows, row(2, 0.5)]))))
+    assert [(cell["given"], cell["kept"], cell["unswapped"]) for cell in cells[:4]] == [
+        ("0.9", "-0.9", "0.95"),
+        ("0.2", "0.8", "0.85"),
+        ("-1.0", "0.9", "0.95"),
+        ("0.7", "0.2", "0.85"),
+    ]
+    assert all(cell["given"] == cell["kept"] == cell["unswapped"] == "" for cell in cells[8:])
+    numbers = [text.get_text() for text in gated_tables.picture_of_swaps(rows).axes[0].texts]
+    assert numbers == ["0.80", "0.20", "-0.90", "0.70"]
+
+
 def test_long_table_has_a_line_for_each_block_and_factor():
     rows = [row(0, 0.5), row(3, 0.7, wrong=0.25, information=[[1.5, 0.0], [0.1, 0.2]])]
     lines = list(csv.DictReader(io.StringIO(gated_tables.long_table(rows))))
@@ -112,9 +138,12 @@ def test_cells_are_run_once_and_an_interrupted_one_goes_on(tiny, monkeypatch, ca
     first = json.loads(rows[0].read_text())
     measured = json.loads((run_of(tiny, rows[0].stem) / "metrics.json").read_text())["disentanglement"]
     assert first["information"] == measured["marginal_information"]["block_information"]
+    assert first["swaps"] == {name: measured["swaps"][name] for name in ("given", "kept", "unswapped")}
     for names in ("blocks", "factors"):  # which are in the same order
         assert measured["marginal_information"][names] == first["block_factor"][names]
-    assert all((tiny / name).stat().st_size for name in ("gated.csv", "gated.md", "gated.png", "gated_seeds.png"))
+        assert measured["swaps"][names] == first["block_factor"][names]
+    made = ("gated.csv", "gated.md", "gated.png", "gated_seeds.png", "gated_swaps.png")
+    assert all((tiny / name).stat().st_size for name in made)
 
     kept = rows[0].read_text()
     rows[0].unlink()  # killed before it was measured, and another before its first checkpoint
@@ -194,6 +223,7 @@ def test_rows_beside_the_settings_are_taken_until_the_settings_change(tiny, monk
         "gated.md",
         "gated.png",
         "gated_seeds.png",
+        "gated_swaps.png",
     ]  # and no run
     assert "| identity | VAE | 0 | z |" in capsys.readouterr().out
     identity = tiny.parent / "tiny" / "identity.yaml"
