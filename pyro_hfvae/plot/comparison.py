@@ -15,6 +15,7 @@ from pyro_hfvae.plot.groups import (
     group_runs,
     information_of,
     spread,
+    swaps_of,
 )
 from pyro_hfvae.plot.page import Picture, embed, from_figure, write_page
 from pyro_hfvae.plot.report import EXPLAINED, EXPLAINED_DCI, EXPLAINED_SCORES
@@ -96,6 +97,7 @@ def _content(runs: Sequence[RunContent]) -> dict[str, Any]:
             for run, score in zip(group.runs, found.scores, strict=bool(found.scores))
         },
         "block_factor": [block_factor_of(group) for group in groups],
+        "swaps": [swaps_of(group) for group in groups],
         "information": [information_of(group) for group in groups],
         "active_above": next((active_above(run.metrics) for run in runs), 0.0),
         "curves": _curves(groups),

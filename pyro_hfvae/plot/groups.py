@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyro_hfvae.metrics import udr
-from pyro_hfvae.plot.heat_table import BOUNDS, HeatTable, as_array, heat_table, score_table
+from pyro_hfvae.plot.heat_table import BOUNDS, HeatTable, as_array, heat_table, score_table, swap_table
 from pyro_hfvae.plot.run_content import RunContent
 from pyro_hfvae.plot.summary import inactive, number
 
@@ -112,6 +112,18 @@ def block_factor_of(group: Group) -> HeatTable | None:
     return score_table(
         first, score, together, spread=np.vstack([deviation, of_all]), inactive=_always_inactive(group, "blocks")
     )
+
+
+def swaps_of(group: Group) -> HeatTable | None:
+    """What pictures take from which block, over the runs of a group; None where no run has it."""
+    tables = [table for run in group.runs if (table := _measured(run, "swaps"))]
+    if not tables:
+        return None
+    given, deviation = _over(tables, lambda table: table["given"])
+    unswapped, of_unswapped = _over(tables, lambda table: table["unswapped"])
+    means = {"given": given, "unswapped": unswapped, "chance": _means(tables, lambda table: table["chance"])}
+    spread = np.vstack([deviation, of_unswapped])
+    return swap_table(tables[0] | means, spread=spread, inactive=_always_inactive(group, "blocks"))
 
 
 def information_of(group: Group) -> HeatTable | None:

@@ -204,11 +204,12 @@ def score_table(
     )
 
 
-def swap_table(table: Mapping[str, Any], *, inactive: Collection[str] = ()) -> HeatTable:
+def swap_table(table: Mapping[str, Any], *, spread: Matrix | None = None, inactive: Collection[str] = ()) -> HeatTable:
     """Which factor comes with which block, with a last row for pictures of data as they are.
 
     Args:
         table: `swaps` of `metrics.json`.
+        spread: standard deviations of `given`, with those of `unswapped` as a last row `[D + 1, F]`.
         inactive: blocks that are.
     """
     return heat_table(
@@ -217,6 +218,7 @@ def swap_table(table: Mapping[str, Any], *, inactive: Collection[str] = ()) -> H
         [*table["blocks"], "as it is"],
         table["factors"],
         np.vstack([as_array(table["given"]), as_array(table["unswapped"])]),
+        spread=spread,
         below=_measures(table),
         inactive=inactive,
     )

@@ -32,6 +32,7 @@ def runs(tmp_path_factory):
     other = make_seed(folder / "weak", METRICS, 0, 1.0, -28.0, 0.2)
     metrics = json.loads((found[1] / "metrics.json").read_text())
     metrics["disentanglement"]["block_factor"]["score"][0][0] = 0.41
+    metrics["disentanglement"]["swaps"]["given"][0][0] = 0.4
     metrics["terms"]["blocks"]["kind"]["active"] = False
     (found[1] / "metrics.json").write_text(json.dumps(metrics))
     return [found[0], other, *found[1:]]
@@ -84,8 +85,10 @@ def test_the_table_of_blocks_and_factors_has_the_spread(html, runs):
     mean, deviation = np.mean([0.71, 0.41, 0.71]), np.std([0.71, 0.41, 0.71], ddof=1)
     of_pose = [cells for cells in rows_of(html) if cells and cells[0] == "pose"]
     assert of_pose[0] == ["pose", f"{mean:.2f} ± {deviation:.2f}", "0.95 ± 0.00", "0.05 ± 0.00"]
-    assert of_pose[1] == ["pose", "0.00 ± 0.00 to 0.22", "2.10 ± 0.00", "0.08 ± 0.00 to 0.68"]  # the information
-    assert of_pose[2] == ["pose", "0.71", "0.95", "0.05"]  # the other group, after the information of the first
+    assert of_pose[1] == ["pose", "0.36 ± 0.03", "0.93 ± 0.00", "-0.97 ± 0.00"]  # swaps
+    assert of_pose[2] == ["pose", "0.00 ± 0.00 to 0.22", "2.10 ± 0.00", "0.08 ± 0.00 to 0.68"]  # the information
+    assert of_pose[3] == ["pose", "0.71", "0.95", "0.05"]  # the other group, after the information of the first
+    assert next(cells for cells in rows_of(html) if cells and cells[0] == "as it is")[1] == "0.92 ± 0.00"
     table = block_factor_of(group_runs([read_run(run) for run in runs])[0])
     assert [row.active for row in table.rows] == [True, True, True]  # inactive in one run of three only
     assert table.columns[0] == ("shape", "accuracy, chance 0.33")
