@@ -34,6 +34,7 @@ from pyro_hfvae.experiments.gated_tables import (
     picture,
     picture_of_seeds,
     picture_of_swaps,
+    swapped,
     table,
 )
 from pyro_hfvae.files import write_atomically, write_figure
@@ -173,8 +174,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rows = list(read_rows(output, options.data, steps).values())
     tables = {"gated.csv": long_table(rows), "gated.md": table(rows)}
     figures = {"gated.png": picture(rows), "gated_seeds.png": picture_of_seeds(rows)}
-    if swapped := [row for row in rows if "swaps" in row]:
-        figures |= {"gated_swaps.png": picture_of_swaps(swapped)}
+    if with_swaps := swapped(rows):
+        figures |= {"gated_swaps.png": picture_of_swaps(with_swaps)}
     output.mkdir(parents=True, exist_ok=True)
     for name, text in tables.items():
         write_atomically(output / name, text)

@@ -57,7 +57,7 @@ def table(rows: Sequence[Row]) -> str:
         for name in ("all", "chance"):
             over_seeds = zip(*(row["block_factor"][name] for row in group), strict=True)
             matrix.append(line([*start, f"({name})", *map(mean_and_deviation, over_seeds)]))
-        if all("swaps" in row for row in group):
+        if _all_swapped(group):
             for block, scores in _given(group).items():
                 swaps.append(line([*start, block, *map(mean_and_deviation, scores)]))
             over_seeds = zip(*(row["swaps"]["unswapped"] for row in group), strict=True)
@@ -75,6 +75,15 @@ def table(rows: Sequence[Row]) -> str:
         told = head(["condition", "base", "wrong", "block", *(f"{name} (nats)" for name in first["factors"])])
         matrix += ["", NATS, "", *told, *nats]
     return "\n".join([*overall, "", note, "", *matrix]) + "\n"
+
+
+def swapped(rows: Sequence[Row]) -> list[Row]:
+    """The rows of the groups whose rows all have swaps: means over some of the seeds would not compare."""
+    return [row for group in grouped(rows).values() if _all_swapped(group) for row in group]
+
+
+def _all_swapped(group: Sequence[Row]) -> bool:
+    return all("swaps" in row for row in group)
 
 
 def _scores(group: Sequence[Row]) -> dict[str, list[list[float]]]:

@@ -86,6 +86,8 @@ def test_table_has_the_swaps_of_groups_whose_rows_all_have_them():
         ("0.7", "0.2", "0.85"),
     ]
     assert all(cell["given"] == cell["kept"] == cell["unswapped"] == "" for cell in cells[8:])
+    assert gated_tables.swapped([*rows, row(0, 0.5, condition="identity")]) == rows
+    assert "Read off pictures" not in gated_tables.table([*rows, row(2, 0.5)])  # a seed of the group has none
     numbers = [text.get_text() for text in gated_tables.picture_of_swaps(rows).axes[0].texts]
     assert numbers == ["0.80", "0.20", "-0.90", "0.70"]
 
