@@ -6,12 +6,15 @@ from typing import Any
 
 import torch
 from jsonargparse import ArgumentParser, Namespace
+from pyro import poutine
 from pytorch_lightning import seed_everything
 from torch import nn
 
+from pyro_hfvae.blocks import Blocks
 from pyro_hfvae.cli.messages import constructors_reason
 from pyro_hfvae.cli.parser import build_fit_parser
 from pyro_hfvae.infer import HierarchicalELBO
+from pyro_hfvae.infer.latents import read_posteriors, tree_of
 from pyro_hfvae.train import ImageDataModule, RunFolder, Training
 
 __all__ = ["Trained", "build_objective", "build_training", "load_run"]
@@ -48,6 +51,11 @@ class Trained:
     objective: HierarchicalELBO
     data: ImageDataModule
     step: int
+
+    def blocks_of(self, x: torch.Tensor) -> Blocks:
+        """Which variables of the guide form which block of the objective; x are data ``[B, ...]``, any."""
+        posteriors = read_posteriors(poutine.trace(self.guide).get_trace(x))
+        return tree_of(posteriors, self.objective.blocks).blocks
 
 
 def load_run(folder: RunFolder) -> Trained:

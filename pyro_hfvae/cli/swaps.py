@@ -5,11 +5,9 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pyro import poutine
 from torch import Tensor
 
 from pyro_hfvae.cli.programs import Trained
-from pyro_hfvae.infer.latents import read_posteriors, tree_of
 from pyro_hfvae.metrics import Factors, measure_swaps
 from pyro_hfvae.plot import LatentValues, decode, posterior_modes
 
@@ -25,7 +23,7 @@ def swaps_of(run: Trained, x: Tensor, factors: Factors, seed: int) -> dict[str, 
         ValueError: there is no picture, or nothing to swap it with; says why.
     """
     batches = x.split(BATCH)
-    blocks = tree_of(read_posteriors(poutine.trace(run.guide).get_trace(batches[0])), run.objective.blocks).blocks
+    blocks = run.blocks_of(batches[0])
     if len(blocks) < 2:
         raise ValueError("there is one block, and nothing to swap it with")
     modes = LatentValues.joined([posterior_modes(run.guide, batch) for batch in batches])
@@ -33,8 +31,7 @@ def swaps_of(run: Trained, x: Tensor, factors: Factors, seed: int) -> dict[str, 
     def paint(block: str | None, giving: NDArray[np.int64], rest: NDArray[np.int64]) -> NDArray[Any]:
         latents = modes.rows(torch.from_numpy(rest))
         if block is not None:
-            gift = modes.rows(torch.from_numpy(giving))
-            latents = latents.replaced({variable: gift.of(variable) for variable in blocks[block]})
+            latents = latents.replaced({variable: modes.of(variable)[giving] for variable in blocks[block]})
         parts = torch.arange(latents.size).split(BATCH)
         painted = [decode(run.model, latents.rows(part).values, x[: len(part)]) for part in parts]
         return torch.cat(painted).numpy(force=True)

@@ -9,14 +9,12 @@ import torch
 from jsonargparse import Namespace
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from pyro import poutine
 from torch import Tensor
 from torch.nn.functional import pad
 
 from pyro_hfvae.blocks import Blocks, Variable
 from pyro_hfvae.cli.programs import Trained, load_run
 from pyro_hfvae.files import write_atomically, write_figure
-from pyro_hfvae.infer.latents import read_posteriors, tree_of
 from pyro_hfvae.metrics import Codes, Factors
 from pyro_hfvae.metrics.information import information_matrix
 from pyro_hfvae.parts import record_drawn
@@ -128,7 +126,7 @@ def _encode(run: Trained, columns: int) -> _Encoded:
     device = next(run.model.parameters()).device
     images, factors = zip(*run.data.held_out_batches(max(AGGREGATE, columns)), strict=True)
     batches = [part.to(device) for part in images]
-    latents = read_posteriors(poutine.trace(run.guide).get_trace(batches[0]))
+    blocks = run.blocks_of(batches[0])
     return _Encoded(
         run,
         batches,
@@ -136,7 +134,7 @@ def _encode(run: Trained, columns: int) -> _Encoded:
         torch.cat(factors).numpy(),
         LatentValues.joined([posterior_modes(run.guide, x) for x in batches]),
         LatentValues.joined([posterior_draws(run.guide, x) for x in batches]),
-        tree_of(latents, run.objective.blocks).blocks,
+        blocks,
     )
 
 

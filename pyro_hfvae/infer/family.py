@@ -243,36 +243,7 @@ class DIPVAEI(HierarchicalELBO):
         ValueError: a weight is not finite; on first use, a guide without normal variables.
     """
 
-    def __init__(
-        self,
-        data_size: int,
-        off_diagonal: Weight,
-        diagonal: Weight,
-        mutual_information: Weight = 1.0,
-        **options: Unpack[Options],
-    ) -> None:
-        penalties = {"off_diagonal": OffDiagonalCovariance(off_diagonal), "diagonal": DiagonalCovariance(diagonal)}
-        super().__init__(data_size, mutual_information, penalties=penalties, **options)
-
-
-class DIPVAEII(HierarchicalELBO):
-    r"""DIP-VAE-II: the covariance of the samples, to be the identity, on top of the ordinary bound.
-
-    .. math:: L = \mathrm{ELBO} - \lambda_{od} \textstyle\sum_{i \ne j} C_{ij}^2 - \lambda_d \sum_i (C_{ii} - 1)^2,
-        \qquad C = \mathrm{Cov}_x[\mu(x)] + E_x[\mathrm{diag}\, \sigma^2(x)]
-
-    Kumar et al. (ICLR 2018), as :class:`DIPVAEI`.
-
-    Args:
-        data_size: N, the number of data that batches are drawn from.
-        off_diagonal: weight λ_od.
-        diagonal: weight λ_d.
-        mutual_information: weight of the information in the bound, 1 in the paper; a schedule lets it be free at first.
-        **options: blocks, estimator and particles, as of :class:`HierarchicalELBO`.
-
-    Raises:
-        ValueError: a weight is not finite; on first use, a guide without normal variables.
-    """
+    _of_samples = False  # C of the means, or of samples about them
 
     def __init__(
         self,
@@ -284,9 +255,23 @@ class DIPVAEII(HierarchicalELBO):
     ) -> None:
         penalties = {
             "off_diagonal": OffDiagonalCovariance(off_diagonal),
-            "diagonal": DiagonalCovariance(diagonal, of_samples=True),
+            "diagonal": DiagonalCovariance(diagonal, of_samples=self._of_samples),
         }
         super().__init__(data_size, mutual_information, penalties=penalties, **options)
+
+
+class DIPVAEII(DIPVAEI):
+    r"""DIP-VAE-II: the covariance of the samples, to be the identity, on top of the ordinary bound.
+
+    .. math:: L = \mathrm{ELBO} - \lambda_{od} \textstyle\sum_{i \ne j} C_{ij}^2 - \lambda_d \sum_i (C_{ii} - 1)^2,
+        \qquad C = \mathrm{Cov}_x[\mu(x)] + E_x[\mathrm{diag}\, \sigma^2(x)]
+
+    Kumar et al. (ICLR 2018), as :class:`DIPVAEI`.
+
+    What it takes and refuses is that of :class:`DIPVAEI`.
+    """
+
+    _of_samples = True
 
 
 class JointVAE(HierarchicalELBO):

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyro_hfvae.metrics.codes import Codes, Factors, check_matched
-from pyro_hfvae.metrics.readers import Reading, chance, read_factors
+from pyro_hfvae.metrics.readers import Reading, chance, measures, read_factors
 
 __all__ = ["BlockFactor", "block_factor", "block_factor_from_readings"]
 
@@ -70,5 +70,5 @@ def block_factor_from_readings(
         score=np.array(rows),
         all=np.array([reading.score for reading in of_all]),
         chance=chance(factors, seed=seed),
-        measure=tuple("accuracy" if kind == "categorical" else "r2" for kind in factors.kinds),
+        measure=measures(factors),
     )

@@ -10,7 +10,7 @@ from sklearn.linear_model import LinearRegression, MultiTaskLassoCV
 
 from pyro_hfvae.metrics.codes import Codes, Factors, check_matched
 
-__all__ = ["Reader", "Reading", "chance", "r2", "read_factors", "score", "split", "standardised"]
+__all__ = ["Reader", "Reading", "chance", "measures", "r2", "read_factors", "score", "split", "standardised"]
 
 Reader = Literal["forest", "lasso", "linear"]
 
@@ -108,6 +108,11 @@ def chance(factors: Factors, *, seed: int = 0) -> NDArray[np.float64]:
             classes = factors.classes(factor)
             scores[factor] = (classes[test] == np.bincount(classes[train]).argmax()).mean()
     return scores
+
+
+def measures(factors: Factors) -> tuple[Literal["accuracy", "r2"], ...]:
+    """What `score` is for each factor, ``F`` of them."""
+    return tuple("accuracy" if kind == "categorical" else "r2" for kind in factors.kinds)
 
 
 def score(kind: str, target: NDArray[Any], prediction: NDArray[Any]) -> float:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from sklearn.ensemble import ExtraTreesClassifier, ExtraTreesRegressor
 
 from pyro_hfvae.metrics.codes import Factors
-from pyro_hfvae.metrics.readers import chance, score, split
+from pyro_hfvae.metrics.readers import chance, measures, score, split
 
 __all__ = ["Paint", "SwapScores", "swap_scores"]
 
@@ -88,7 +88,7 @@ def swap_scores(paint: Paint, blocks: Sequence[str], factors: Factors, *, seed: 
         kept=kept,
         unswapped=unswapped,
         chance=chance(factors, seed=seed),
-        measure=tuple("accuracy" if kind == "categorical" else "r2" for kind in factors.kinds),
+        measure=measures(factors),
     )
 
 
