@@ -1,196 +1,199 @@
-"""Which latent sites, and which variables of a site, form which block, and which blocks form which group."""
+"""Block layouts: which variables of which latent sites form a block, and which blocks form a group."""
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import product
+from typing import Any
 
-__all__ = ["JOINT", "Blocks", "Layout", "Node", "Variable", "block_names", "indices_of_site", "resolve_blocks"]
+__all__ = ["JOINT", "Blocks", "Group", "Layout", "Node", "Variable", "block_names", "indices_of_site", "resolve_blocks"]
 
 Layout = Mapping[str, "Sequence[str] | Layout"]
-"""Block name to site names or parts of sites: ``{"pose": ["z[0:4]"], "rest": ["z[4:]", "digit"]}``.
+"""Block name to sites or slices of sites: ``{"pose": ["z[0:4]"], "rest": ["z[4:]", "digit"]}``.
 
-A mapping in the place of the parts makes a group of blocks, to any depth:
+A mapping in place of the list makes a group of blocks, to any depth:
 ``{"pose": {"position": ["z[0:2]"], "size": ["z[2]"]}, "shape": ["shape"]}``.
 """
 
 JOINT = "joint"
-"""Name of the group of everything."""
-
-_PART = re.compile(r"^(?P<site>[^\[\]]+)(\[(?P<indices>[^\[\]]*)\])?$")
+"""Name of the group of all blocks."""
 
 
 @dataclass(frozen=True)
 class Variable:
-    """One latent variable: the ``index``-th scalar of a Gaussian site, or one categorical of a discrete site."""
+    """One latent variable: one number of a continuous site, or one categorical of a discrete site."""
 
     site: str
     index: int
+    """Flat index among the variables of the site, in C order."""
     name: str
+    """``z`` if the site has one variable only, else with its coordinates: ``z[2]``, ``z[0,2]``."""
 
 
+Group = frozenset[Variable]
 Blocks = Mapping[str, tuple[Variable, ...]]
-"""Block name to its variables; together the blocks hold every variable once."""
+"""Block name to its variables; each variable is in exactly one block."""
+
+Shape = tuple[int, ...]
+_SITE_AND_INDICES = re.compile(r"([^\[\]]+)(?:\[([^\[\]]*)\])?")
 
 
 @dataclass(frozen=True)
 class Node:
-    """A node of the tree above the variables: a group of groups or blocks, or a block, which has no groups below it."""
+    """A node of the tree over the variables: a block, which has no children, or a group of blocks or groups."""
 
     name: str
     variables: tuple[Variable, ...]
-    """All variables below it."""
+    """All variables below the node."""
     children: tuple["Node", ...] = ()
     level: int = 0
-    """Groups above it; 0 for the group of everything."""
+    """Number of groups above the node; 0 for the root."""
+
+    def nodes(self) -> "Iterator[Node]":
+        """The node and all below it, from the top."""
+        yield self
+        for child in self.children:
+            yield from child.nodes()
+
+    def groups(self) -> "list[Node]":
+        """The groups among the nodes."""
+        return [node for node in self.nodes() if node.children]
 
     @property
     def blocks(self) -> Blocks:
-        """The blocks below it, or itself, in order."""
-        if not self.children:
-            return {self.name: self.variables}
-        return {name: variables for child in self.children for name, variables in child.blocks.items()}
+        """The blocks among the nodes, in the layout's order."""
+        return {node.name: node.variables for node in self.nodes() if not node.children}
 
-    def sets(self) -> list[tuple[Variable, ...]]:
-        """What the terms set against one another: everything, each block, each variable, each group or block."""
-        children = [child.variables for node in self.groups() for child in node.children]
-        return [self.variables, *self.blocks.values(), *((variable,) for variable in self.variables), *children]
-
-    def groups(self) -> "Iterator[Node]":
-        """Itself and the groups below it that are no blocks."""
-        if self.children:
-            yield self
-            for child in self.children:
-                yield from child.groups()
+    def sets(self) -> list[Group]:
+        """The distinct sets of variables whose marginals the terms need: of each node, and of each variable."""
+        nodes, singles = (node.variables for node in self.nodes()), ((variable,) for variable in self.variables)
+        return list(dict.fromkeys(map(Group, [*nodes, *singles])))
 
 
-def resolve_blocks(layout: Layout | None, sites: Mapping[str, int]) -> Node:
-    """Says which variables form which block.
+def resolve_blocks(layout: Layout | None, sites: Mapping[str, Shape]) -> Node:
+    """Builds the tree of groups, blocks and variables that a layout describes.
 
     Args:
-        layout: block name to parts, each a site name (all its variables) or a site name with indices or slices in
-            brackets: ``"z"``, ``"z[3]"``, ``"z[0:4]"``, ``"z[0:2,5]"``; or group name to a layout of its own. None:
-            every site is a block.
-        sites: the latent sites that model and guide share, with the number of variables of each (a vector site has
-            one per element, in C order; a discrete site has one per categorical, whatever its number of categories).
+        layout: block name to a list of sites (``"z"``: all its variables) and slices of sites; or group name to a
+            layout. Slices are those of NumPy, negative numbers and ``...`` included. For a site of one dimension,
+            commas separate the items of a list (``"z[0:2,5]"`` is variables 0, 1 and 5); for more, they separate
+            dimensions (``"z[:, 0:2]"``, ``"z[1]"``, ``"z[..., 2]"``). None: every site is a block.
+        sites: name of each latent site to the shape of its variables: the event shape, without the dimension of the
+            categories where the site is discrete; ``()`` for a single variable, which is a vector of one.
 
     Returns:
-        The group of everything, named "joint"; its ``blocks`` are in the order of the layout.
+        The root of the tree, named "joint"; its ``blocks`` are in the order of the layout.
 
     Raises:
-        ValueError: a part that cannot be read, names no site or no variable, overlaps another; a variable that is in
-            no block; a name given twice. The message names the block and the site.
+        ValueError: an entry that cannot be read, names an unknown site, is out of range or selects nothing; a
+            variable in two blocks or in none; a name given twice. The message names the block and the site.
     """
-    root = _resolve(JOINT, {site: [site] for site in sites} if layout is None else layout, sites, 0)
-    names: set[str] = {JOINT}
-    for node in _descendants(root):
-        if node.name in names:
-            taken = "is the name of the group of everything" if node.name == JOINT else "names two groups or blocks"
-            raise ValueError(f"'{node.name}' {taken}: give another name")
-        names.add(node.name)
+    layout = {site: [site] for site in sites} if layout is None else layout
+    if not isinstance(layout, Mapping) or not layout:
+        raise ValueError(f"blocks must map the name of each block to a list of sites, got {layout!r}")
+    root = _resolve(JOINT, layout, sites, 0)
+    for name, count in Counter(node.name for node in root.nodes()).items():
+        if count > 1:
+            raise ValueError(f"two groups or blocks have the name '{name}' (that of all blocks is '{JOINT}')")
     owner: dict[Variable, str] = {}
     for block, variables in root.blocks.items():
         for variable in variables:
             if variable in owner:
-                raise ValueError(
-                    f"variable {variable.index} of site '{variable.site}' is in block '{owner[variable]}' "
-                    f"and again in block '{block}'"
-                )
+                raise ValueError(f"{variable.name} is in block '{owner[variable]}' and again in block '{block}'")
             owner[variable] = block
-    for site, size in sites.items():
-        missing = [variable.name for variable in _variables(site, size) if variable not in owner]
-        if missing:
+    for site, shape in sites.items():
+        if missing := [variable.name for variable in _variables(site, shape).values() if variable not in owner]:
             raise ValueError(f"site '{site}' has variables in no block: {', '.join(missing)}")
     return root
 
 
 def block_names(layout: Layout) -> list[str]:
     """Names of the groups and blocks of a layout, from the top."""
-    names = []
-    for name, parts in layout.items():
-        names.append(name)
-        if isinstance(parts, Mapping):
-            names.extend(block_names(parts))
-    return names
+    below = {name: block_names(some) if isinstance(some, Mapping) else [] for name, some in layout.items()}
+    return [each for name, names in below.items() for each in (name, *names)]
 
 
-def indices_of_site(layout: Layout, site: str, size: int) -> dict[str, list[int]]:
-    """Which variables of one site are in which group or block; for who does not know the other sites.
+def indices_of_site(layout: Layout, site: str, shape: Shape) -> dict[str, list[int]]:
+    """Flat indices of the variables of one site by group and block, for callers that see one site at a time.
 
     Args:
-        layout: as of :func:`resolve_blocks`, which also checks that together the blocks hold every variable once.
+        layout: as for :func:`resolve_blocks`, which also checks that each variable is in exactly one block.
         site: name of the site.
-        size: number of its variables.
+        shape: shape of its variables.
 
     Returns:
-        Group or block name to indices; none for one that has no part of the site.
+        Name of each group and block to indices; empty where it has no variable of the site.
 
     Raises:
-        ValueError: a part that cannot be read, or names no variable of the site; names the block.
+        ValueError: an entry that cannot be read, or that is out of range for the site; names the block.
     """
-    found: dict[str, list[int]] = {}
-    for name, parts in layout.items():
-        _check_parts(name, parts)
-        if isinstance(parts, Mapping):
-            below = indices_of_site(parts, site, size)
-            found |= below
-            found[name] = sorted({index for indices in below.values() for index in indices})
-        else:
-            here = [part for part in parts if (match := _PART.match(part)) is None or match["site"] == site]
-            found[name] = [variable.index for part in here for variable in _read_part(name, part, {site: size})]
-    return found
+    root = _resolve(JOINT, layout, {site: shape}, 0, others=True)
+    return {node.name: [variable.index for variable in node.variables] for node in root.nodes() if node is not root}
 
 
-def _check_parts(name: str, parts: object) -> None:
-    if isinstance(parts, str) or not isinstance(parts, Mapping | Sequence) or not parts:
-        raise ValueError(f"block '{name}' must be a list of one or more sites or parts of sites, got {parts!r}")
-
-
-def _resolve(name: str, parts: object, sites: Mapping[str, int], level: int) -> Node:
-    _check_parts(name, parts)
-    if isinstance(parts, Mapping):
-        children = tuple(_resolve(child, below, sites, level + 1) for child, below in parts.items())
+def _resolve(name: str, entries: object, sites: Mapping[str, Shape], level: int, others: bool = False) -> Node:
+    """The node of a group or block; with ``others``, entries of sites that are not given are skipped."""
+    if isinstance(entries, str) or not isinstance(entries, Mapping | Sequence) or not entries:
+        raise ValueError(f"block '{name}' must be a list of one or more sites or slices of sites, got {entries!r}")
+    if isinstance(entries, Mapping):
+        children = tuple(_resolve(child, below, sites, level + 1, others) for child, below in entries.items())
         return Node(name, tuple(variable for child in children for variable in child.variables), children, level)
-    assert isinstance(parts, Sequence)
-    return Node(name, tuple(v for part in parts for v in _read_part(name, part, sites)), (), level)
+    return Node(name, tuple(v for entry in entries for v in _read(name, entry, sites, others)), (), level)
 
 
-def _descendants(node: Node) -> Iterator[Node]:
-    for child in node.children:
-        yield child
-        yield from _descendants(child)
+@lru_cache(maxsize=256)
+def _variables(site: str, shape: Shape) -> Mapping[Shape, Variable]:
+    """Coordinates to variables, in C order."""
+    every = list(product(*map(range, shape)))
+    names = [site if len(every) == 1 else f"{site}[{','.join(map(str, coordinates))}]" for coordinates in every]
+    return {every[index]: Variable(site, index, name) for index, name in enumerate(names)}
 
 
-def _variables(site: str, size: int) -> list[Variable]:
-    return [Variable(site, index, site if size == 1 else f"{site}[{index}]") for index in range(size)]
-
-
-def _read_part(block: str, part: str, sites: Mapping[str, int]) -> list[Variable]:
-    match = _PART.match(part)
+def _read(block: str, entry: object, sites: Mapping[str, Shape], others: bool) -> list[Variable]:
+    """The variables that one entry of a block selects."""
+    text = entry if isinstance(entry, str) else ""
+    if text in sites:  # first, for the name of a site may have brackets
+        return list(_variables(text, sites[text]).values())
+    match = _SITE_AND_INDICES.fullmatch(text)
     if match is None:
-        raise ValueError(
-            f"block '{block}' has the part {part!r}; write 'site', 'site[3]', 'site[0:4]' or 'site[0:2,5]'"
-        )
-    site, indices = match["site"], match["indices"]
+        raise ValueError(f"block '{block}' has {entry!r}; write 'site', or a slice as 'site[0:4]' or 'site[:, 0:2]'")
+    site = match[1]
     if site not in sites:
-        known = ", ".join(f"'{name}'" for name in sites)
-        raise ValueError(
-            f"block '{block}' names site '{site}', which model and guide do not share; they share: {known}"
-        )
-    variables = _variables(site, sites[site])
-    if indices is None:
-        return variables
-    return [variables[index] for item in indices.split(",") for index in _read_item(block, part, item, len(variables))]
+        if others:
+            return []
+        known = "they share: " + ", ".join(f"'{name}'" for name in sites)
+        raise ValueError(f"block '{block}' names site '{site}', which model and guide do not share; {known}")
+    shape = tuple(sites[site]) or (1,)  # a single variable can be named with or without its index
+    try:
+        return [_variables(site, shape)[coordinates] for coordinates in _select(match[2], shape)]
+    except ValueError as error:
+        raise ValueError(f"block '{block}' has '{entry}', but site '{site}' has the shape {shape}: {error}") from None
 
 
-def _read_item(block: str, part: str, item: str, size: int) -> range:
-    """Indices of one item between the commas: ``3`` or ``0:4`` with either end left out."""
-    match = re.match(r"^\s*(\d+)\s*$|^\s*(\d*)\s*:\s*(\d*)\s*$", item)
-    if match is None:
-        raise ValueError(f"block '{block}' has the part '{part}'; '{item.strip()}' is no index and no slice a:b")
-    if match[1] is not None:
-        start, stop = int(match[1]), int(match[1]) + 1
-    else:
-        start, stop = int(match[2] or 0), int(match[3] or size)
-    if not 0 <= start < stop <= size:
-        raise ValueError(f"block '{block}' has the part '{part}', but its site has the variables 0 to {size - 1}")
-    return range(start, stop)
+def _select(indices: str, shape: Shape) -> list[Shape]:
+    """The coordinates that the text between the brackets selects, in the order of NumPy."""
+    items = [item.strip() for item in indices.split(",")]
+    if len(shape) == 1 and "..." not in items:
+        return [(index,) for item in items for index in _along(item, shape[0])]
+    missing = len(shape) - sum(item != "..." for item in items)
+    if missing < 0 or items.count("...") > 1:
+        raise ValueError(f"write one index or slice for each of its {len(shape)} dimensions, or '...' once")
+    rest = items.index("...") if "..." in items else len(items)
+    items[rest : rest + 1] = [":"] * missing
+    return list(product(*map(_along, items, shape)))
+
+
+def _along(item: str, size: int) -> Sequence[int]:
+    """The indices that an index or a slice selects along one dimension."""
+    try:
+        numbers: list[Any] = [int(number) if number.strip() else None for number in item.split(":")]
+        found = range(size)[slice(*numbers)] if ":" in item else [range(size)[numbers[0]]]
+    except IndexError:
+        found = []
+    except (TypeError, ValueError):
+        raise ValueError(f"'{item}' is neither an index nor a slice a:b") from None
+    if not found or any(number is not None and not -size <= number <= size for number in numbers[:2]):
+        raise ValueError(f"'{item}' is empty or out of range; the indices are 0 to {size - 1}")
+    return found

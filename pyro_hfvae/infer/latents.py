@@ -76,7 +76,7 @@ Latents = Mapping[str, Posterior]
 
 def tree_of(latents: Latents, layout: Layout | None) -> Node:
     """The tree of blocks that a layout makes of the latents; each site by default."""
-    return resolve_blocks(layout, {name: variables_of(site) for name, site in latents.items()})
+    return resolve_blocks(layout, {name: (variables_of(site),) for name, site in latents.items()})
 
 
 def variables_of(site: Posterior) -> int:

@@ -52,7 +52,7 @@ class LatentArrays:
     """The arrays of all blocks, and how to read them off the values of sites."""
 
     arrays: tuple[LatentArray, ...]
-    _sites: Mapping[str, tuple[int, int | None, bool]]
+    _sites: Mapping[str, tuple[tuple[int, ...], int | None, bool]]
 
     def read(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Array name to values, [B, V] or [B, V, K], from site name to value, [B, ...]."""
@@ -66,12 +66,12 @@ class LatentArrays:
         return {block: torch.cat(columns, 1) for block, columns in parts.items()}
 
     def _site(self, site: str, values: Mapping[str, Tensor]) -> Tensor:
-        size, categories, integer = self._sites[site]
+        shape, categories, integer = self._sites[site]
         value = values[site]
         if integer:
             assert categories is not None
             value = one_hot(value.long(), categories)
-        return value.reshape(-1, size, *([categories] if categories else []))
+        return value.reshape(-1, math.prod(shape), *([categories] if categories else []))
 
 
 def read_arrays(trace: Trace, blocks: Layout | None = None) -> LatentArrays:
@@ -88,7 +88,7 @@ def read_arrays(trace: Trace, blocks: Layout | None = None) -> LatentArrays:
         ValueError: as for the layout; names block and site.
     """
     sites = {name: _shape(site["fn"]) for name, site in latent_sites(trace).items()}
-    root = resolve_blocks(blocks, {name: size for name, (size, _, _) in sites.items()})
+    root = resolve_blocks(blocks, {name: shape for name, (shape, _, _) in sites.items()})
     arrays = []
     for block, variables in root.blocks.items():
         by_site: dict[str, list[Any]] = {}
@@ -112,11 +112,11 @@ def read_arrays(trace: Trace, blocks: Layout | None = None) -> LatentArrays:
     return LatentArrays(tuple(arrays), sites)
 
 
-def _shape(fn: Distribution) -> tuple[int, int | None, bool]:
-    """Number of variables of a site, length of each where it is a vector, and whether categories are integers."""
+def _shape(fn: Distribution) -> tuple[tuple[int, ...], int | None, bool]:
+    """Shape of the variables of a site, length of each where it is a vector, and whether categories are integers."""
     base = unwrap(fn)
     if isinstance(base, Categorical):
-        return math.prod(fn.event_shape), base.param_shape[-1], True
+        return fn.event_shape, base.param_shape[-1], True
     if isinstance(base, OneHotCategorical | RelaxedOneHotCategorical | Dirichlet):
-        return math.prod(fn.event_shape[:-1]), fn.event_shape[-1], False
-    return math.prod(fn.event_shape), None, False
+        return fn.event_shape[:-1], fn.event_shape[-1], False
+    return fn.event_shape, None, False

@@ -39,9 +39,9 @@ def blocks_at(site: str, fn: Distribution, names: Iterable[str], blocks: Layout 
         names: of blocks; without a layout, of sites.
         blocks: the layout, or None.
     """
-    count = _variables(fn).numel()
-    parts = {site: list(range(count))} if blocks is None else indices_of_site(blocks, site, count)
-    return {name: parts[name] for name in names if parts.get(name)}
+    shape = _variables(fn)
+    indices = {site: list(range(shape.numel()))} if blocks is None else indices_of_site(blocks, site, shape)
+    return {name: indices[name] for name in names if indices.get(name)}
 
 
 def variable_mask(fn: Distribution, here: Mapping[str, list[int]], masks: Mapping[str, Tensor]) -> Tensor:

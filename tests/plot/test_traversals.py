@@ -25,7 +25,7 @@ from pyro_hfvae.plot import (
 
 Z, W, KIND = Variable("z", 0, "z[0]"), Variable("w", 0, "w"), Variable("kind", 0, "kind")
 Z1 = Variable("z", 1, "z[1]")
-BLOCKS = resolve_blocks({"b": ["z[1]"], "a": ["z[0]", "kind"], "c": ["w"]}, {"z": 2, "w": 1, "kind": 1}).blocks
+BLOCKS = resolve_blocks({"b": ["z[1]"], "a": ["z[0]", "kind"], "c": ["w"]}, {"z": (2,), "w": (), "kind": ()}).blocks
 BLOCK_OF_PIXEL = ["a", "b", "c", "a", "a", "a"]
 
 

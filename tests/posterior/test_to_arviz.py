@@ -124,6 +124,23 @@ def test_sites_of_every_kind(fn, shape, categories, tmp_path):
     assert made["posterior"]["z"].shape == made["prior"]["z"].shape == expected
 
 
+def test_a_layout_over_two_event_dimensions():
+    def guide(x):
+        with pyro.plate("data", len(x)):
+            return pyro.sample("z", dist.Normal(torch.arange(6.0).reshape(2, 3), 1e-6).to_event(2))
+
+    def model(x):
+        z = guide(x)
+        with pyro.plate("again", len(x)):
+            pyro.sample("x", dist.Normal(0.0 * z.sum((-2, -1)), 1.0), obs=x)
+
+    made = to_arviz(model, guide, torch.zeros(2), draws=1, blocks={"first": ["z[:, 0]"], "rest": ["z[:, 1:]"]})
+    first, rest = made["posterior"]["first"], made["posterior"]["rest"]
+    assert first.coords["first_variable"].values.tolist() == ["z[0,0]", "z[1,0]"]
+    assert rest.coords["rest_variable"].values.tolist() == ["z[0,1]", "z[0,2]", "z[1,1]", "z[1,2]"]
+    np.testing.assert_allclose(rest[0, 0, 0], [1, 2, 4, 5], atol=1e-4)
+
+
 def test_an_old_file_stands_until_the_new_one_is_whole(tmp_path):
     path = tmp_path / "posterior.nc"
     path.write_bytes(b"old")

@@ -99,6 +99,18 @@ def open_numbers(masks):
     return opened
 
 
+def test_a_layout_over_two_event_dimensions():
+    """Of 3 objects with 4 attributes, the first two attributes of every object are closed for the first datum."""
+    loc = torch.zeros(2, 3, 4, requires_grad=True)
+    layout = {"place": ["z[:, 0:2]"], "look": ["z[..., 2]"], "last": ["z[0, -1]", "z[1:, -1]"]}
+    masks = {"place": torch.tensor([False, True]), "last": torch.tensor([True, False])}
+    with gate(masks, blocks=layout), pyro.plate("data", 2):
+        pyro.sample("z", dist.Normal(loc, 1.0).to_event(2)).sum().backward()
+    expected = torch.ones(2, 3, 4)
+    expected[0, :, 0:2] = expected[1, :, 3] = 0.0
+    assert torch.equal(loc.grad, expected)
+
+
 OBJECTIVES = {
     "VAE": lambda **o: VAE(9, **o),
     "beta-VAE": lambda **o: BetaVAE(9, 4.0, **o),
