@@ -1,8 +1,12 @@
-"""The objectives: an ELBO split into its terms, the inference marginal that the split needs, and the family."""
+"""The objective: the ELBO split into terms with a weight each, its estimators, and the objectives of the literature."""
 
-from pyro_hfvae.infer.checks import NonFiniteError
-from pyro_hfvae.infer.estimators import Full, Marginal, Stratified, Weighted
-from pyro_hfvae.infer.family import (
+from pyro_hfvae.infer.diagnostics import EstimateWarning
+from pyro_hfvae.infer.elbo import HierarchicalELBO
+from pyro_hfvae.infer.estimators import Exact, Marginal, Minibatch, MinibatchWeighted
+from pyro_hfvae.infer.finite import NonFiniteError
+from pyro_hfvae.infer.memory import Memory
+from pyro_hfvae.infer.module import HierarchicalModule, Loss
+from pyro_hfvae.infer.objectives import (
     DIPVAEI,
     DIPVAEII,
     HFVAE,
@@ -14,13 +18,10 @@ from pyro_hfvae.infer.family import (
     InfoVAE,
     JointVAE,
 )
-from pyro_hfvae.infer.hierarchical_elbo import HierarchicalELBO
-from pyro_hfvae.infer.memory import Memory
 from pyro_hfvae.infer.penalty import Penalty
-from pyro_hfvae.infer.run import Run
+from pyro_hfvae.infer.sample import Sample
 from pyro_hfvae.infer.terms import BlockTerms, GroupTerms, Terms, VariableTerms
-from pyro_hfvae.infer.trust import EstimateWarning, predicted_bias
-from pyro_hfvae.infer.weights import Capacity
+from pyro_hfvae.infer.weights import Capacity, Weight
 
 __all__ = [
     "DIPVAEI",
@@ -33,20 +34,22 @@ __all__ = [
     "BlockTerms",
     "Capacity",
     "EstimateWarning",
+    "Exact",
     "FactorVAE",
-    "Full",
     "GroupTerms",
     "HierarchicalELBO",
+    "HierarchicalModule",
     "InfoVAE",
     "JointVAE",
+    "Loss",
     "Marginal",
     "Memory",
+    "Minibatch",
+    "MinibatchWeighted",
     "NonFiniteError",
     "Penalty",
-    "Run",
-    "Stratified",
+    "Sample",
     "Terms",
     "VariableTerms",
-    "Weighted",
-    "predicted_bias",
+    "Weight",
 ]

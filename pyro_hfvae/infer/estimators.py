@@ -3,90 +3,77 @@
 import math
 from abc import abstractmethod
 
-from torch import Tensor, nn
+from torch import nn
 
-from pyro_hfvae.infer.marginals import Posteriors, References
+from pyro_hfvae.infer.references import References
+from pyro_hfvae.infer.sample import Sample
 
-__all__ = ["Full", "Marginal", "Stratified", "Weighted"]
+__all__ = ["Exact", "Marginal", "Minibatch", "MinibatchWeighted"]
 
 
 class Marginal(nn.Module):
     """An estimator of the inference marginal. Its state, if it has one, is that of a ``torch.nn.Module``."""
 
     @abstractmethod
-    def references(self, posteriors: Posteriors, data_size: int, keys: Tensor | None = None) -> References:
-        """The references, and their weights, for the samples of a batch.
+    def references(self, sample: Sample, data_size: int) -> References:
+        """The weights of the posteriors of a batch, and further posteriors.
 
         Args:
-            posteriors: of the batch.
+            sample: of the batch.
             data_size: N.
-            keys: what :meth:`keys` said of the batch.
 
         Raises:
             ValueError: the batch cannot estimate the marginal of N data.
         """
 
     def reference_count(self, batch: int, data_size: int) -> int | None:
-        """R, the references of a sample, its own among them; None where the terms are not in true nats."""
+        """M, the references of a sample, its own among them; None where the terms are not in true nats."""
         return batch
 
-    def keys(self, data: object) -> Tensor | None:
-        """A number for each datum of the batch by which to know it again, [B]; None if nothing is remembered.
-
-        Args:
-            data: the first argument of model and guide.
-        """
-        return None
-
-    def record(self, posteriors: Posteriors, data_size: int, keys: Tensor | None = None) -> None:
-        """Takes in the posteriors of a training step; called once a step, after :meth:`references`."""
-
-    @property
-    def remembers(self) -> bool:
-        """Whether :meth:`record` does anything, and the posteriors are worth gathering for it."""
-        return type(self).record is not Marginal.record
+    def record(self, sample: Sample, data_size: int) -> None:
+        """Takes in the posteriors of a training step, after the step."""
 
 
-class Stratified(Marginal):
+class Minibatch(Marginal):
     r"""The paper's estimator: the own posterior has its exact weight, the rest of the batch stands for the rest.
 
-    .. math:: \hat q(z^b) = \frac{1}{N} q(z^b|x^b) + \frac{N-1}{N (B-1)} \sum_{b' \ne b} q(z^b|x^{b'})
+    .. math:: \hat q(z^b) = \frac{1}{N} q(z^b|x^b) + \frac{N-1}{N (B-1)} \sum_{m \ne b} q(z^b|x^{m})
 
     Esmaeili et al., Structured Disentangled Representations (AISTATS 2019). Unbiased for q(z^b); its
     logarithm is biased downwards, and that by e^I(x; z_G) / 2B nats or more for a group G of variables. A batch of all
-    the data (B = N) makes it the exact marginal.
+    the data (B = N) makes it the exact marginal. It is not the minibatch stratified sampling of Chen et al. (2018).
     """
 
-    def references(self, posteriors: Posteriors, data_size: int, keys: Tensor | None = None) -> References:
+    def references(self, sample: Sample, data_size: int) -> References:
         """The batch.
 
         Raises:
             ValueError: B > N, or B = 1 < N, where a datum has no other to be set against.
         """
-        batch = posteriors.value.shape[1]
+        batch = sample.shape[1]
         refuse_batch(batch, data_size)
         return References(own=-math.log(data_size), other=log_weight_of_others(batch, data_size))
 
 
-class Weighted(Marginal):
+class MinibatchWeighted(Marginal):
     r"""Minibatch-weighted sampling: every reference has the same weight.
 
-    .. math:: \hat q(z^b) = \frac{1}{N B} \sum_{b'} q(z^b|x^{b'})
+    .. math:: \hat q(z^b) = \frac{1}{N B} \sum_{m} q(z^b|x^{m})
 
     Chen et al., Isolating Sources of Disentanglement in Variational Autoencoders (NeurIPS 2018). The weights
     sum to 1/N, so that **no term is in true nats**: each log q̂ is low by log N, I(x; z) high by log N, the total
-    correlation of n parts high by (n - 1) log N, and each variable's divergence low by log N; on top comes what a
-    batch mean makes of the own posterior, whose weight should be 1/N and is 1/B of the sum. The constants have no
-    gradient. It is here to reproduce published numbers.
+    correlation of n sets of variables high by (n - 1) log N, and each variable's divergence low by log N; on top comes
+    what a batch mean makes of the own posterior, whose weight should be 1/N and is 1/B of the sum. The constants have
+    no gradient. It is here to reproduce published numbers.
     """
 
-    def references(self, posteriors: Posteriors, data_size: int, keys: Tensor | None = None) -> References:
+    def references(self, sample: Sample, data_size: int) -> References:
         """The batch.
 
         Raises:
             ValueError: B > N.
         """
-        batch = posteriors.value.shape[1]
+        batch = sample.shape[1]
         if batch > data_size:
             refuse_batch(batch, data_size)
         weight = -math.log(data_size * batch)
@@ -97,26 +84,24 @@ class Weighted(Marginal):
         return None
 
 
-class Full(Marginal):
+class Exact(Marginal):
     r"""The exact marginal of a batch that is the whole data set.
 
     .. math:: q(z) = \frac{1}{N} \sum_n q(z|x_n)
 
-    For small data, trained on in one batch, and for evaluation:
-    :meth:`~pyro_hfvae.infer.HierarchicalELBO.aggregate_terms` uses it on all the batches that it is given. Memory is
-    bounded; time grows with N².
+    For small data, trained on in one batch. ``aggregate_terms`` of an objective is exact on any number of batches.
     """
 
-    def references(self, posteriors: Posteriors, data_size: int, keys: Tensor | None = None) -> References:
+    def references(self, sample: Sample, data_size: int) -> References:
         """The batch.
 
         Raises:
             ValueError: B is not N.
         """
-        batch = posteriors.value.shape[1]
+        batch = sample.shape[1]
         if batch != data_size:
             raise ValueError(
-                f"a batch of {batch} data is not all of data_size={data_size}, which the estimator Full needs"
+                f"a batch of {batch} data is not all of data_size={data_size}, which the estimator Exact needs"
             )
         return References(own=-math.log(data_size), other=-math.log(data_size))
 
@@ -137,5 +122,5 @@ def refuse_batch(batch: int, data_size: int) -> None:
 
 
 def log_weight_of_others(references: int, data_size: int) -> float:
-    """log (N - 1) / (N (R - 1)): R references, the own among them, stand for N data; 0 where there is no other."""
+    """log (N - 1) / (N (M - 1)): M references, the own among them, stand for N data; 0 where there is no other."""
     return math.log((data_size - 1) / (data_size * (references - 1))) if references > 1 else 0.0

@@ -4,12 +4,17 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Size, Tensor
+from torch.distributions import kl_divergence
+from torch.utils._pytree import tree_leaves
 
 from pyro_hfvae.infer.estimators import Marginal, log_weight_of_others, refuse_batch
-from pyro_hfvae.infer.marginals import Bank, Posteriors, References
-from pyro_hfvae.infer.mixture import NOTHING, gaussian_parameters
+from pyro_hfvae.infer.references import Bank, References, Sites
+from pyro_hfvae.infer.sample import Sample
+from pyro_hfvae.infer.structured import NO_MEMORY
+from pyro_hfvae.sites import NOTHING, DiscreteSite, Site, Univariate
 
 __all__ = ["Memory"]
 
@@ -17,10 +22,13 @@ SYSTEMATIC, TAIL = 256, 64
 """References for the marginal of a single variable: about so many in equal steps, and so many at either end."""
 
 SORTED = 4
-"""The remembered data are sorted again after a batch or more, and when one part in so many may be another."""
+"""Re-sort once at least 1/SORTED of the slots may have changed."""
 
 _ABSENT = -1
 """The time of a slot that holds nothing."""
+
+PRIOR = "prior of "
+"""Before the name of a site whose prior is remembered."""
 
 
 class Memory(Marginal):
@@ -30,18 +38,18 @@ class Memory(Marginal):
         \sum_{b' \ne b} q(z^b|x^{b'}) + \sum_{m} q_\mathrm{old}(z^b|x^m) \Big)
 
     with m over the remembered data that are not in the batch, and R the number of references, batch and memory
-    together. A datum is known again by the bytes of the first argument of model and guide: its old posterior makes
-    place for the new one, so that it counts once, and a memory of M ≥ N holds every datum and gives the exact
-    marginal, but for the age of the posteriors. Data that never come back the same (augmented anew each time) are
-    remembered as so many different ones, up to M.
+    together. A datum is known again by the bytes of the first argument of model and guide, a tensor or a dictionary of
+    tensors: its old posterior makes place for the new one, so that it counts once, and a memory of M ≥ N holds every
+    datum and gives the exact marginal, but for the age of the posteriors. Data that never come back the same (augmented
+    anew each time) are remembered as so many different ones, up to M. Sites of any family are remembered, by the
+    parameters of their distributions; with priors that are conditional on covariates, the priors too.
 
-    Old posteriors carry no gradient, those of the batch do; see the page on estimators for what that leaves out. A
-    single variable is set against some hundreds of the remembered data, in the order of its means: 64 at either end
-    and every k-th between them, which stands for k, beginning with another one at each step (a systematic sample).
+    Old posteriors carry no gradient, those of the batch do; see the page on estimators for what that leaves out.
+    Marginals of single univariate variables use a systematic sample of the memory: sorted by posterior mean, the 64
+    lowest and highest, and every k-th in between with weight k; the offset changes each step.
 
-    The memory is filled by training steps (:meth:`~pyro_hfvae.infer.HierarchicalELBO.training_terms` and the losses,
-    where gradients are enabled), never by ``terms``; it is part of the ``state_dict``, and starts empty, as
-    :class:`~pyro_hfvae.infer.estimators.Stratified`.
+    The memory is filled by training steps, never by ``terms``; it is part of the ``state_dict``, and starts empty, as
+    :class:`~pyro_hfvae.infer.estimators.Minibatch`.
 
     Args:
         size: M, data to remember; more than N are never held. Cost and storage grow with M.
@@ -56,10 +64,8 @@ class Memory(Marginal):
             raise ValueError(f"the memory's size must be 1 or more, got {size}")
         self.size = size
         self._slots: dict[str, Tensor] = {}  # [M, ...] each; none before the first batch
-        self._products: Tensor | None = None  # [3, D, M], of the slots' loc and scale; kept, as it takes time
-        self._order: Tensor | None = None  # [D, H], the slots of the H data held when they were sorted, by each loc
+        self._order: dict[str, Tensor] = {}  # [V, H] by site: the H slots held when they were sorted, by each mean
         self._sorted = 0  # the time then
-        self._partners: tuple[Tensor, Tensor, Tensor] | None = None  # the keys of the batch, and what _partner says
         self._clock = 0
 
     def __len__(self) -> int:
@@ -70,8 +76,9 @@ class Memory(Marginal):
     def staleness(self) -> Tensor:
         """KL of the new from the remembered posteriors, mean over the data of the last batch that were known again.
 
-        In nats per datum, over all variables; NaN where none was. What it is for a group of variables bounds how far
-        the age of the references moves E[log q̂] of that group up from what fresh ones give, to first order.
+        In nats per datum, over all variables; NaN where none was, or a family has no KL in closed form. What it is for
+        a group of variables bounds how far the age of the references moves E[log q̂] of that group up from what fresh
+        ones give, to first order.
         """
         return self._slots["staleness"] if self._slots else torch.tensor(math.nan)
 
@@ -79,115 +86,121 @@ class Memory(Marginal):
         """R: batch and memory together, N at most."""
         return min(batch + len(self), data_size)
 
-    def keys(self, data: object) -> Tensor | None:
-        """A hash of the bytes of each datum, [B]; None where data is no tensor with a batch dimension."""
-        return _hash_rows(data.detach()) if isinstance(data, Tensor) and data.dim() > 0 else None
-
-    def references(self, posteriors: Posteriors, data_size: int, keys: Tensor | None = None) -> References:
+    def references(self, sample: Sample, data_size: int) -> References:
         """The batch, and the remembered data that are not in it.
 
         Raises:
-            ValueError: B > N; B = 1 < N before anything is remembered; or keys of other data than the batch.
-            NotImplementedError: variables that are neither normal nor discrete.
+            ValueError: B > N; B = 1 < N before anything is remembered; or data of another size than the batch.
+            NotImplementedError: a guide, or a conditional prior, whose sites depend on one another, or a distribution
+                whose parameters cannot be taken out of it.
         """
-        if posteriors.other:
-            raise NotImplementedError(
-                "a memory remembers normal and discrete variables only; use marginal=Stratified() beside others"
-            )
-        batch = posteriors.value.shape[1]
-        if keys is not None and len(keys) != batch:
-            raise ValueError(
-                f"a memory knows data again by the first argument of model and guide, which has {len(keys)} rows for a "
-                f"batch of {batch}; give the batch itself, not data that a plate takes a subsample of"
-            )
+        batch = sample.shape[1]
+        dependence = sample.dependence
+        if sample.structured or (dependence.conditional and any(dependence.model.values())):
+            raise NotImplementedError(NO_MEMORY)
         if not self._slots or batch > data_size:
             refuse_batch(batch, data_size)
             return References(own=-math.log(data_size), other=log_weight_of_others(batch, data_size))
-        self._move(posteriors.loc.device)
-        slots = self._slots
-        present = slots["time"] != _ABSENT
+        self._move(sample.log_likelihood.device)
+        present = self._slots["time"] != _ABSENT
+        keys = _keys(sample)
         if keys is not None:
-            present = present & ~self._partner(keys)[1]
+            present = present & ~_partner(self._slots["key"], keys)[1]
         count = present.sum()
-        products = self._bank_products()
-        masses = tuple(slots[f"log_mass{index}"] for index in range(len(posteriors.log_mass)))
         others = (batch - 1 + count).clamp_min(1).to(torch.float64)
+        remembered = self._sites(sample)
+        priors = {name: site for name, site in remembered.items() if name.startswith(PRIOR)}
+        bank = Bank(
+            sites={name: site for name, site in remembered.items() if name not in priors},
+            priors={name.removeprefix(PRIOR): site for name, site in priors.items()},
+            present=present,
+            thinned={name: thin for name in self._order if (thin := self._thinned(name, present, count)) is not None},
+        )
         return References(
             own=-math.log(data_size),
             other=math.log(max(1, data_size - 1) / data_size) - others.log(),
-            bank=Bank(products, masses, present, self._systematic_sample(products, present, count)),
+            bank=bank,
         )
 
-    def _systematic_sample(self, products: Tensor, present: Tensor, count: Tensor) -> Tensor | None:
-        """Of every variable some of the sorted slots, [3, D, R], with the weights by which they stand for all."""
-        held = 0 if self._order is None else self._order.shape[1]
+    def _sites(self, sample: Sample) -> dict[str, Site]:
+        """The remembered posteriors and priors as sites, [M]."""
+        found = {}
+        for name, site in _remembered(sample).items():
+            tensors = [self._slots[_slot(name, place)] for place in range(len(_parameters(site)))]
+            found[name] = site.at(site.with_parameters(tensors, tensors[0].shape[:1]), site.value)
+            if isinstance(site, DiscreteSite):
+                found[name]._log_mass = tensors[0]  # type: ignore[attr-defined]
+        return found
+
+    def _thinned(self, name: str, present: Tensor, count: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Some of the sorted slots of each variable, and the logarithms of how many each stands for, [V, R]."""
+        order = self._order[name]
+        held = order.shape[1]
         step = (held - 2 * TAIL) // SYSTEMATIC
-        if self._order is None or step < 2:
+        if step < 2:
             return None
-        present, order = present.to(products.device), self._order.to(products.device)
         ranks = torch.arange(held, device=order.device)
         middle = ranks[TAIL + self._clock % step : held - TAIL : step]
         ranks = torch.cat([ranks[:TAIL], middle, ranks[held - TAIL :]])  # [R]
-        weight = torch.ones_like(ranks, dtype=products.dtype)
+        weight = torch.ones_like(ranks, dtype=torch.float64)
         weight[TAIL:-TAIL] = step
-        which = order[:, ranks]  # [D, R]
+        which = order[:, ranks]  # [V, R]
         weights = weight * present[which]
         weights = weights * (count / weights.sum(-1, keepdim=True).clamp_min(1.0))  # they sum to the count
-        some = products.gather(2, which.expand(3, -1, -1))
-        some[2] += torch.where(weights > 0, weights.log(), NOTHING)
-        return some
+        return which, torch.where(weights > 0, weights.log(), NOTHING)
 
     def _move(self, device: torch.device) -> None:
         """Takes what is remembered to the device of the batch, where it is not there yet."""
-        if self._slots["loc"].device != device:
+        if self._slots["time"].device != device:
             self._slots = {name: part.to(device) for name, part in self._slots.items()}
-            self._order = None if self._order is None else self._order.to(device)
-            self._products = self._partners = None
+            self._order = {name: order.to(device) for name, order in self._order.items()}
 
-    def _sort(self) -> None:
-        slots = self._slots
-        held = (slots["time"] != _ABSENT).nonzero()[:, 0]  # [H]
-        # The stable order is the same on every machine.
-        self._order = held[slots["loc"][held].argsort(dim=0, stable=True)].mT.contiguous()
+    def _sort(self, sample: Sample) -> None:
+        held = (self._slots["time"] != _ABSENT).nonzero()[:, 0]  # [H]
+        for name, site in self._sites(sample).items():
+            if isinstance(site, Univariate) and site.grain == 1:
+                mean = site.mean.reshape(len(self._slots["time"]), -1)[held]
+                # The stable order is the same on every machine.
+                self._order[name] = held[mean.argsort(dim=0, stable=True)].mT.contiguous()
         self._sorted = self._clock
 
-    def _partner(self, keys: Tensor) -> tuple[Tensor, Tensor]:
-        """For each slot a datum of the batch, and whether that is the one in the slot; found once for each batch."""
-        if self._partners is None or self._partners[0] is not keys:
-            self._partners = (keys, *_partner(self._slots["key"], keys))
-        return self._partners[1:]
-
     @torch.no_grad()
-    def record(self, posteriors: Posteriors, data_size: int, keys: Tensor | None = None) -> None:
+    def record(self, sample: Sample, data_size: int) -> None:
         """Puts the posteriors of a batch into the memory, in place of their old ones and then of the oldest."""
-        new = {"loc": posteriors.loc[0], "scale": posteriors.scale[0]}  # the particles of a datum share its posterior
-        new |= {f"log_mass{index}": mass[0] for index, mass in enumerate(posteriors.log_mass)}
-        none = torch.zeros(len(new["loc"]), dtype=torch.int64, device=new["loc"].device)
-        new["key"] = none if keys is None else keys
+        keys = _keys(sample)
+        new: dict[str, Tensor] = {}
+        for name, site in _remembered(sample).items():
+            for place, tensor in enumerate(_parameters(site)):
+                new[_slot(name, place)] = tensor.detach()
+        batch, device = sample.shape[1], sample.log_likelihood.device
+        new["key"] = torch.zeros(batch, dtype=torch.int64, device=device) if keys is None else keys
         new["time"] = torch.full_like(new["key"], self._clock)
         self._clock += 1
+        if self._slots and any(name not in self._slots or self._slots[name].shape[1:] != new[name].shape[1:] for name in new):
+            raise ValueError(
+                "the memory holds posteriors of other sites than this guide's: a memory serves one model and guide"
+            )
         if not self._slots:
             self._allocate(new, min(self.size, data_size))
-        self._move(new["loc"].device)
+        self._move(device)
         slots = self._slots
         new = {name: part[: len(slots["time"])] for name, part in new.items()}
-        place = self._places(new, keys)
+        place = self._places(new, keys, sample)
         for name, part in new.items():
             slots[name][place] = part.to(slots[name].dtype)
-        if self._products is not None:
-            self._products[..., place] = _parameters(slots["loc"][place], slots["scale"][place])
-        self._partners = None
-        if self._order is None or (self._clock - self._sorted) * SORTED * len(place) >= self._order.shape[1]:
-            self._sort()
+        held = next((order.shape[1] for order in self._order.values()), 0)
+        if not self._order or (self._clock - self._sorted) * SORTED * len(place) >= held:
+            self._sort(sample)
 
     def _allocate(self, new: Mapping[str, Tensor], capacity: int) -> None:
-        slots = {name: part.new_zeros(capacity, *part.shape[1:]) for name, part in new.items()}
+        # Empty slots hold the parameters of some datum: a weight of 0 does not undo an infinite density.
+        slots = {name: part[:1].expand(capacity, *part.shape[1:]).clone() for name, part in new.items()}
         slots["time"].fill_(_ABSENT)
-        slots["scale"].fill_(1.0)  # a weight of 0 does not undo the infinite density of a scale of 0
+        slots["key"].zero_()
         slots["staleness"] = torch.tensor(math.nan)
         self._slots = slots
 
-    def _places(self, new: Mapping[str, Tensor], keys: Tensor | None) -> Tensor:
+    def _places(self, new: Mapping[str, Tensor], keys: Tensor | None, sample: Sample) -> Tensor:
         """The slot that each datum is to have, [B]: its own, so that the order lasts, or one of the oldest.
 
         Frees the slots that hold the data already, and measures the staleness.
@@ -195,10 +208,10 @@ class Memory(Marginal):
         slots, batch = self._slots, len(new["time"])
         place = torch.full_like(new["time"], -1)
         if keys is not None:
-            partner, same = self._partner(keys)
+            partner, same = _partner(slots["key"], keys)
             same = same & (slots["time"] != _ABSENT) & (partner < batch)
             place = _slots_of(partner, same, batch)
-            slots["staleness"] = _mean_divergence(new, slots, place)
+            slots["staleness"] = self._mean_divergence(sample, place)
             slots["time"].masked_fill_(same, _ABSENT)
         known = place >= 0
         time = torch.cat([slots["time"], slots["time"].new_zeros(1)])
@@ -207,15 +220,21 @@ class Memory(Marginal):
         oldest = time[:-1].argsort(stable=True)[:batch]
         return torch.where(known, place, oldest[(~known).cumsum(0) - 1])
 
-    def _bank_products(self) -> Tensor:
-        if self._products is None:
-            self._products = _parameters(self._slots["loc"], self._slots["scale"])
-        return self._products
+    def _mean_divergence(self, sample: Sample, slot: Tensor) -> Tensor:
+        """KL(new || old) of the data that have a slot, mean in nats."""
+        known, rows = slot >= 0, range(len(slot))
+        total = torch.zeros(len(slot), dtype=torch.float64, device=slot.device)
+        for name, old in self._sites(sample).items():
+            if name.startswith(PRIOR):
+                continue
+            site = sample.posteriors[name]
+            total = total + _divergence(site, old, slot.clamp_min(0), rows)
+        return torch.where(known, total, 0.0).sum() / known.sum()
 
     def get_extra_state(self) -> dict[str, Any]:
         """What is remembered: tensors and numbers only, so that ``torch.load(weights_only=True)`` reads it."""
         slots = {name: part.clone() for name, part in self._slots.items()}
-        order = None if self._order is None else self._order.clone()
+        order = {name: part.clone() for name, part in self._order.items()}
         return {"clock": self._clock, "slots": slots, "order": order, "sorted": self._sorted}
 
     def set_extra_state(self, state: Mapping[str, Any]) -> None:
@@ -229,15 +248,43 @@ class Memory(Marginal):
             raise ValueError(f"a memory of {len(slots['time'])} data does not fit into one of size={self.size}")
         self._clock = int(state["clock"])
         self._slots = {name: part.clone() for name, part in slots.items()}
-        self._order = None if state["order"] is None else state["order"].clone()
+        self._order = {name: part.clone() for name, part in state["order"].items()}
         self._sorted = int(state["sorted"])
-        self._products = self._partners = None
 
 
-def _parameters(loc: Tensor, scale: Tensor) -> Tensor:
-    if loc.device.type == "mps":  # has no float64
-        loc, scale = loc.cpu(), scale.cpu()
-    return gaussian_parameters(loc.double(), scale.double()).permute(2, 1, 0).contiguous()
+def _remembered(sample: Sample) -> Sites:
+    """What is remembered of a batch: its posteriors, and its priors where they are conditional on covariates."""
+    found = dict(sample.posteriors)
+    if sample.dependence.conditional:
+        found |= {PRIOR + name: site for name, site in sample.priors.items()}
+    return found
+
+
+def _slot(name: str, place: int) -> str:
+    return f"{name}/{place}"
+
+
+def _parameters(site: Site) -> list[Tensor]:
+    """The parameters of a site, [B, ...]; the particles of a datum share its posterior."""
+    try:
+        found = site.parameters()
+    except NotImplementedError as error:
+        raise NotImplementedError(f"a memory cannot keep site '{site.name}': {error}") from None
+    return [tensor[0] if len(site.fn.batch_shape) == 2 else tensor for tensor in found]
+
+
+def _divergence(site: Site, old: Site, slot: Tensor, rows: range) -> Tensor:
+    """KL of the posteriors of a batch from those in some slots, [B]; NaN where it has no closed form."""
+    new = [tensor[: len(rows)] for tensor in _parameters(site)]
+    before = [tensor[slot] for tensor in _parameters(old)]
+    if site.discrete:
+        return (new[0].exp() * (new[0] - before[0])).sum((-1, -2)).double()
+    batch = Size([len(rows)])
+    try:
+        kl: Tensor = kl_divergence(site.with_parameters(new, batch), site.with_parameters(before, batch))
+    except NotImplementedError:
+        return torch.full((len(rows),), math.nan, dtype=torch.float64, device=slot.device)
+    return kl.double()
 
 
 def _partner(slots: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
@@ -254,16 +301,29 @@ def _slots_of(partner: Tensor, same: Tensor, batch: int) -> Tensor:
     return slot[:-1]
 
 
-def _mean_divergence(new: Mapping[str, Tensor], old: Mapping[str, Tensor], slot: Tensor) -> Tensor:
-    """KL(new || old) of the data that have a slot, mean in nats."""
-    known = slot >= 0
-    loc, scale = old["loc"][slot], old["scale"][slot]  # [B, D]; of the last slot where none is known
-    ratio = (new["scale"] / scale).square()
-    divergence = 0.5 * (ratio + ((new["loc"] - loc) / scale).square() - 1 - ratio.log()).sum(-1)  # [B]
-    for name in new:
-        if name.startswith("log_mass"):
-            divergence = divergence + (new[name].exp() * (new[name] - old[name][slot])).sum(-1)
-    return torch.where(known, divergence, 0.0).sum() / known.sum()
+def _keys(sample: Sample) -> Tensor | None:
+    """A hash of the bytes of each datum, [B]; None where the first argument holds no tensor.
+
+    Raises:
+        ValueError: a tensor of another length than the batch.
+    """
+    given = [*sample.guide.args, *sample.guide.kwargs.values()]
+    if not given:
+        return None
+    leaves = [torch.as_tensor(leaf) for leaf in tree_leaves(given[0]) if isinstance(leaf, Tensor | np.ndarray)]
+    rows = [leaf.detach() for leaf in leaves if leaf.dim() > 0]
+    if not rows:
+        return None
+    batch, device = sample.shape[1], sample.log_likelihood.device
+    if any(len(leaf) != batch for leaf in rows):
+        raise ValueError(
+            f"a memory knows data again by the first argument of model and guide, which has {len(rows[0])} rows for a "
+            f"batch of {batch}; give the batch itself, not data that a plate takes a subsample of"
+        )
+    total = _hash_rows(rows[0].to(device))
+    for leaf in rows[1:]:
+        total = total * _MIXER + _hash_rows(leaf.to(device))
+    return total
 
 
 _MIXER = -7046029254386353131  # 2^64 over the golden ratio, odd, as a signed integer

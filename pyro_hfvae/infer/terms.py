@@ -30,7 +30,9 @@ class BlockTerms:
     mutual_information: Tensor
     """I(x; z_d)."""
     conditional_information: Tensor
-    """I(x; z_d | the blocks before it): discrete blocks come first, then the others, as the layout orders them."""
+    """I(x; z_d | the blocks before it): discrete blocks come first, then the others, as the layout orders them.
+
+    With a prior that is conditional on covariates, less the information that this prior has."""
     within: Tensor
     """Total correlation of the block's variables."""
     dimension: Tensor
@@ -39,11 +41,18 @@ class BlockTerms:
     """The terms of each variable."""
     discrete: bool
     """Whether all its variables are categoricals."""
+    prior_information: Tensor = field(default_factory=lambda: torch.zeros(()))
+    """E[log p(z_d|c) - log p̂(z_d)], the information of a prior about the block given covariates c; 0 without."""
+    largest_divergence: Tensor = field(default_factory=lambda: torch.tensor(float("inf")))
+    """The largest KL(q(z_d|x) || p(z_d)) that a discrete block can have: Σ_e log K_e for uniform priors; else infinite."""
+    log_normaliser: Tensor = field(default_factory=lambda: torch.zeros(()))
+    """log Z, so that within + log Z is a divergence, 0 or more; 0 if the variables are independent in the prior, or if
+    the weights do not ask for it."""
 
     @property
     def divergence(self) -> Tensor:
-        """KL(q(z_d|x) || p(z_d)), the block's part of the ordinary ELBO."""
-        return self.mutual_information + self.within + self.dimension
+        """KL(q(z_d|x) || p(z_d|c)), the block's contribution to the ordinary ELBO."""
+        return self.mutual_information - self.prior_information + self.within + self.dimension
 
 
 @dataclass(frozen=True)
@@ -54,6 +63,8 @@ class GroupTerms:
     """Total correlation of the groups or blocks that it is made of."""
     level: int
     """Groups above it, that of everything included: 1 or more."""
+    log_normaliser: Tensor = field(default_factory=lambda: torch.zeros(()))
+    """log Z, as of :class:`BlockTerms`."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +74,8 @@ class Terms:
     .. math:: \mathrm{ELBO} = E[\log p(x|z)] - I(x; z) - A - \sum_g A_g - \sum_d i_d
         - \sum_{d,e} KL(q(z_{d,e}) \| p(z_{d,e}))
 
-    The sum over g is there where blocks form groups.
+    The sum over g is there where blocks form groups. The information of a prior that is conditional on covariates is
+    added, and what is there once for the data set is taken off, divided by N.
 
     All but ``reconstruction`` are costs: in expectation 0 or more where the inference marginal is exact and the prior
     independent in its variables, and possibly below where the marginal is estimated from a batch. A prior's own
@@ -89,12 +101,23 @@ class Terms:
     """The groups below that of everything that are no blocks; none in a tree of two levels."""
     penalties: Mapping[str, Tensor] = field(default_factory=dict)
     """What the objective's penalties measured, by name, unweighted; no part of the ELBO."""
+    globals: Mapping[str, Tensor] = field(default_factory=dict)
+    """KL(q || p) of each latent outside the plate of the data, once per data set: divided by N."""
+    prior_information: Tensor = field(default_factory=lambda: torch.zeros(()))
+    """E[log p(z|c) - log p̂(z)], what a prior that is conditional on covariates c knows about z; 0 without.
+
+    p̂(z) = (1/N) Σ_n p(z|c_n) is the aggregate prior, against which all divergences are taken."""
+    conditional: bool = False
+    """Whether the prior is conditional on covariates."""
+    log_normaliser: Tensor = field(default_factory=lambda: torch.zeros(()))
+    """log Z of A, as of :class:`BlockTerms`."""
 
     @property
     def elbo(self) -> Tensor:
         """The evidence lower bound; a categorical enters by its exact KL."""
-        costs = self.mutual_information + self.between + self.within + self.dimension
-        return self.reconstruction - costs - sum(group.between for group in self.groups.values())
+        costs = self.mutual_information - self.prior_information + self.between + self.within + self.dimension
+        costs = costs + sum(group.between for group in self.groups.values()) + sum(self.globals.values())
+        return self.reconstruction - costs
 
     @property
     def active_units(self) -> int:
@@ -110,7 +133,9 @@ class Terms:
         names = ("elbo", "reconstruction", "mutual_information", "between", "within", "dimension")
         return (
             {name: getattr(self, name) for name in names}
+            | ({"prior_information": self.prior_information} if self.conditional else {})
             | {f"between/{name}": group.between for name, group in self.groups.items()}
+            | {f"global/{name}": divergence for name, divergence in self.globals.items()}
             | {f"penalty/{name}": penalty for name, penalty in self.penalties.items()}
         )
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from pyro_hfvae.schedules import Schedule, value_at
 
-__all__ = ["Capacity", "Weight", "check_finite", "cost", "resolve_weights", "scheduled"]
+__all__ = ["Capacity", "Weight", "check_weights", "cost", "resolve_weights", "scheduled"]
 
 
 @dataclass(frozen=True)
@@ -68,20 +68,29 @@ def resolve_weights(
     return dict.fromkeys(levels, given)
 
 
-def check_finite(argument: str, given: object) -> None:
-    """Raises ValueError if a number among the weights is not finite; schedules look after themselves."""
+def check_weights(argument: str, given: object) -> None:
+    """Refuses what is no weight.
+
+    Raises:
+        ValueError: a number that is not finite; schedules check themselves.
+        TypeError: neither a number, nor a schedule, nor a capacity, nor a collection of these.
+    """
     if isinstance(given, Mapping):
-        parts: Sequence[object] = list(given.values())
+        for name, part in given.items():
+            check_weights(f"{argument}.{name}", part)
     elif isinstance(given, Capacity):
-        parts = [given.weight, given.nats]
-    elif isinstance(given, Sequence):
-        parts = given
-    else:
-        if isinstance(given, float | int) and not math.isfinite(given):
+        check_weights(f"{argument}.weight", given.weight)
+        check_weights(f"{argument}.nats", given.nats)
+    elif isinstance(given, Sequence) and not isinstance(given, str):
+        for part in given:
+            check_weights(argument, part)
+    elif isinstance(given, float | int) and not isinstance(given, bool):
+        if not math.isfinite(given):
             raise ValueError(f"weight '{argument}' must be a finite number, got {given}")
-        return
-    for part in parts:
-        check_finite(argument, part)
+    elif not isinstance(given, Schedule):
+        raise TypeError(
+            f"weight '{argument}' must be a number, a schedule or a Capacity, got {type(given).__name__}: {given!r}"
+        )
 
 
 def scheduled(argument: str, given: object, step: int) -> dict[str, float]:

@@ -6,21 +6,22 @@ from typing import Any
 import numpy as np
 import torch
 from pyro import poutine
-from torch import Tensor
+from torch import Size, Tensor
 
-from pyro_hfvae.blocks import Layout
-from pyro_hfvae.infer.checks import read_guide_dependence
-from pyro_hfvae.infer.families import Simplex
-from pyro_hfvae.infer.latents import Discrete, Gaussian, Latents, concatenate, read_posteriors, tree_of
+from pyro_hfvae.blocks import Blocks, Layout, resolve_blocks
+from pyro_hfvae.infer.dependence import read_guide_dependence
+from pyro_hfvae.infer.references import Sites, batch_of
+from pyro_hfvae.infer.traces import DataPlate, posterior_sites
 from pyro_hfvae.metrics.codes import Codes
 from pyro_hfvae.metrics.exact import PosteriorParameters
+from pyro_hfvae.sites import DiscreteSite, NormalSite, Site
 
 __all__ = ["encode", "encode_posteriors"]
 
 
 @torch.no_grad()
 def encode(guide: Callable[..., Any], batches: Iterable[tuple[Any, ...]], blocks: Layout | None = None) -> Codes:
-    """Runs the guide over batches of arguments and reads what it says of each datum.
+    """Runs the guide over batches of arguments and reads the posterior mean of each variable.
 
     A continuous variable gives its posterior mean, one column; a categorical with K categories their probabilities, K
     columns; a Dirichlet its K means.
@@ -30,11 +31,11 @@ def encode(guide: Callable[..., Any], batches: Iterable[tuple[Any, ...]], blocks
         batches: arguments of the guide, batch by batch.
         blocks: the layout, as for the objective; each site by default.
     """
-    latents = concatenate([read_posteriors(poutine.trace(guide).get_trace(*batch)) for batch in batches])
-    layout = tree_of(latents, blocks).blocks
+    parts = [_posteriors(guide, batch) for batch in batches]
+    layout = _blocks(parts[0], blocks)
     variables = [variable for members in layout.values() for variable in members]
     place = {variable: index for index, variable in enumerate(variables)}
-    columns = [_columns(latents, variable.site, variable.index) for variable in variables]
+    columns = [torch.cat([_columns(part[v.site], v.index) for part in parts]) for v in variables]
     ends = np.cumsum([part.shape[1] for part in columns]).tolist()
     return Codes(
         columns=torch.cat(columns, 1).cpu().double().numpy(),
@@ -58,22 +59,23 @@ def encode_posteriors(
     Raises:
         ValueError: a site is of another family, or depends on the sample of another site; names it.
     """
-    parts: list[Latents] = []
+    parts: list[Sites] = []
     for batch in batches:
         if not parts:
             _refuse_dependence(guide, batch)
-        parts.append(read_posteriors(poutine.trace(guide).get_trace(*batch)))
-    latents = concatenate(parts)
-    layout = tree_of(latents, blocks).blocks
+        parts.append(_posteriors(guide, batch))
+    layout = _blocks(parts[0], blocks)
     normal, categorical = {}, {}
     for members in layout.values():
         for variable in members:
-            part = latents[variable.site]
-            if isinstance(part, Gaussian):
-                loc, scale = (parameter[0, :, variable.index] for parameter in (part.loc, part.scale))
-                normal[variable.name] = (loc.cpu().double().numpy(), scale.cpu().double().numpy())
-            elif isinstance(part, Discrete):
-                mass = part.log_mass[0, :, variable.index].double().softmax(-1)  # rows sum to 1 in float64 too
+            sites = [part[variable.site] for part in parts]
+            if all(isinstance(site, NormalSite) for site in sites):
+                loc, scale = (torch.cat([_first(getattr(site, field), 1) for site in sites]) for field in ("loc", "scale"))
+                both = (parameter[:, variable.index].cpu().double().numpy() for parameter in (loc, scale))
+                normal[variable.name] = tuple(both)
+            elif sites[0].discrete:
+                log_mass = torch.cat([_first(site.log_mass, 2) for site in sites if isinstance(site, DiscreteSite)])
+                mass = log_mass[:, variable.index].double().softmax(-1)  # rows sum to 1 in float64 too
                 categorical[variable.name] = mass.cpu().numpy()
             else:
                 raise ValueError(
@@ -94,11 +96,23 @@ def _refuse_dependence(guide: Callable[..., Any], batch: tuple[Any, ...]) -> Non
             )
 
 
-def _columns(latents: Latents, site: str, index: int) -> Tensor:
-    """Codes of one variable, [n, 1 or K]."""
-    part = latents[site]
-    if isinstance(part, Discrete):
-        return part.log_mass[0, :, index].exp()
-    if isinstance(part, Simplex):
-        return part.mean[0]
-    return (part.loc if isinstance(part, Gaussian) else part.mean)[0, :, index : index + 1]
+def _posteriors(guide: Callable[..., Any], batch: tuple[Any, ...]) -> Sites:
+    trace = poutine.trace(guide).get_trace(*batch)
+    return posterior_sites(trace, None, DataPlate.of(trace))
+
+
+def _blocks(posteriors: Sites, blocks: Layout | None) -> Blocks:
+    return resolve_blocks(blocks, {name: tuple(site.fine) for name, site in posteriors.items()}).blocks
+
+
+def _first(tensor: Tensor, inner: int) -> Tensor:
+    """A tensor [*batch, ...] without particles, [B, ...]."""
+    return tensor[0] if tensor.dim() == inner + 2 else tensor
+
+
+def _columns(site: Site, index: int) -> Tensor:
+    """Codes of one variable, [B, 1 or K]."""
+    mean = site.mean
+    batch = Size([batch_of({site.name: site})[1]])
+    mean = mean[0] if len(site.fn.batch_shape) == 2 else mean
+    return mean.reshape(*batch, site.variables, -1)[:, index]

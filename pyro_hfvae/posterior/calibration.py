@@ -11,7 +11,7 @@ from pyro import poutine
 from torch import Tensor
 
 from pyro_hfvae.blocks import Layout
-from pyro_hfvae.infer.latents import read_log_likelihood
+from pyro_hfvae.infer.traces import log_likelihood
 from pyro_hfvae.posterior.draws import Program, draw_guide, simulate, with_observed
 from pyro_hfvae.posterior.layout import LatentArrays, read_arrays
 from pyro_hfvae.posterior.uniformity import uniformity_p_value

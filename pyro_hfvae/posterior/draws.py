@@ -10,7 +10,7 @@ from pyro.distributions.util import scale_and_mask
 from pyro.poutine import Trace
 from torch import Tensor
 
-from pyro_hfvae.infer.latents import broadcasts, latent_sites, name_list, read_log_likelihood
+from pyro_hfvae.infer.traces import broadcasts, latent_sites, log_likelihood, name_list
 
 __all__ = [
     "Draw",

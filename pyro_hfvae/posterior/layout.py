@@ -13,7 +13,7 @@ from torch.nn.functional import one_hot
 
 from pyro_hfvae.blocks import Layout, resolve_blocks
 from pyro_hfvae.distributions import unwrap
-from pyro_hfvae.infer.latents import latent_sites
+from pyro_hfvae.infer.traces import latent_sites
 
 __all__ = ["LatentArray", "LatentArrays", "read_arrays"]
 

@@ -9,7 +9,8 @@ import torch
 from numpy.typing import NDArray
 from pyro.infer import MCMC, NUTS
 
-from pyro_hfvae.infer.latents import describe, latent_sites
+from pyro_hfvae.infer.traces import latent_sites
+from pyro_hfvae.sites import describe
 from pyro_hfvae.posterior.draws import Program, draw_guide
 from pyro_hfvae.posterior.inference_data import convergence
 

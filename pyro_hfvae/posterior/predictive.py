@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.distributions import Bernoulli
 
 from pyro_hfvae.distributions import unwrap
-from pyro_hfvae.infer.latents import describe, observed_sites
+from pyro_hfvae.infer.traces import observed_sites
+from pyro_hfvae.sites import describe
 from pyro_hfvae.posterior.draws import Program, draw_guide, predict, simulate
 from pyro_hfvae.posterior.inference_data import psis_loo_pit
 

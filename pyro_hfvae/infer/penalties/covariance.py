@@ -11,14 +11,16 @@ Only the normal variables have a covariance that could be the identity: the elem
 neither uncorrelated nor of variance 1. Categoricals are left to the other terms.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
-from pyro_hfvae.infer.latents import Gaussian
 from pyro_hfvae.infer.penalty import Penalty
-from pyro_hfvae.infer.run import Run
+from pyro_hfvae.infer.sample import Sample
 from pyro_hfvae.infer.terms import Terms
 from pyro_hfvae.infer.weights import Weight
+from pyro_hfvae.sites import NormalSite
 
 __all__ = ["DiagonalCovariance", "OffDiagonalCovariance"]
 
@@ -37,9 +39,9 @@ class OffDiagonalCovariance(Penalty):
 
     needs_split = False
 
-    def __call__(self, run: Run, terms: Terms) -> Tensor:
+    def forward(self, samples: Sequence[Sample], terms: Terms) -> Tensor:
         """The squared covariances."""
-        covariance = _covariance(_join(run, "loc"))
+        covariance = _covariance(_join(samples, "loc"))
         return (covariance.square().sum((1, 2)) - _diagonal(covariance).square().sum(1)).mean()
 
 
@@ -63,11 +65,11 @@ class DiagonalCovariance(Penalty):
         super().__init__(weight)
         self.of_samples = of_samples
 
-    def __call__(self, run: Run, terms: Terms) -> Tensor:
+    def forward(self, samples: Sequence[Sample], terms: Terms) -> Tensor:
         """The squared distances."""
-        variance = _diagonal(_covariance(_join(run, "loc")))  # [S, D]
+        variance = _diagonal(_covariance(_join(samples, "loc")))  # [S, D]
         if self.of_samples:
-            variance = variance + _join(run, "scale").square().mean(1)
+            variance = variance + _join(samples, "scale").square().mean(1)
         return (variance - 1).square().sum(1).mean()
 
 
@@ -82,17 +84,21 @@ def _diagonal(covariance: Tensor) -> Tensor:
     return covariance.diagonal(dim1=1, dim2=2)  # [S, D]
 
 
-def _join(run: Run, field: str) -> Tensor:
+def _join(samples: Sequence[Sample], field: str) -> Tensor:
     """``loc`` or ``scale`` of all normal variables, [S, B, D]."""
-    if run.structured is not None:
+    if samples[0].structured:
         raise NotImplementedError(
             "the sites of the guide depend on one another; DIP-VAE reads its covariances off posteriors that are "
             "independent given the datum"
         )
-    parts = [getattr(site, field) for site in run.latents.values() if isinstance(site, Gaussian)]
-    if not parts:
+    if not any(isinstance(site, NormalSite) for site in samples[0].posteriors.values()):
         raise ValueError(
-            "DIP-VAE needs normal variables, whose covariance it charges; the guide samples only discrete sites: "
-            + ", ".join(f"'{name}'" for name in run.latents)
+            "DIP-VAE needs normal variables, whose covariance it charges; the guide has none among its sites: "
+            + ", ".join(f"'{name}'" for name in samples[0].posteriors)
         )
-    return torch.cat(parts, -1)
+
+    def of_batch(sample: Sample) -> Tensor:
+        sites = (site for site in sample.posteriors.values() if isinstance(site, NormalSite))
+        return torch.cat([getattr(site, field).expand(*sample.shape, -1) for site in sites], -1)
+
+    return torch.cat([of_batch(sample) for sample in samples], 1)

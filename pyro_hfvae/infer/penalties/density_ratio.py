@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,12 +9,11 @@ from torch.func import functional_call
 from torch.nn.functional import softplus
 from torch.optim import Adam, Optimizer
 
-from pyro_hfvae.infer.families import Simplex
-from pyro_hfvae.infer.latents import Discrete
 from pyro_hfvae.infer.penalties.learned import LearnedPenalty
-from pyro_hfvae.infer.run import Run
+from pyro_hfvae.infer.sample import Sample
 from pyro_hfvae.infer.terms import Terms
 from pyro_hfvae.infer.weights import Weight
+from pyro_hfvae.sites import DiscreteSite
 
 __all__ = ["DensityRatio", "DiscriminatorAdam"]
 
@@ -70,7 +68,7 @@ class DensityRatio(LearnedPenalty):
         self,
         weight: Weight = 1.0,
         hidden: Sequence[int] = (1000,) * 6,
-        optimizer: Callable[[Iterable[Tensor]], Optimizer] = lambda parameters: DiscriminatorAdam(parameters),
+        optimizer: Callable[[Iterable[Tensor]], Optimizer] = DiscriminatorAdam,
     ) -> None:
         if not hidden or min(hidden) < 1:
             raise ValueError(f"the discriminator needs one hidden layer or more, of 1 unit or more, got {list(hidden)}")
@@ -78,56 +76,45 @@ class DensityRatio(LearnedPenalty):
         for size, after in pairwise(hidden):
             layers += [nn.Linear(size, after), nn.LeakyReLU(0.2)]
         super().__init__(nn.Sequential(*layers, nn.Linear(hidden[-1], 1)), optimizer, weight)
-        self._variables: list[Tensor] | None = None
 
-    def __call__(self, run: Run, terms: Terms) -> Tensor:
-        """The estimate, whose gradient goes to the samples only."""
-        variables = _samples(run)
-        rows = torch.cat(variables, -1)  # [S·B, ΣK]
+    def forward(self, samples: Sequence[Sample], terms: Terms) -> Tensor:
+        """The estimate, whose gradient goes to the samples only; a mean over the data of all batches."""
+        rows = torch.cat([torch.cat(_variables(sample), -1) for sample in samples])  # [S·B, ΣK]
         if isinstance(first := self.network.get_submodule("0"), nn.LazyLinear) and first.has_uninitialized_params():
             self.network.to(rows)
             with torch.no_grad():
                 self.network(rows)
-        if torch.is_grad_enabled():
-            self._variables = [variable.detach() for variable in variables]
         frozen = {name: parameter.detach() for name, parameter in self.network.named_parameters()}
         logits: Tensor = functional_call(self.network, frozen, (rows,))
         return logits.to(rows.dtype).mean()
 
-    def network_loss(self) -> Tensor:
-        """The loss of D on the samples of the last batch (with S particles in runs of their own, of the last)."""
-        if self._variables is None:
-            raise RuntimeError(
-                "the discriminator learns from a batch that the objective was computed on: there is none"
-            )
-        rows = len(self._variables[0])
+    def network_loss(self, sample: Sample) -> Tensor:
+        """The loss of D on the samples of a batch."""
+        variables = [variable.detach() for variable in _variables(sample)]
+        rows = len(variables[0])
         if rows < 2:
             raise ValueError("a batch of one datum cannot be permuted; the discriminator needs two or more")
-        device = self._variables[0].device
-        permuted = [variable[torch.randperm(rows, device=device)] for variable in self._variables]
-        logits: Tensor = self.network(torch.cat([torch.cat(self._variables, -1), torch.cat(permuted, -1)]))
-        joint, product = logits.to(self._variables[0].dtype).chunk(2)
+        permuted = [variable[torch.randperm(rows, device=variable.device)] for variable in variables]
+        logits: Tensor = self.network(torch.cat([torch.cat(variables, -1), torch.cat(permuted, -1)]))
+        joint, product = logits.to(variables[0].dtype).chunk(2)
         return (softplus(-joint) + softplus(product)).mean() / 2
 
 
-def _samples(run: Run) -> list[Tensor]:
-    """The sample of each variable, [S·B, 1], or [S·B, K] of a categorical."""
-    variables: list[Tensor] = []
-    for name, site in run.latents.items():
-        if isinstance(site, Simplex):
-            variables.append(site.value.flatten(0, 1))
-        elif not isinstance(site, Discrete):
-            variables += site.value.flatten(0, 1).split(1, -1)
-        else:
-            guide_site: dict[str, Any] = dict(run.guide_trace.nodes[name])
-            if not guide_site["fn"].has_rsample:
-                raise NotImplementedError(
-                    f"site '{name}' of the guide is not relaxed: its sample has no gradient, which the discriminator "
-                    "needs; use Concrete"
-                )
-            relaxed: Tensor = guide_site["value"].to(site.log_mass.dtype)
-            if relaxed.numel() < site.log_mass.numel():  # relaxed Bernoullis
-                relaxed = torch.stack([1 - relaxed, relaxed], -1)
-            relaxed = relaxed.reshape(site.log_mass.shape)
-            variables += relaxed.flatten(0, 1).unbind(1)
-    return variables
+def _variables(sample: Sample) -> list[Tensor]:
+    """The sample of each variable, [S·B, 1], or [S·B, K] of a categorical or of a point on a simplex."""
+    found: list[Tensor] = []
+    for name, site in sample.posteriors.items():
+        value = site.value.expand(*sample.shape, *site.fn.event_shape)
+        if not isinstance(site, DiscreteSite):
+            found += value.reshape(sample.shape.numel(), site.variables, -1).unbind(1)
+            continue
+        if not site.relaxed:
+            raise NotImplementedError(
+                f"site '{name}' of the guide is not relaxed: its sample has no gradient, which the discriminator "
+                "needs; use Concrete"
+            )
+        relaxed = value.to(site.log_mass.dtype)
+        if site.binary:
+            relaxed = torch.stack([1 - relaxed, relaxed], -1)
+        found += relaxed.reshape(sample.shape.numel(), site.variables, site.categories).unbind(1)
+    return found

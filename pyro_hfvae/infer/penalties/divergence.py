@@ -1,16 +1,15 @@
 """The KL of the posterior from the prior, whole or of one block: what a capacity is set for."""
 
-import math
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from pyro_hfvae.infer.penalty import Penalty
-from pyro_hfvae.infer.run import Run
+from pyro_hfvae.infer.sample import Sample
 from pyro_hfvae.infer.terms import Terms
 from pyro_hfvae.infer.weights import Capacity, Weight
-from pyro_hfvae.schedules import Schedule, value_at
+from pyro_hfvae.schedules import value_at
 
 __all__ = ["BlockDivergence", "Divergence"]
 
@@ -26,7 +25,7 @@ class Divergence(Penalty):
 
     needs_split = False
 
-    def __call__(self, run: Run, terms: Terms) -> Tensor:
+    def forward(self, samples: Sequence[Sample], terms: Terms) -> Tensor:
         """The divergence."""
         return torch.stack([block.divergence for block in terms.blocks.values()]).sum()
 
@@ -56,9 +55,8 @@ class BlockDivergence(Penalty):
         super().__init__(weight)
         self.block = block
         self.others = others
-        self._given = weight
 
-    def __call__(self, run: Run, terms: Terms) -> Tensor:
+    def forward(self, samples: Sequence[Sample], terms: Terms) -> Tensor:
         """The divergence of the block."""
         known = ", ".join(f"'{name}'" for name in terms.blocks)
         if self.block not in terms.blocks:
@@ -67,28 +65,12 @@ class BlockDivergence(Penalty):
             for name in terms.blocks:
                 if name != self.block and name not in self.others:
                     raise ValueError(f"block '{name}' has no capacity; give one for each of: {known}")
-        block = terms.blocks[self.block]
-        if block.discrete and isinstance(self._given, Capacity):
-            limit = sum(_largest_divergence(run, variable) for variable in block.variables)
-            self.weight = replace(self._given, nats=_AtMost(self._given.nats, limit))
-        return block.divergence
+        return terms.blocks[self.block].divergence
 
-
-def _largest_divergence(run: Run, variable: str) -> float:
-    """KL from its prior of the category that the prior holds least likely, in nats: log K where all are alike."""
-    site, _, index = variable.partition("[")
-    if site not in run.priors.independent:
-        return math.inf  # a prior that depends on other sites has no one largest divergence
-    log_prior = run.priors.independent[site][..., int(index.removesuffix("]") or 0), :]  # [S, B, K]
-    return float(-log_prior.detach().amin(-1).mean())
-
-
-@dataclass(frozen=True)
-class _AtMost(Schedule):
-    """A value or schedule that ends at a limit."""
-
-    value: float | Schedule
-    limit: float
-
-    def __call__(self, step: int) -> float:
-        return min(value_at(self.value, step), self.limit)
+    def cost(self, measure: Tensor, terms: Terms, step: int) -> Tensor:
+        """The weighted divergence, or its weighted distance from the capacity, which ends at the largest divergence."""
+        if not isinstance(self.weight, Capacity):
+            return super().cost(measure, terms, step)
+        largest = terms.blocks[self.block].largest_divergence
+        nats = largest.clamp_max(value_at(self.weight.nats, step))
+        return value_at(self.weight.weight, step) * (measure - nats).abs()

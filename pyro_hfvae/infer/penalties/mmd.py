@@ -13,17 +13,18 @@ continuous and discrete variables included.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from pyro_hfvae.infer.latents import Discrete
+from pyro_hfvae.infer.ancestors import components
 from pyro_hfvae.infer.penalty import Penalty
-from pyro_hfvae.infer.run import Run
+from pyro_hfvae.infer.sample import Sample
 from pyro_hfvae.infer.terms import Terms
 from pyro_hfvae.infer.weights import Weight
+from pyro_hfvae.sites import Site
 
 __all__ = ["Kernel", "MaximumMeanDiscrepancy", "RadialKernel", "ZhaoKernel"]
 
@@ -107,19 +108,22 @@ class MaximumMeanDiscrepancy(Penalty):
         super().__init__(weight)
         self.kernel = RadialKernel() if kernel is None else kernel
 
-    def __call__(self, run: Run, terms: Terms) -> Tensor:
-        """The estimate."""
-        particles, batch = run.log_likelihood.shape
+    def forward(self, samples: Sequence[Sample], terms: Terms) -> Tensor:
+        """The estimate, a mean over batches, each with its number of data as weight."""
+        size = sum(sample.shape[1] for sample in samples)
+        return torch.stack([self._of_batch(sample) * (sample.shape[1] / size) for sample in samples]).sum()
+
+    def _of_batch(self, sample: Sample) -> Tensor:
+        particles, batch = sample.shape
         if batch < 2:
             raise ValueError("a batch of one datum has no maximum mean discrepancy from the prior; give two or more")
-        for part in run.priors.dependent:
-            sites = sorted({variable.site for variable in part.variables})
-            if len(sites) > 1:
-                raise NotImplementedError(
-                    f"the priors of sites {', '.join(map(repr, sites))} depend on one another; the maximum mean "
-                    "discrepancy draws from each prior by itself"
-                )
-        if run.structured is not None and (names := [n for n, s in run.latents.items() if isinstance(s, Discrete)]):
+        for component in components(sample.dependence.model):
+            raise NotImplementedError(
+                f"the priors of sites {', '.join(map(repr, sorted(component.descendants)))} depend on one another; the "
+                "maximum mean discrepancy draws from each prior by itself"
+            )
+        names = [name for name, site in sample.posteriors.items() if site.discrete]
+        if sample.structured and names:
             raise NotImplementedError(
                 f"the sites of the guide depend on one another, and site '{names[0]}' is discrete; the maximum mean "
                 "discrepancy takes the categories for independent of the other sites, given the datum"
@@ -128,14 +132,15 @@ class MaximumMeanDiscrepancy(Penalty):
         zeta: list[Tensor] = []
         masses: list[Tensor] = []
         prior_masses: list[Tensor] = []
-        for name, site in run.latents.items():
-            if not isinstance(site, Discrete):
-                z.append(site.value)
-                zeta.append(_draw(run, name, site.value))
+        for name, site in sample.posteriors.items():
+            prior = sample.priors[name]
+            if not site.discrete:
+                z.append(_flat(site.value, site, sample))
+                zeta.append(_flat(prior.draw(sample.shape).to(z[-1]), site, sample))
             else:
-                masses += site.log_mass.exp().unbind(2)  # each [S, B, K]
-                prior_masses += run.priors.independent[name].exp().unbind(2)
-        of_none = run.log_likelihood.new_zeros(particles, batch, 0)
+                masses += site.mean.expand(*sample.shape, -1, -1).unbind(2)  # each [S, B, K]
+                prior_masses += prior.mean.expand(*sample.shape, -1, -1).unbind(2)
+        of_none = sample.log_likelihood.new_zeros(particles, batch, 0)
         q = (torch.cat([*z, of_none], -1), masses)
         p = (torch.cat([*zeta, of_none], -1), prior_masses)
         with torch.autocast(of_none.device.type, enabled=False):
@@ -154,10 +159,6 @@ class MaximumMeanDiscrepancy(Penalty):
         return kernel
 
 
-def _draw(run: Run, name: str, like: Tensor) -> Tensor:
-    """A draw of the prior for each posterior, [S, B, V]; with a gradient where the prior learns."""
-    prior_site: dict[str, Any] = dict(run.model_trace.nodes[name])
-    guide_site: dict[str, Any] = dict(run.guide_trace.nodes[name])
-    prior = prior_site["fn"].expand(guide_site["fn"].batch_shape)
-    value: Tensor = prior.rsample() if prior.has_rsample else prior.sample()
-    return value.to(like.dtype).reshape(like.shape)
+def _flat(value: Tensor, site: Site, sample: Sample) -> Tensor:
+    """A value as [S, B, V]."""
+    return value.expand(*sample.shape, *site.fn.event_shape).flatten(2)

@@ -1,4 +1,4 @@
-"""The family of objectives, each a setting of the one mechanism, :class:`~pyro_hfvae.infer.HierarchicalELBO`.
+"""The objectives of the literature, each a setting of :class:`~pyro_hfvae.infer.HierarchicalELBO`.
 
 In all formulas E is the mean over the data and the guide, I(x; z), the total correlation TC(z) and the divergences of
 the variables, Σ_j KL(q(z_j) || p(z_j)), are those of ``HierarchicalELBO``, so that
@@ -6,11 +6,10 @@ the variables, Σ_j KL(q(z_j) || p(z_j)), are those of ``HierarchicalELBO``, so 
 .. math:: E[KL(q(z|x) \\| p(z))] = I(x; z) + TC(z) + \\textstyle\\sum_j KL(q(z_j) \\| p(z_j)),
     \\qquad KL(q(z) \\| p(z)) = TC(z) + \\textstyle\\sum_j KL(q(z_j) \\| p(z_j))
 
-for a prior that is independent in its variables. Unlike in ``HierarchicalELBO`` by default, the information of discrete
-blocks is charged like any other, as the sources of these objectives have it; only :class:`HFVAE` keeps that default.
+for a prior that is independent in its variables.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypedDict, Unpack
 
 from torch import Tensor
@@ -18,7 +17,7 @@ from torch.optim import Optimizer
 
 from pyro_hfvae.blocks import Layout
 from pyro_hfvae.infer.estimators import Marginal
-from pyro_hfvae.infer.hierarchical_elbo import HierarchicalELBO
+from pyro_hfvae.infer.elbo import HierarchicalELBO
 from pyro_hfvae.infer.penalties import (
     BlockDivergence,
     DensityRatio,
@@ -30,6 +29,7 @@ from pyro_hfvae.infer.penalties import (
     OffDiagonalCovariance,
 )
 from pyro_hfvae.infer.penalty import Penalty
+from pyro_hfvae.infer.terms import Terms
 from pyro_hfvae.infer.weights import Capacity, Weight
 from pyro_hfvae.schedules import Schedule
 
@@ -72,7 +72,7 @@ class VAE(HierarchicalELBO):
     """
 
     def __init__(self, data_size: int, **options: Unpack[Options]) -> None:
-        super().__init__(data_size, mutual_information=1.0, **options)
+        super().__init__(data_size, **options)
 
 
 class BetaVAE(HierarchicalELBO):
@@ -145,7 +145,7 @@ class BetaTCVAE(HierarchicalELBO):
     """
 
     def __init__(self, data_size: int, beta: float | Schedule, **options: Unpack[Options]) -> None:
-        super().__init__(data_size, mutual_information=1.0, between=beta, within=beta, **options)
+        super().__init__(data_size, between=beta, within=beta, **options)
 
 
 class FactorVAE(HierarchicalELBO):
@@ -172,11 +172,11 @@ class FactorVAE(HierarchicalELBO):
         data_size: int,
         gamma: float | Schedule,
         hidden: Sequence[int] = (1000,) * 6,
-        optimizer: Callable[[Iterable[Tensor]], Optimizer] = lambda parameters: DiscriminatorAdam(parameters),
+        optimizer: Callable[[Iterable[Tensor]], Optimizer] = DiscriminatorAdam,
         **options: Unpack[Options],
     ) -> None:
         penalty = DensityRatio(gamma, hidden, optimizer)
-        super().__init__(data_size, mutual_information=1.0, penalties={"total_correlation": penalty}, **options)
+        super().__init__(data_size, penalties={"total_correlation": penalty}, **options)
 
 
 class InfoVAE(HierarchicalELBO):
@@ -268,7 +268,7 @@ class DIPVAEII(DIPVAEI):
 
     Kumar et al. (ICLR 2018), as :class:`DIPVAEI`.
 
-    What it takes and refuses is that of :class:`DIPVAEI`.
+    Arguments and errors are those of :class:`DIPVAEI`.
     """
 
     _of_samples = True
@@ -306,7 +306,9 @@ class JointVAE(HierarchicalELBO):
 
 
 class HFVAE(HierarchicalELBO):
-    r"""HFVAE: information, dependence between blocks and dependence within blocks, each at a weight.
+    r"""HFVAE: each term at a weight; the information of discrete blocks beside others is free by default.
+
+    At weight 1 a discrete block collapses early, because continuous blocks can encode the same information.
 
     .. math:: L = E[\log p(x|z)] - \alpha\, I(x; z) - \beta A - \gamma\, i - \textstyle\sum_j KL(q(z_j) \| p(z_j))
 
@@ -314,7 +316,8 @@ class HFVAE(HierarchicalELBO):
 
     Args:
         data_size: N, the number of data that batches are drawn from.
-        mutual_information: weight α; as in :class:`HierarchicalELBO` 0 for discrete blocks beside others by default.
+        mutual_information: weight α; by default 0 for discrete blocks if there are others, and 1 for all else. Give 1 for
+            the ordinary ELBO.
         between: weight β.
         within: weight γ.
         **options: blocks, estimator and particles, as of :class:`HierarchicalELBO`.
@@ -331,4 +334,13 @@ class HFVAE(HierarchicalELBO):
         within: Weight | dict[str, Weight] = 1.0,
         **options: Unpack[Options],
     ) -> None:
-        super().__init__(data_size, mutual_information, between, within, **options)
+        super().__init__(
+            data_size, 1.0 if mutual_information is None else mutual_information, between, within, **options
+        )
+        self._discrete_is_free = mutual_information is None
+
+    def information_weights(self, terms: Terms) -> Weight | Mapping[str, Weight]:
+        """The weights given; without, 0 for discrete blocks if there are others, and 1 for all else."""
+        if not self._discrete_is_free or len({block.discrete for block in terms.blocks.values()}) < 2:
+            return self.mutual_information
+        return {name: 0.0 if block.discrete else 1.0 for name, block in terms.blocks.items()}

@@ -1,4 +1,4 @@
-"""Whether the estimated terms can be trusted: told from the estimates themselves, and said once."""
+"""Warns, once each, if estimates suggest that they are unreliable, or that an optimiser exploits them."""
 
 import math
 import warnings
@@ -7,7 +7,7 @@ import torch
 
 from pyro_hfvae.infer.terms import Terms
 
-__all__ = ["EstimateWarning", "Watch", "predicted_bias"]
+__all__ = ["EstimateMonitor", "EstimateWarning", "predicted_bias"]
 
 CEILING_MARGIN = 0.05
 """Nats below log N from which on I(x; z) counts as being there."""
@@ -15,12 +15,15 @@ CEILING_MARGIN = 0.05
 TOLERATED_BIAS = 0.1
 """Nats that the blocks' and the variables' log q̂ may be low by, together."""
 
+OUT_OF_BOUNDS = 0.5
+"""Nats below its bound from which on an estimated divergence counts as exploited."""
+
 INTERVAL = 100
-"""Estimates between two looks, each of which waits for the device."""
+"""Training steps between two checks, each of which waits for the device."""
 
 
 class EstimateWarning(UserWarning):
-    """Terms say less than they seem to: I(x; z) sits at its ceiling, or A and i are off by their bias."""
+    """Estimated terms are unreliable: I(x; z) is at its ceiling, A and i are biased, or a divergence is negative."""
 
 
 def predicted_bias(mutual_information: float, references: int, data_size: int) -> float:
@@ -46,8 +49,8 @@ def predicted_bias(mutual_information: float, references: int, data_size: int) -
     return min(max(0.0, first), ceiling)
 
 
-class Watch:
-    """Looks at every hundredth estimate and warns, once of each thing.
+class EstimateMonitor:
+    """Checks estimates of the terms and warns, once of each fault.
 
     Args:
         data_size: N.
@@ -55,17 +58,19 @@ class Watch:
 
     def __init__(self, data_size: int) -> None:
         self.data_size = data_size
-        self._seen = 0
-        self._ceiling = self._bias = False
+        self._ceiling = self._bias = self._bound = False
 
-    def look(self, terms: Terms, references: int | None) -> None:
-        """Warns if I(x; z) is at log N, or if the predicted bias of the split is above .1 nats.
+    def check(self, terms: Terms, references: int | None) -> None:
+        """Warns if I(x; z) is at log N, the predicted bias is above .1 nats, or a divergence is below its bound.
 
         Args:
             terms: an estimate.
-            references: R; None to say nothing.
+            references: M; None if the estimate is not in true nats, which is not checked.
         """
-        if references is None or (self._ceiling and self._bias):
+        if references is None:
+            return
+        self._check_bounds(terms)
+        if self._ceiling and self._bias:
             return
         informations = [terms.mutual_information]
         for block in terms.blocks.values():
@@ -92,7 +97,25 @@ class Watch:
                 stacklevel=2,
             )
 
-    def due(self) -> bool:
-        """Whether this estimate is one to look at; counts it."""
-        self._seen += 1
-        return self._seen % INTERVAL == 0
+    def _check_bounds(self, terms: Terms) -> None:
+        """Warns if a KL, or a dependence with its normaliser, is estimated well below 0."""
+        if self._bound:
+            return
+        bounded = {f"the dimension term of block '{name}'": block.dimension for name, block in terms.blocks.items()}
+        known = {
+            f"the within term of block '{name}' with its normaliser": block.within + block.log_normaliser
+            for name, block in terms.blocks.items()
+            if float(block.log_normaliser) != 0.0
+        }
+        if float(terms.log_normaliser) != 0.0:
+            known["the between term with its normaliser"] = terms.between + terms.log_normaliser
+        bounded |= known
+        name, least = min(((name, float(value)) for name, value in bounded.items()), key=lambda item: item[1])
+        if least < -OUT_OF_BOUNDS:
+            self._bound = True
+            warnings.warn(
+                f"{name} is estimated at {least:.2f} nats, but cannot be below 0: the optimiser exploits the error of "
+                "the estimate; use marginal=Memory(size), larger batches, or weights nearer to one another",
+                EstimateWarning,
+                stacklevel=2,
+            )

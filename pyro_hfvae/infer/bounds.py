@@ -1,0 +1,131 @@
+r"""Keeps objectives with structured priors bounded: the normalisers of their divergences.
+
+For groups G_j of variables that depend on one another in the prior, the dependence term is the divergence of q from
+
+.. math:: r(z) = \prod_j q(z_{G_j}) \, \frac{p(z)}{\prod_j p(z_{G_j})}, \qquad
+    Z = E_{\prod_j q(z_{G_j})}\left[\frac{p(z)}{\prod_j p(z_{G_j})}\right],
+
+which does not integrate to one but to Z: the term may fall to -log Z, and a weight that charges it more than others pays
+a guide for leaving the prior, without end. Term + log Z is a divergence, 0 or more. With m the least of the weights w
+of the dependence and dimension terms, the objective charges
+
+.. math:: \sum_t w_t T_t + (w_t - m) \log Z_t = m\, KL(q(z) \| p(z)) + \sum_t (w_t - m) (T_t + \log Z_t) \ge 0.
+
+Equal weights, 1 among them, leave log Z out: the ELBO stays the ELBO.
+"""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import torch
+from torch import Size, Tensor
+
+from pyro_hfvae.blocks import Group, Node, Variable
+from pyro_hfvae.infer.ancestors import Ancestral, components
+from pyro_hfvae.infer.sample import Sample
+from pyro_hfvae.infer.structured import whole
+from pyro_hfvae.sites import Site
+
+__all__ = ["dependent_in_prior", "log_normalisers"]
+
+EXCHANGES = 8
+"""Exchanges of the groups between the data of a batch, R."""
+
+
+def dependent_in_prior(sample: Sample, groups: Sequence[Iterable[Variable]]) -> bool:
+    """Whether the prior has a dependence between some of the groups."""
+    sites = [{variable.site for variable in group} for group in groups]
+    for component in components(sample.dependence.model):
+        if sum(bool(names & component.descendants.keys()) for names in sites) > 1:
+            return True
+    loose = [name for name, site in sample.priors.items() if not site.independent]
+    return any(sum(name in names for names in sites) > 1 for name in loose)
+
+
+def log_normalisers(sample: Sample, tree: Node, prior_samples: int) -> dict[str, Tensor]:
+    r"""log Z of each group and block whose parts depend on one another in the prior, scalars in nats, by name.
+
+    .. math:: \log Z \approx \log \frac{1}{S R B} \sum_{b} \sum_y \prod_j q(y_{G_j}|x^{\pi_j(b)})
+        \frac{p(z', y)}{\prod_j p(z'_{G_j}, y_{G_j})}, \qquad z'_{G_j} = z_{G_j}^{\pi_j(b)}
+
+    with π_j a permutation of the batch for each group, drawn anew R times, and all categories of discrete variables.
+
+    Args:
+        sample: of a batch.
+        tree: of blocks.
+        prior_samples: P, ancestral samples.
+    """
+    wanted: dict[str, list[Group]] = {node.name: [frozenset(c.variables) for c in node.children] for node in tree.groups()}
+    wanted |= {name: [frozenset({v}) for v in variables] for name, variables in tree.blocks.items()}
+    found = {}
+    with torch.autocast(sample.log_likelihood.device.type, enabled=False):
+        for name, groups in wanted.items():
+            if len(groups) > 1 and dependent_in_prior(sample, groups):
+                found[name] = _log_normaliser(sample, groups, prior_samples).to(sample.log_likelihood)
+    return found
+
+
+Place = Mapping[tuple[str, int], Tensor]
+"""Of each variable, site and index: the order in which its group takes the data, [S R, B]."""
+
+
+def _log_normaliser(sample: Sample, groups: Sequence[Group], prior_samples: int) -> Tensor:
+    particles, batch = sample.shape
+    repeated = Size([EXCHANGES * particles, batch])
+    order = torch.rand(len(groups), *repeated, device=sample.log_likelihood.device).argsort(-1)
+    place = {(v.site, v.index): order[j] for j, group in enumerate(groups) for v in group}
+    values = whole(sample.posteriors, sample.shape)
+    exchanged = {name: _exchanged(site, place) for name, site in values.items()}
+    log_ratio = sample.log_likelihood.new_zeros(repeated)
+    for table, keys in _log_ratios(sample, exchanged, repeated, groups, prior_samples):
+        for position, (name, index) in enumerate(keys):
+            mass = sample.posteriors[name].mean.expand(*sample.shape, -1, -1)[:, :, index].repeat(EXCHANGES, 1, 1)
+            moved = mass.gather(1, place[name, index][..., None].expand_as(mass))  # [S R, B, K]
+            log_mass = moved.clamp_min(torch.finfo(moved.dtype).tiny).log().movedim(-1, 0)
+            table = table + log_mass.reshape(*(-1 if key == position else 1 for key in range(len(keys))), *repeated)
+        log_ratio = log_ratio + (table.flatten(0, -3).logsumexp(0) if keys else table)
+    return log_ratio.flatten().logsumexp(0) - math.log(log_ratio.numel())
+
+
+def _log_ratios(
+    sample: Sample, exchanged: Mapping[str, Site], shape: Size, groups: Sequence[Group], prior_samples: int
+) -> Iterator[tuple[Tensor, list[tuple[str, int]]]]:
+    """log p(z')/Π_j p(z'_j) of sites that depend on one another, [K ..., S R, B], and their categoricals in order."""
+    every = components(sample.dependence.model)
+    for component in every:
+        inside = [part for group in groups if (part := _in(group, component.descendants))]
+        if len(inside) > 1:
+            union = frozenset[Variable]().union(*inside)
+            table = Ancestral(component, sample.model, exchanged, shape, prior_samples, shared=True)
+            found = table.log_densities(list(dict.fromkeys([union, *inside])))
+            keys = table.categoricals(union)
+            ratio = found[union]
+            for group in inside:
+                own, part = table.categoricals(group), found[group]
+                ratio = ratio - part.reshape(*(part.shape[own.index(key)] if key in own else 1 for key in keys), *shape)
+            yield ratio, keys
+    done = {name for component in every for name in component.descendants}
+    for name, prior in sample.priors.items():
+        inside = [part for group in groups if (part := _in(group, [name]))]
+        if name not in done and not prior.independent and len(inside) > 1:
+            value = exchanged[name].value.unflatten(0, (EXCHANGES, -1))  # [R, S, B, *event]
+            site = prior.at(prior.fn, value)
+            ratio = site.log_prob(sorted(v.index for group in inside for v in group))
+            for group in inside:
+                ratio = ratio - site.log_prob(sorted(v.index for v in group))
+            yield ratio.expand(value.shape[:3]).flatten(0, 1), []
+
+
+def _in(group: Iterable[Variable], names: Iterable[str]) -> Group:
+    inside = frozenset(names)
+    return frozenset(variable for variable in group if variable.site in inside)
+
+
+def _exchanged(site: Site, place: Place) -> Site:
+    """A site with each variable's samples in the order of its group, [S R, B, *event]."""
+    value = site.value.repeat(EXCHANGES, *(1,) * (site.value.dim() - 1))
+    if site.discrete:
+        return site.at(site.fn, value)
+    flat = value.reshape(*value.shape[:2], site.variables, -1)  # [S R, B, V, *]
+    rows = torch.stack([place[site.name, index] for index in range(site.variables)], -1)  # [S R, B, V]
+    return site.at(site.fn, flat.gather(1, rows[..., None].expand_as(flat)).reshape(value.shape))

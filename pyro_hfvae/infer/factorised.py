@@ -1,0 +1,376 @@
+"""log-densities of groups of variables, and of their aggregate, where sites are independent given the datum."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import groupby
+
+import torch
+from torch import Size, Tensor
+
+from pyro_hfvae.blocks import Group, Variable
+from pyro_hfvae.infer.categories import divide, draw_one_hot, log_mass_of_combinations
+from pyro_hfvae.infer.pairwise import log_sum_of_other_masses, log_sum_of_others, log_sum_of_pairs
+from pyro_hfvae.infer.references import References, Sites, batch_of
+from pyro_hfvae.sites import NOTHING, DiscreteSite, Site, Univariate
+
+__all__ = ["Factorised"]
+
+CHUNK_NUMBERS = 2**23
+"""Numbers that the pairwise densities of one site take at once where no gradient is asked for."""
+
+Continuous = tuple[tuple[str, tuple[int, ...]], ...]
+"""Sites in order, and which of their variables."""
+
+Categorical = tuple[str, int]
+"""A site, and which of its categoricals."""
+
+
+class Factorised:
+    r"""Densities r(z|x) of sites that are independent given the datum: of a guide, or of a conditional prior.
+
+    Expectations are those under the guide's posterior: the value at its sample for continuous variables, the sum over
+    all categories for discrete ones.
+
+    .. math:: E[\log \hat r(z_G)] = \frac1B \sum_b \sum_k q(k|x^b) \log \sum_m w_{bm} r(k|x^m) \prod_d r(z^b_d|x^m)
+
+    More than 4,096 combinations are divided into C parts c of the categoricals, each with as many combinations at most.
+    With f(k) the logarithm above, one draw y* from q(·|x^b), and y*_{-c} its categories outside of c,
+
+    .. math:: \frac{1}{C} \sum_c \sum_{k_c} q(k_c|x^b) f(k_c, y^*_{-c})
+
+    is unbiased, and so is its gradient (local expectation gradients: Titsias and Lázaro-Gredilla, NeurIPS 2015),
+
+    .. math:: \sum_c \sum_{k_c} \Big( \frac{1}{C} q(k_c|x^b) \nabla f(k_c, y^*_{-c})
+        + f(k_c, y^*_{-c}) \nabla q(k_c|x^b) \Big).
+
+    Densities are in float64 where the sites allow; sums over pairs are made in ``dtype``.
+
+    Args:
+        sites: the densities, at the guide's samples, of S particles and B data.
+        posteriors: the guide's, whose masses weight the categories.
+        references: what the aggregate is made of.
+        dtype: float32 or float64.
+    """
+
+    def __init__(self, sites: Sites, posteriors: Sites, references: References, dtype: torch.dtype) -> None:
+        self.shape = batch_of(posteriors)
+        self.dtype = torch.promote_types(dtype, torch.float32)
+        self.device = next(iter(posteriors.values())).value.device
+        self.sites = {name: site.double() for name, site in sites.items()}
+        own = references.parts[0] is sites
+        self.references = references
+        self.parts: Sequence[Sites] = (
+            [self.sites] if own and len(references.parts) == 1
+            else [{name: site.double() for name, site in part.items()} for part in references.parts]
+        )
+        self.masses = {name: _masses(site, self.shape) for name, site in posteriors.items() if site.discrete}
+        self.bank = references.bank
+
+    def own(self, groups: Sequence[Group]) -> dict[Group, Tensor]:
+        """E[log r(z_G|x)] of every group, a scalar each."""
+        return {group: self._log_own(group).mean() for group in groups}
+
+    def aggregate(self, groups: Sequence[Group]) -> dict[Group, Tensor]:
+        """E[log r̂(z_G)] of every group, a scalar each."""
+        found: dict[Group, Tensor] = {}
+        plain: list[Group] = []
+        sharing: dict[Continuous, list[Group]] = {}
+        for group in groups:
+            continuous, discrete = self._members(group)
+            if not discrete and len(group) == 1 and self._univariate(continuous[0][0]):
+                plain.append(group)
+            elif len(discrete) > 1 and len(self._divided_members(discrete)) > 1:
+                found[group] = self._divided(continuous, discrete)
+            elif not continuous:
+                found[group] = self._of_masses(discrete)
+            else:
+                sharing.setdefault(continuous, []).append(group)
+        if plain:  # single variables are many and alike: all in one call
+            found |= dict(zip(plain, self._of_variables([self._members(g)[0][0] for g in plain]), strict=True))
+        for continuous, alike in sharing.items():
+            found |= dict(zip(alike, self._with_the_same_densities(continuous, alike), strict=True))
+        return {group: found[group].mean() for group in groups}
+
+    def _log_own(self, group: Group) -> Tensor:
+        continuous, discrete = self._members(group)
+        total = self._log_density(continuous)
+        for name, index in discrete:
+            mass = self.masses[name][:, :, index].exp()
+            total = total + (mass * self._own_masses[name][:, :, index]).sum(-1)
+        return total
+
+    def _log_density(self, continuous: Continuous) -> Tensor:
+        """log r of continuous variables at the samples, [S, B]."""
+        total = torch.zeros(self.shape, dtype=torch.float64, device=self.device)
+        for name, indices in continuous:
+            total = total + self.sites[name].log_prob(indices)
+        return total
+
+    @cached_property
+    def _own_masses(self) -> dict[str, Tensor]:
+        return {name: _masses(self.sites[name], self.shape) for name in self.masses}
+
+    def _of_variables(self, which: Sequence[tuple[str, tuple[int, ...]]]) -> tuple[Tensor, ...]:
+        """log r̂ of single univariate variables, each [S, B]."""
+        features, bases, parameters, more, own = [], [], [], [], []
+        for name, some in groupby(which, lambda member: member[0]):
+            indices = [index for _, (index,) in some]
+            site = self._narrowed(name)
+            f, h = site.features_of_each
+            features.append(_expand(f, self.shape, 2)[:, :, indices])
+            bases.append(_expand(h, self.shape, 1)[:, :, indices])
+            parts = [_with_constant(*self._narrowed(name, part).coefficients_of_each) for part in self.parts]
+            parameters.append(torch.cat([_expand(g, Size([self.shape[0], -1]), 2) for g in parts], 1)[:, :, indices])
+            own += [self.sites[name].log_prob([index]).expand(self.shape) for index in indices]
+            if self.bank is not None:
+                more.append(self._thinned(name, indices))
+        f = torch.cat(features, 2)
+        f = torch.cat([f, f.new_ones(*f.shape[:3], 1)], -1).transpose(1, 2)  # [S, D, B, 3]
+        g = torch.cat(parameters, 2).transpose(1, 2)  # [S, D, M, 3]
+        further = torch.cat(more, 0).expand(len(f), -1, -1, -1) if more else None  # [S, D, 3, R]
+        others = log_sum_of_others(f, g, self.references.first, more=further, dtype=self.dtype)[..., 0].mT
+        return self._with_own(torch.stack(own, -1), others + torch.cat(bases, 2)).unbind(-1)
+
+    def _thinned(self, name: str, indices: Sequence[int]) -> Tensor:
+        """Coefficients of the bank's references of single variables with their log-weights, [D, 3, R]."""
+        assert self.bank is not None
+        g = _with_constant(*self._narrowed(name, self.bank.sites).coefficients_of_each).double()  # [M, V, 3]
+        g = g[:, list(indices)].permute(1, 2, 0)  # [D, 3, M]
+        if name in self.bank.thinned:
+            places, weights = (part[list(indices)] for part in self.bank.thinned[name])
+            g = g.gather(2, places[:, None].expand(-1, 3, -1))
+        else:
+            weights = self._bank_weights
+        return torch.cat([g[:, :2], g[:, 2:] + weights[..., None, :]], 1)
+
+    @cached_property
+    def _bank_weights(self) -> Tensor:
+        assert self.bank is not None
+        return torch.where(self.bank.present, 0.0, NOTHING).to(self.device, torch.float64)  # [M]
+
+    def _with_the_same_densities(self, continuous: Continuous, groups: Sequence[Group]) -> list[Tensor]:
+        """E[log r̂(z_G)] of groups that differ in their categoricals only: the densities are most of the work."""
+        densities = self._densities(continuous)
+        if not any(self._members(group)[1] for group in groups):
+            return [self._with_own(densities.own, densities.log_sum())[..., 0]]
+        tables = [self._log_masses(self._members(group)[1]) for group in groups]
+        own = torch.cat([table.own for table in tables], -1)  # [S, B, ΣK]
+        weights = torch.cat([table.posterior for table in tables], -1).exp()
+        masses = torch.cat([table.references for table in tables], -1).exp()
+        of_bank = [table.bank for table in tables if table.bank is not None]
+        others = densities.log_sum(masses, torch.cat(of_bank, -1).exp() if of_bank else None)
+        expected = weights * self._with_own(densities.own + own, others)
+        return [part.sum(-1) for part in expected.split([table.own.shape[-1] for table in tables], -1)]
+
+    def _densities(self, continuous: Continuous) -> "_Densities":
+        """Those of the continuous variables of a group for all pairs of a sample and a reference."""
+        own = self._log_density(continuous)[..., None]
+        features, parameters, more = [], [], []
+        base, pairs = torch.zeros_like(own), None
+        count = sum(batch_of(part)[1] for part in self.parts)
+        constant = own.new_zeros(self.shape[0], count, 1)
+        of_bank = own.new_zeros(()) if self.bank is None else self._bank_weights
+        for name, indices in continuous:
+            site = self.sites[name]
+            product = site.features(indices)
+            given = [part[name].coefficients(indices) for part in self.parts]
+            if product is not None and all(part is not None for part in given):
+                features.append(_expand(product[0], self.shape, 1))
+                base = base + _expand(product[1], self.shape, 0)[..., None]
+                parts = [(_expand(g, Size([self.shape[0], -1]), 1), _expand(c, Size([self.shape[0], -1]), 0)) for g, c in given]  # type: ignore[misc]
+                parameters.append(torch.cat([g for g, _ in parts], 1))
+                constant = constant + torch.cat([c for _, c in parts], 1)[..., None]
+                if self.bank is not None:
+                    g, c = self.bank.sites[name].double().coefficients(indices)  # type: ignore[misc]
+                    more.append(g.mT)
+                    of_bank = of_bank + c
+            else:
+                found = [_pairs(site, part[name], indices, self.shape) for part in self.parts]
+                if self.bank is not None:
+                    found.append(_pairs(site, self.bank.sites[name].double(), indices, self.shape).detach())
+                every = torch.cat(found, -1)
+                pairs = every if pairs is None else pairs + every
+        features.append(own.new_ones(*self.shape, 1))
+        parameters.append(constant)
+        g_of_bank = None
+        if self.bank is not None:
+            g_of_bank = torch.cat([*more, of_bank[None]]).expand(self.shape[0], -1, -1)  # [S, P, M]
+        return _Densities(
+            features=torch.cat([part.double() for part in features], -1),
+            parameters=torch.cat([part.double() for part in parameters], -1),
+            bank=g_of_bank,
+            own=own,
+            base=base,
+            pairs=None if pairs is None else pairs.double(),
+            first=self.references.first,
+            dtype=self.dtype,
+        )
+
+    def _divided(self, continuous: Continuous, discrete: Sequence[Categorical]) -> Tensor:
+        """E[log r̂(z_G)] of a group whose categoricals have too many combinations, from some of them."""
+        densities = self._densities(continuous)
+        values: list[Tensor] = []
+        of_masses = torch.zeros_like(densities.own[..., 0])  # 0, with the gradient of the masses
+        for some in self._divided_members(discrete):
+            rest = [member for member in discrete if member not in some]
+            drawn = torch.cat([self._drawn[name][:, :, index] for name, index in rest], -1)  # [S, B, ΣK]
+            tables = [self._log_masses([member]) for member in rest]
+            given = densities.joined(
+                drawn,
+                torch.cat([table.references for table in tables], -1),
+                torch.cat([table.own for table in tables], -1),
+                None if self.bank is None else torch.cat([table.bank for table in tables], -1),  # type: ignore[misc]
+            )
+            table = self._log_masses(some)
+            mass = table.posterior.exp()
+            others = given.log_sum(table.references.exp(), None if table.bank is None else table.bank.exp())
+            log_marginal = self._with_own(given.own + table.own, others)  # [S, B, K]
+            values.append((mass.detach() * log_marginal).sum(-1))
+            of_masses = of_masses + ((mass - mass.detach()) * log_marginal.detach()).sum(-1)
+        return torch.stack(values).mean(0) + of_masses
+
+    def _of_masses(self, discrete: Sequence[Categorical]) -> Tensor:
+        """E[log r̂] of categoricals alone, [S, B]: no densities, which are by far the most of the work."""
+        table = self._log_masses(discrete)
+        bank = None if table.bank is None else (table.bank + self._bank_weights[:, None]).exp()
+        others = log_sum_of_other_masses(table.references.exp(), self.references.first, self.shape[1], bank)
+        return (table.posterior.exp() * self._with_own(table.own, others)).sum(-1)
+
+    def _log_masses(self, discrete: Sequence[Categorical]) -> "_Masses":
+        """Of every combination of some categoricals; without categoricals there is one combination, of mass 1."""
+        lead = self.shape[0]
+
+        def combined(masses: Mapping[str, Tensor], rows: int) -> Tensor:
+            none = torch.zeros(lead, rows, 1, dtype=torch.float64, device=self.device)
+            return log_mass_of_combinations([masses[name][:, :, index] for name, index in discrete] or [none])
+
+        names = {name for name, _ in discrete}
+        references = {
+            name: torch.cat([_masses(part[name], Size([lead, -1])) for part in self.parts], 1) for name in names
+        }
+        count = sum(batch_of(part)[1] for part in self.parts)
+        bank = None
+        if self.bank is not None:
+            held = {name: _masses(self.bank.sites[name], Size([lead, -1])) for name in names}
+            bank = combined(held, len(self.bank.present))
+        return _Masses(
+            posterior=combined(self.masses, self.shape[1]),
+            own=combined(self._own_masses, self.shape[1]),
+            references=combined(references, count),
+            bank=bank,
+        )
+
+    def _divided_members(self, discrete: Sequence[Categorical]) -> list[list[Categorical]]:
+        """The categoricals in parts of which all combinations can be gone through."""
+        places = divide([self.masses[name].shape[-1] for name, _ in discrete])
+        return [[discrete[place] for place in part] for part in places]
+
+    @cached_property
+    def _drawn(self) -> dict[str, Tensor]:
+        """A draw of every categorical from the posterior, the same for all groups; each [S, B, V, K]."""
+        return {name: draw_one_hot(masses) for name, masses in self.masses.items()}
+
+    def _with_own(self, own: Tensor, others: Tensor) -> Tensor:
+        return torch.logaddexp(self.references.own + own, self.references.other + others)
+
+    def _members(self, group: Group) -> tuple[Continuous, tuple[Categorical, ...]]:
+        """A group's continuous variables by site, and its categoricals, in an order that does not change."""
+        order = list(self.sites)
+        members: list[Variable] = sorted(group, key=lambda v: (order.index(v.site), v.index))
+        continuous = [v for v in members if not self.sites[v.site].discrete]
+        by_site = groupby(continuous, lambda v: v.site)
+        discrete = tuple((v.site, v.index) for v in members if self.sites[v.site].discrete)
+        return tuple((name, tuple(v.index for v in some)) for name, some in by_site), discrete
+
+    def _univariate(self, name: str) -> bool:
+        site = self.sites[name]
+        same = all(type(part[name]) is type(site) for part in self.parts)
+        return isinstance(site, Univariate) and site.grain == 1 and same
+
+    def _narrowed(self, name: str, part: Sites | None = None) -> Univariate:
+        site = (self.sites if part is None else part)[name]
+        assert isinstance(site, Univariate)
+        return site
+
+
+@dataclass(frozen=True)
+class _Masses:
+    """Log-masses of combinations: of the guide's posterior, of the density at its own datum, of all references."""
+
+    posterior: Tensor  # [S, B, K]
+    own: Tensor  # [S, B, K]
+    references: Tensor  # [S, M, K]
+    bank: Tensor | None  # [S, M', K]
+
+
+@dataclass(frozen=True)
+class _Densities:
+    """Pairwise log-densities log r(z_b|x_m) = f_b · g_m + h_b, with further terms ``pairs`` that are no product."""
+
+    features: Tensor  # f, [S, B, P]
+    parameters: Tensor  # g of the references, [S, M, P]
+    bank: Tensor | None  # g of the bank, [S, P, M']
+    own: Tensor  # those of the own datum, by direct differences, [S, B, 1]
+    base: Tensor  # h, [S, B, 1]
+    pairs: Tensor | None  # [S, B, M + M']
+    first: int
+    dtype: torch.dtype
+
+    def log_sum(self, masses: Tensor | None = None, of_bank: Tensor | None = None) -> Tensor:
+        """The logarithm of the sum over the other references, [S, B, K], or [S, B, 1] without masses [S, M, K]."""
+        if self.pairs is None:
+            others = log_sum_of_others(
+                self.features, self.parameters, self.first, masses, self.bank, of_bank, self.dtype
+            )
+            return self.base + others
+        every = self.parameters.mT if self.bank is None else torch.cat([self.parameters.mT, self.bank], -1)
+        weights = masses if masses is None or of_bank is None else torch.cat([masses, of_bank], 1)
+        return self.base + log_sum_of_pairs(self.features @ every + self.pairs, self.first, weights)
+
+    def joined(self, drawn: Tensor, masses: Tensor, own: Tensor, of_bank: Tensor | None) -> "_Densities":
+        """The joint densities with some drawn categories, one-hot, [S, B, K] and log-masses."""
+        return _Densities(
+            features=torch.cat([drawn, self.features], -1),
+            parameters=torch.cat([masses, self.parameters], -1),
+            bank=None if self.bank is None or of_bank is None else torch.cat([of_bank.mT, self.bank], -2),
+            own=self.own + (drawn * own).sum(-1, keepdim=True),
+            base=self.base,
+            pairs=self.pairs,
+            first=self.first,
+            dtype=self.dtype,
+        )
+
+
+def _pairs(site: Site, reference: Site, indices: Sequence[int], shape: Size) -> Tensor:
+    """log-densities of all samples under all references, by ``log_prob``, [S, R, M]."""
+    event = site.fn.event_shape
+    references = batch_of({"": reference})[1]
+    value = site.value.expand(*shape, *event).movedim(1, 0)  # [R, S, *event]
+    rows = len(value)
+    if not torch.is_grad_enabled():
+        numbers = max(1, event.numel()) * references * shape[0]
+        rows = max(1, CHUNK_NUMBERS // numbers)
+    found = []
+    for piece in value.split(rows):
+        whole = piece[:, :, None].expand(len(piece), shape[0], references, *event)
+        log_prob = reference.at(reference.fn, whole).log_prob(indices)  # [R, S, M]
+        found.append(log_prob.expand(len(piece), shape[0], references).movedim(0, 1))
+    return torch.cat(found, 1).double()
+
+
+def _expand(tensor: Tensor, shape: Size, inner: int) -> Tensor:
+    """[*batch, ...] as [S, B, ...], with ``inner`` dimensions after the batch."""
+    batch = tensor.shape[: tensor.dim() - inner]
+    wanted = [shape[0], batch[-1] if shape[1] == -1 else shape[1]]
+    return tensor.expand(*wanted, *tensor.shape[tensor.dim() - inner :])
+
+
+def _with_constant(coefficients: Tensor, constant: Tensor) -> Tensor:
+    return torch.cat([coefficients, constant[..., None]], -1)
+
+
+def _masses(site: Site, shape: Size) -> Tensor:
+    """Log-masses, [S, B, V, K], float64."""
+    assert isinstance(site, DiscreteSite)
+    return _expand(site.log_mass.double(), shape, 2)

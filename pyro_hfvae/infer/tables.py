@@ -1,0 +1,210 @@
+"""The tables that the terms are arithmetic on: expected log-densities of groups of variables, of guide and prior."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from pyro_hfvae.blocks import Group
+from pyro_hfvae.infer.ancestors import Ancestral, Component, components
+from pyro_hfvae.infer.factorised import Factorised
+from pyro_hfvae.infer.references import Bank, References, Sites
+from pyro_hfvae.infer.sample import Sample
+from pyro_hfvae.infer.structured import Masses, Structured, expected, whole
+
+__all__ = ["Samples", "Tables", "read_tables"]
+
+
+@dataclass(frozen=True)
+class Tables:
+    r"""Expected log-densities of groups G of variables under the guide, scalars in nats.
+
+    For q̂ and p̂ as estimated from the references; p̂(z) = (1/N) Σ_n p(z|c_n) is the prior itself, unless that is
+    conditional on covariates c.
+    """
+
+    log_q: Mapping[Group, Tensor]
+    """E log q(z_G|x)."""
+    log_m: Mapping[Group, Tensor]
+    """E log q̂(z_G), the inference marginal."""
+    log_p: Mapping[Group, Tensor]
+    """E log p̂(z_G), the aggregate prior."""
+    log_c: Mapping[Group, Tensor]
+    """E log p(z_G|c), the prior of the datum."""
+
+    @staticmethod
+    def mean(tables: Sequence["Tables"], weights: Sequence[float]) -> "Tables":
+        """The weighted mean."""
+
+        def mean(name: str) -> dict[Group, Tensor]:
+            each = [getattr(table, name) for table in tables]
+            groups = each[0]
+            return {g: sum(w * table[g] for w, table in zip(weights, each, strict=True)) for g in groups}  # type: ignore[misc]
+
+        return Tables(mean("log_q"), mean("log_m"), mean("log_p"), mean("log_c"))
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Numbers of ancestral samples."""
+
+    prior: int
+    guide: int
+
+
+def read_tables(
+    sample: Sample, every: Sequence[Sample], groups: Sequence[Group], references: References | None, samples: Samples
+) -> Tables:
+    """The tables of one batch.
+
+    Args:
+        sample: of the batch.
+        every: what the references are made of: the batch alone, or all batches of a data set, in order.
+        groups: of variables.
+        references: the weights, and the number of the first datum of the batch among all. None: only sums of the terms
+            in which the aggregates cancel are wanted; those of the guide are 0 then, and that of the prior is its own
+            density, which costs nothing.
+        samples: of ancestors.
+    """
+    zeros = dict.fromkeys(groups, sample.log_likelihood.new_zeros(()))
+    with torch.autocast(sample.log_likelihood.device.type, enabled=False):
+        if sample.structured:
+            guide = _structured(sample, every, references, samples.guide, "guide")
+            needed = [*groups, *_groups_of_priors(sample, groups)]
+            tables = guide.tables(list(dict.fromkeys(needed)))
+            masses: Masses | None = _masses(guide, tables)
+            log_q, log_m = (guide.own(groups), zeros) if references is None else guide.both(groups)
+        else:
+            masses = None
+            found = _of(references, [one.posteriors for one in every], None if references is None else references.bank)
+            table = Factorised(sample.posteriors, sample.posteriors, found, sample.log_likelihood.dtype)
+            log_q, log_m = table.own(groups), zeros if references is None else table.aggregate(groups)
+        log_c, log_p = _prior(sample, every, groups, references, samples.prior, masses)
+    like = sample.log_likelihood
+    return Tables(*({g: v.to(like) for g, v in found.items()} for found in (log_q, log_m, log_p, log_c)))
+
+
+def _prior(
+    sample: Sample,
+    every: Sequence[Sample],
+    groups: Sequence[Group],
+    references: References | None,
+    samples: int,
+    masses: Masses | None,
+) -> tuple[dict[Group, Tensor], dict[Group, Tensor]]:
+    """E log p(z_G|c) and E log p̂(z_G)."""
+    dependent = any(sample.dependence.model.values())
+    if sample.dependence.conditional and (dependent or masses is not None):
+        structured = _structured(sample, every, references, samples, "model", masses)
+        own = structured.own(groups) if references is None else None
+        return (own, own) if own is not None else structured.both(groups)
+    if sample.dependence.conditional:
+        bank = None if references is None or references.bank is None else references.bank.of_priors()
+        given = _of(references, [one.priors for one in every], bank)
+        table = Factorised(sample.priors, sample.posteriors, given, sample.log_likelihood.dtype)
+        own = table.own(groups)
+        return own, own if references is None else table.aggregate(groups)
+    found = _unconditional(sample, groups, samples, masses)
+    return found, found
+
+
+def _unconditional(
+    sample: Sample, groups: Sequence[Group], samples: int, masses: Masses | None
+) -> dict[Group, Tensor]:
+    """E log p(z_G) of a prior that all data share: the sum over sites that are independent of one another."""
+    tables: list[tuple[frozenset[str], dict[Group, Tensor]]] = []
+    sites = whole(sample.posteriors, sample.shape)
+    for component in components(sample.dependence.model):
+        inside = _restricted(groups, component.descendants)
+        table = Ancestral(component, sample.model, sites, sample.shape, samples, shared=True)
+        found = {}
+        for group, log_density in table.log_densities(inside).items():
+            keys = table.categoricals(group)
+            given = masses(group, keys) if masses is not None and keys else _independent_masses(sample, keys)
+            found[group] = expected(log_density, given)
+        tables.append((frozenset(component.descendants), found))
+    done = frozenset[str]().union(*(names for names, _ in tables))
+    rest = frozenset(name for name in sample.priors if name not in done)
+    if rest:
+        independent = {name: sample.priors[name] for name in sample.priors if name in rest}
+        own = _of(None, [independent])
+        posteriors = {name: sample.posteriors[name] for name in independent}
+        table_of_rest = Factorised(independent, posteriors, own, sample.log_likelihood.dtype)
+        tables.append((rest, table_of_rest.own(_restricted(groups, rest))))
+    zero = sample.log_likelihood.new_zeros(())
+    total = {}
+    for group in groups:
+        inside = [(found, frozenset(v for v in group if v.site in names)) for names, found in tables]
+        total[group] = sum((found[part] for found, part in inside if part), start=zero)
+    return total
+
+
+NONE = References(own=0.0, other=0.0)
+"""Where no aggregate is asked for."""
+
+
+def _of(references: References | None, parts: Sequence[Sites], bank: Bank | None = None) -> References:
+    """The references with their posteriors, or priors."""
+    return replace(references or NONE, parts=parts, bank=bank)
+
+
+def _structured(
+    sample: Sample,
+    every: Sequence[Sample],
+    references: References | None,
+    samples: int,
+    role: str,
+    masses: Masses | None = None,
+) -> Structured:
+    """The table of a guide, or of a prior given covariates, whose sites depend on one another."""
+
+    def table(one: Sample) -> Ancestral:
+        run = one.guide if role == "guide" else one.model
+        parents = one.dependence.guide if role == "guide" else one.dependence.model
+        component = Component.of(parents, list(parents))
+        return Ancestral(component, run, whole(one.posteriors, one.shape), one.shape, samples)
+
+    tables = [table(one) for one in every]
+    given = masses
+    if role == "model" and masses is None:
+        given = lambda _, keys: _independent_masses(sample, keys)  # noqa: E731
+    own = next(made for made, one in zip(tables, every, strict=True) if one is sample)
+    return Structured(own, tables, references or NONE, given)
+
+
+def _masses(guide: Structured, tables: Mapping[Group, Tensor]) -> Masses:
+    """q(y_G|x, z_G) under a guide whose sites depend on one another."""
+
+    def masses(group: Group, keys: Sequence[tuple[str, int]]) -> Tensor:
+        own, table = guide.own_table.categoricals(group), tables[group]
+        found = guide.masses(group, table)
+        assert found is not None
+        return found.permute(*(own.index(key) for key in keys), found.dim() - 2, found.dim() - 1)
+
+    return masses
+
+
+def _independent_masses(sample: Sample, keys: Sequence[tuple[str, int]]) -> Tensor | None:
+    """q(y_G|x) of independent categoricals, [K of each ..., S, B]; None where there are none."""
+    if not keys:
+        return None
+    total: Tensor | None = None
+    for name, index in keys:
+        site = sample.posteriors[name]
+        mass = site.mean.expand(*sample.shape, -1, -1)[:, :, index].movedim(-1, 0)  # [K, S, B]
+        total = mass if total is None else total[..., None, :, :] * mass
+    return total
+
+
+def _groups_of_priors(sample: Sample, groups: Sequence[Group]) -> list[Group]:
+    """What of the groups lies in each set of sites that depend on one another in the model."""
+    found = components(sample.dependence.model)
+    return [group for component in found for group in _restricted(groups, component.descendants)]
+
+
+def _restricted(groups: Iterable[Group], names: Iterable[str]) -> list[Group]:
+    """What of each group lies in some sites."""
+    inside = frozenset(names)
+    found = (frozenset(v for v in group if v.site in inside) for group in groups)
+    return [group for group in dict.fromkeys(found) if group]

@@ -1,0 +1,392 @@
+"""Reads the traces of guide and model: which plate holds the data, which sites are local, and what is observed."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pyro.distributions as dist
+import torch
+from pyro.distributions.util import scale_and_mask
+from pyro.poutine import Trace
+from pyro.poutine.util import site_is_subsample
+from torch import Size, Tensor
+from torch.distributions import Distribution, TransformedDistribution, biject_to
+from torch.distributions.transforms import identity_transform
+
+from pyro_hfvae.distributions import unwrap
+from pyro_hfvae.sites import DiscreteSite, Site, describe, map_parameters, read_site
+
+__all__ = [
+    "DataPlate",
+    "global_observed",
+    "latent_sites",
+    "log_likelihood",
+    "name_list",
+    "observed_sites",
+    "posterior_sites",
+    "prior_sites",
+]
+
+PARTICLES = "num_particles_vectorized"
+"""The plate that Pyro puts around vectorised particles."""
+
+Message = dict[str, Any]
+
+
+def latent_sites(trace: Trace) -> dict[str, Message]:
+    """The sample sites that are not observed, by name."""
+    return {name: site for name, site in _sample_sites(trace) if not site["is_observed"]}
+
+
+def observed_sites(trace: Trace) -> dict[str, Message]:
+    """The sample sites that are observed, by name."""
+    return {name: site for name, site in _sample_sites(trace) if site["is_observed"]}
+
+
+def name_list(names: Iterable[str]) -> str:
+    """Names as a message lists them."""
+    return ", ".join(f"'{name}'" for name in names) or "none"
+
+
+def _sample_sites(trace: Trace) -> list[tuple[str, Message]]:
+    return [
+        (name, dict(site))
+        for name, site in trace.nodes.items()
+        if site["type"] == "sample" and not site_is_subsample(site) and not (site["infer"] or {}).get("_deterministic")
+    ]
+
+
+@dataclass(frozen=True)
+class DataPlate:
+    """The plate that holds one entry for each datum: the outermost one around the observed sites.
+
+    What is in it is local to a datum; latents outside are global, one for the data set. In programs without plates
+    every site is local.
+    """
+
+    name: str | None
+    dim: int
+    """Of the batch shape, from the right."""
+    size: int
+    """B; 0 where there is no plate."""
+    full_size: int
+    """The size of the data set that the plate takes a subsample of, or B."""
+    locals: frozenset[str]
+    """Names of the latent sites that are in it, in guide or model."""
+
+    @property
+    def inner(self) -> int:
+        """Batch dimensions to the right of the data, which count as event dimensions."""
+        return -self.dim - 1
+
+    def holds(self, site: Message) -> bool:
+        """Whether a site is in the plate."""
+        return self.name is None or any(frame.name == self.name for frame in site["cond_indep_stack"])
+
+    def local(self, fn: Distribution) -> Distribution:
+        """The distribution of a local site with the plates to the right of the data as event dimensions."""
+        made: Any = fn
+        return made.to_event(self.inner) if self.inner else fn  # type: ignore[no-any-return]
+
+    @staticmethod
+    def of(guide_trace: Trace, model_trace: Trace | None = None) -> "DataPlate":
+        """The data plate of a guide and a model, or of a guide alone.
+
+        Raises:
+            ValueError: several plates may be that of the data; names them.
+        """
+        latents = latent_sites(guide_trace)
+        priors = {} if model_trace is None else latent_sites(model_trace)
+        observed = {} if model_trace is None else observed_sites(model_trace)
+        outermost = [_outermost(sites.values()) for sites in (observed, latents, priors)]
+        found = outermost[0]
+        for more in outermost[1:]:
+            found = {name: found[name] for name in found if name in more} or found or more
+        if len(found) > 1:
+            found = {name: frame for name, frame in found.items() if name == "data"} or found
+        if len(found) > 1:
+            raise ValueError(
+                f"the plates {name_list(found)} could each hold the data; put one around the observed sites, or name "
+                "one 'data'"
+            )
+        if not found:
+            return DataPlate(None, -1, 0, 0, frozenset(latents))
+        (frame,) = found.values()
+        plate = DataPlate(frame.name, frame.dim, frame.size, frame.full_size or frame.size, frozenset())
+        names = [name for name in latents if plate.holds(latents[name]) or plate.holds(priors.get(name, latents[name]))]
+        return DataPlate(plate.name, plate.dim, plate.size, plate.full_size, frozenset(names))
+
+
+def _outermost(sites: Iterable[Message]) -> dict[str, Any]:
+    """The outermost plates of some sites, by name."""
+    stacks = ([f for f in site["cond_indep_stack"] if f.vectorized and f.name != PARTICLES] for site in sites)
+    return {stack[0].name: stack[0] for stack in stacks if stack}
+
+
+def posterior_sites(guide_trace: Trace, model_trace: Trace | None, plate: DataPlate) -> dict[str, Site]:
+    """The local latent sites of the guide, with their samples.
+
+    Raises:
+        ValueError: no latent site, or batch shapes that are not [B] ([S, B] with vectorised particles).
+        NotImplementedError: an observed site, or a distribution that cannot be a posterior; names the site.
+    """
+    for name in observed_sites(guide_trace):
+        raise NotImplementedError(
+            f"the guide observes site '{name}'; observed guide sites are not supported: use "
+            "pyro_hfvae.poutine.observe_labels for labels of some of the data"
+        )
+    sites = {
+        name: site
+        for name, site in latent_sites(guide_trace).items()
+        if name in plate.locals and not (site["infer"] or {}).get("is_auxiliary")
+    }
+    if not sites:
+        raise ValueError("the guide samples no latent site for each datum")
+    first, expected = "", Size()
+    found = {}
+    for name, site in sites.items():
+        fn = plate.local(_posterior(name, site, guide_trace, model_trace))
+        _check_batch(name, site, fn, plate)
+        if not first:
+            first, expected = name, fn.batch_shape
+        if fn.batch_shape != expected:
+            raise ValueError(
+                f"site '{name}' has the batch shape {tuple(fn.batch_shape)}, but site '{first}' {tuple(expected)}; "
+                "sites that all data share belong outside the plate of the data"
+            )
+        found[name] = _checked_posterior(name, _site(name, fn, site["value"]))
+    return found
+
+
+def _site(name: str, fn: Distribution, value: Tensor) -> Site:
+    """The site, in float32 at least: densities in bfloat16 are off by nats."""
+    site = read_site(name, fn, value)
+    if value.dtype in (torch.bfloat16, torch.float16):
+        wide = site.double()
+        return wide if wide is site else wide.at(_cast(wide.fn, torch.float32), value.float())
+    return site
+
+
+def _cast(fn: Distribution, dtype: torch.dtype) -> Distribution:
+    return map_parameters(fn, lambda tensor, *_: tensor.to(dtype), fn.batch_shape)
+
+
+def _posterior(name: str, site: Message, guide_trace: Trace, model_trace: Trace | None) -> Distribution:
+    """The distribution of a site; that behind the two sites of an autoguide."""
+    fn: Distribution = site["fn"]
+    if not isinstance(unwrap(fn), dist.Delta):
+        return fn
+    auxiliary = latent_sites(guide_trace).get(f"{name}_unconstrained")
+    if auxiliary is None or model_trace is None or not (auxiliary["infer"] or {}).get("is_auxiliary"):
+        raise NotImplementedError(
+            f"site '{name}' is Delta in the guide, a point estimate, which has no density: its information about the "
+            "data is unbounded; give it a distribution (of autoguides AutoNormal has one for each site)"
+        )
+    transform = biject_to(latent_sites(model_trace)[name]["fn"].support)
+    base: Any = auxiliary["fn"]
+    if transform == identity_transform or transform.domain is transform.codomain:
+        return base  # type: ignore[no-any-return]
+    return TransformedDistribution(base, [transform])
+
+
+def _check_batch(name: str, site: Message, fn: Distribution, plate: DataPlate) -> None:
+    shape = fn.batch_shape
+    vectorized = any(frame.name == PARTICLES for frame in site["cond_indep_stack"])
+    if not 1 <= len(shape) <= 2 or (len(shape) == 2 and not vectorized):
+        left = [f for f in site["cond_indep_stack"] if f.vectorized and f.dim < plate.dim and f.name != PARTICLES]
+        hint = "declare inner dimensions with .to_event(n), and sample the site for each datum"
+        if left and plate.name is not None:
+            hint = (
+                f"plate '{left[0].name}' is to the left of the plate of the data, '{plate.name}'; give the latter the "
+                f"dimension to its left, dim={left[0].dim - 1}, or declare the other's with .to_event(n)"
+            )
+        raise ValueError(
+            f"site '{name}' has the batch shape {tuple(site['fn'].batch_shape)} in the guide; it must be (B,), one "
+            f"entry for each datum: {hint}"
+        )
+    if len(shape) == 1 and vectorized:
+        raise ValueError(f"site '{name}' is in no plate over the data, which vectorize_particles needs")
+
+
+def _checked_posterior(name: str, site: Site) -> Site:
+    fn = site.fn
+    if isinstance(site.base, dist.MaskedDistribution):
+        raise NotImplementedError(
+            f"site '{name}' is {describe(fn)} in the guide: masked latents have no marginal; masks are supported on "
+            "observed sites only"
+        )
+    if not site.discrete and not fn.has_rsample:
+        raise NotImplementedError(
+            f"site '{name}' is {describe(fn)} in the guide, whose samples have no gradient; use a distribution with "
+            "reparameterised samples (has_rsample), or a categorical, which is summed over"
+        )
+    return site
+
+
+_CURVED = ("Simplex", "CorrCholesky", "LowerCholesky", "PositiveDefinite", "Sphere", "OneHot", "Symmetric")
+"""Supports on which a value has fewer free numbers than entries: densities on them and on others do not compare."""
+
+
+def _surface(fn: Distribution) -> str | None:
+    try:
+        support = type(getattr(fn.support, "base_constraint", fn.support)).__name__
+    except NotImplementedError:
+        return None
+    return next((name for name in _CURVED if name.lower() in support.lower().replace("_", "")), None)
+
+
+def prior_sites(
+    model_trace: Trace, posteriors: Mapping[str, Site], guide_trace: Trace, plate: DataPlate
+) -> dict[str, Site]:
+    """The model's distributions of the local latents, at the guide's samples.
+
+    Raises:
+        ValueError: sites that model and guide do not share, or whose event shapes differ; names the site.
+        NotImplementedError: a prior that does not fit the posterior; names the site.
+    """
+    sites, guide_sites = latent_sites(model_trace), latent_sites(guide_trace)
+    guide_names = [name for name in guide_sites if not (guide_sites[name]["infer"] or {}).get("is_auxiliary")]
+    for name in guide_names:
+        if name not in sites:
+            raise ValueError(f"the guide samples site '{name}', which the model lacks; its latents: {name_list(sites)}")
+    for name in sites:
+        if name not in guide_sites:
+            raise ValueError(f"the guide lacks the model's latent site '{name}'; it samples: {name_list(guide_names)}")
+    found = {}
+    for name, posterior in posteriors.items():
+        fn = plate.local(sites[name]["fn"])
+        if fn.event_shape != posterior.fn.event_shape:
+            raise ValueError(
+                f"site '{name}' has the event shape {tuple(posterior.fn.event_shape)} in the guide but "
+                f"{tuple(fn.event_shape)} in the model"
+            )
+        prior = _site(name, fn, guide_sites[name]["value"])
+        _check_prior(name, posterior, prior)
+        found[name] = prior
+    return found
+
+
+def _check_prior(name: str, posterior: Site, prior: Site) -> None:
+    one, other = describe(posterior.fn), describe(prior.fn)
+    if isinstance(prior.base, dist.MaskedDistribution):
+        raise NotImplementedError(
+            f"site '{name}' is {other} in the model: masked latents have no marginal; masks are supported on observed "
+            "sites only"
+        )
+    if isinstance(prior.base, dist.Delta):
+        raise NotImplementedError(f"site '{name}' is Delta in the model, which has no density; use a narrow Normal")
+    if isinstance(posterior, DiscreteSite) or isinstance(prior, DiscreteSite):
+        same = isinstance(posterior, DiscreteSite) and isinstance(prior, DiscreteSite)
+        if not same or posterior.categories != prior.categories or posterior.binary != prior.binary:  # type: ignore[attr-defined]
+            kind = "Bernoulli or RelaxedBernoulli" if getattr(posterior, "binary", False) else "OneHotCategorical or Concrete"
+            must = f"its prior must be {kind}" if isinstance(posterior, DiscreteSite) else "make both discrete, or neither"
+            raise NotImplementedError(f"site '{name}' is {one} in the guide but {other} in the model; {must}")
+    elif _surface(posterior.fn) != _surface(prior.fn):
+        raise NotImplementedError(
+            f"site '{name}' is {one} in the guide but {other} in the model, whose values lie on another surface: their "
+            "densities do not compare; use one family, or distributions of the same support, for both"
+        )
+
+
+def log_likelihood(model_trace: Trace, shape: Size, plate: DataPlate) -> Tensor:
+    """Σ log p(x|z) over the observed sites of the data, unscaled, for each particle and datum; 0 where masked.
+
+    Args:
+        model_trace: the model's trace.
+        shape: [S, B], or more dimensions in front.
+        plate: of the data.
+
+    Raises:
+        ValueError: no observed site, an observation of another shape than its distribution, or more batch dimensions
+            than the data have; names the site.
+    """
+    sites = observed_sites(model_trace)
+    if not sites:
+        raise ValueError("the model observes nothing: give one of its sample sites obs=…")
+    local = {name: site for name, site in sites.items() if plate.holds(site)}
+    total = torch.zeros(shape, device=next(iter(sites.values()))["value"].device)
+    for name, site in local.items():
+        _check_observation(name, site, plate)
+        log_prob = scale_and_mask(site["fn"].log_prob(site["value"]), mask=site["mask"])
+        if plate.inner:
+            log_prob = log_prob.sum(tuple(range(-plate.inner, 0)))
+        fits = log_prob.dim() > 0 and log_prob.shape[-1] == shape[-1] and broadcasts(log_prob.shape, shape)
+        if not fits:
+            raise ValueError(
+                f"the observed site '{name}' has log-probabilities of shape {tuple(log_prob.shape)}, which is not one "
+                f"for each of the {shape[-1]} data; sample it in the plate of the data and declare its other "
+                "dimensions with .to_event(n)"
+            )
+        total = total + log_prob
+    return total
+
+
+def _check_observation(name: str, site: Message, plate: DataPlate) -> None:
+    """Refuses a value that only fits its distribution by broadcasting."""
+    fn, value = site["fn"], site["value"]
+    if isinstance(unwrap(fn), dist.Unit):  # pyro.factor
+        return
+    event = len(fn.event_shape)
+    batch = value.shape[: value.dim() - event]
+    trailing = plate.inner + 1
+    wanted = fn.batch_shape[max(0, len(fn.batch_shape) - trailing) :]
+    if value.shape[value.dim() - event :] != fn.event_shape or batch[max(0, len(batch) - trailing) :] != wanted:
+        raise ValueError(
+            f"the observed site '{name}' is given a value of shape {tuple(value.shape)}, but its distribution has the "
+            f"batch shape {tuple(fn.batch_shape)} and the event shape {tuple(fn.event_shape)}: they must be the same, "
+            "not only broadcast"
+        )
+
+
+def global_observed(model_trace: Trace, plate: DataPlate) -> dict[str, Tensor]:
+    """log-probabilities of the observed sites outside the plate of the data, summed, by name."""
+    sites = {name: site for name, site in observed_sites(model_trace).items() if not plate.holds(site)}
+    return {name: total_log_prob(site) for name, site in sites.items()}
+
+
+def total_log_prob(site: Message) -> Tensor:
+    """The log-probability of a site, unscaled, summed over its batch and averaged over vectorised particles."""
+    log_prob: Tensor = scale_and_mask(site["fn"].log_prob(site["value"]), mask=site["mask"]).sum()
+    particles = [frame.size for frame in site["cond_indep_stack"] if frame.name == PARTICLES]
+    return log_prob / particles[0] if particles else log_prob
+
+
+def common_scale(guide_trace: Trace, model_trace: Trace, plate: DataPlate) -> float | Tensor:
+    """The scale that plates or ``poutine.scale`` put on every site of the data.
+
+    Raises:
+        NotImplementedError: sites are scaled differently, or latents masked; names the site.
+    """
+    latents = [*latent_sites(guide_trace).items(), *latent_sites(model_trace).items()]
+    for name, site in latents:
+        if site["mask"] is not None:
+            raise NotImplementedError(
+                f"latent site '{name}' is masked; masks are supported on observed sites only"
+            )
+    sites = [*latents, *observed_sites(model_trace).items()]
+    inside = [(name, site) for name, site in sites if name in plate.locals or (plate.holds(site))]
+    first, scale = inside[0][0], inside[0][1]["scale"]
+    share = plate.size / plate.full_size if plate.full_size else 1.0
+    for name, site in sites:
+        local = name in plate.locals or plate.holds(site)
+        if site["scale"] is scale or _equal(site["scale"], scale):
+            continue
+        if not local and _equal(site["scale"], scale * share):
+            continue
+        raise NotImplementedError(
+            f"site '{name}' and site '{first}' are scaled differently; all sites must have the same scale: "
+            "weight the terms instead"
+        )
+    return scale  # type: ignore[no-any-return]
+
+
+def _equal(one: float | Tensor, other: float | Tensor) -> bool:
+    return bool(torch.isclose(torch.as_tensor(one, dtype=torch.float64), torch.as_tensor(other, dtype=torch.float64)).all())
+
+
+def broadcasts(shape: Size, to: Size) -> bool:
+    """Whether a shape expands to another."""
+    try:
+        return bool(torch.broadcast_shapes(shape, to) == to)
+    except RuntimeError:
+        return False
