@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyro_hfvae.metrics.codes import Codes, Factors, check_matched
-from pyro_hfvae.metrics.readers import Reading, chance, measures, read_factors
+from pyro_hfvae.metrics.regressors import Reading, chance, measures, read_factors
 
 __all__ = ["BlockFactor", "block_factor", "block_factor_from_readings"]
 
@@ -37,8 +37,8 @@ class BlockFactor:
 def block_factor(codes: Codes, factors: Factors, *, seed: int = 0) -> BlockFactor:
     """``score_dj``: how well a random forest reads factor ``j`` off the columns of block ``d``, on a test split.
 
-    Accuracy for a categorical factor, R² for any other (`pyro_hfvae.metrics.readers.read_factors`). In a model that is
-    disentangled by blocks, one row of each column is close to ``all`` and the others to ``chance``, which is the
+    Accuracy for a categorical factor, R² for any other (`pyro_hfvae.metrics.regressors.read_factors`). In a model that
+    is disentangled by blocks, one row of each column is close to ``all`` and the others to ``chance``, which is the
     accuracy of always answering the commonest class of the train split, and 0 for R².
 
     Args:

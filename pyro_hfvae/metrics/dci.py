@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyro_hfvae.metrics.codes import Codes, Factors
-from pyro_hfvae.metrics.readers import Reader, Reading, chance, read_factors
+from pyro_hfvae.metrics.regressors import Reader, Reading, chance, read_factors
 
 __all__ = [
     "DCI",
@@ -34,7 +34,7 @@ class DCI:
         factor_completeness: ``C_j`` of each factor ``[F]``.
         factor_informativeness: the scores, with a negative R² clipped to 0 ``[F]``.
         score: the raw scores on the test split: accuracy for a categorical factor, else R² ``[F]``.
-        chance: the score of a guess that has seen no code ``[F]``, see `pyro_hfvae.metrics.readers.chance`.
+        chance: the score of a guess that has seen no code ``[F]``, see `pyro_hfvae.metrics.regressors.chance`.
         importance: R, how much each variable tells of each factor ``[V, F]``; a column sums to 1, or to 0 if no
             variable tells anything of the factor.
         blocks: the names of the ``D`` blocks.
@@ -76,7 +76,7 @@ def dci(codes: Codes, factors: Factors, *, reader: Reader = "forest", seed: int 
         codes: the codes of ``n`` data.
         factors: the factors of the same data.
         reader: where the importances come from: a random forest, the lasso, or least squares
-            (`pyro_hfvae.metrics.readers.read_factors`).
+            (`pyro_hfvae.metrics.regressors.read_factors`).
         seed: of the split and of the forests.
 
     Returns:

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 from pyro_hfvae.metrics.codes import Codes, Factors, check_matched
-from pyro_hfvae.metrics.readers import score, split
+from pyro_hfvae.metrics.regressors import score, split
 
 __all__ = ["DCIES", "dci_es", "loss_capacity_explicitness"]
 

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
 from pyro_hfvae.metrics.codes import Codes, Factors, check_matched
-from pyro_hfvae.metrics.readers import split, standardised
+from pyro_hfvae.metrics.regressors import split, standardised
 
 __all__ = ["BetaVAEScore", "FactorVAEScore", "beta_vae_score", "can_be_fixed", "factor_vae_score"]
 

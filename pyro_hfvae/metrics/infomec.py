@@ -9,7 +9,7 @@ from sklearn.metrics import log_loss
 
 from pyro_hfvae.metrics.codes import Codes, Factors, check_matched
 from pyro_hfvae.metrics.information import entropy, factor_entropies, mutual_information, nearest_neighbour_information
-from pyro_hfvae.metrics.readers import read_factors, split, standardised
+from pyro_hfvae.metrics.regressors import read_factors, split, standardised
 
 __all__ = ["InfoMEC", "concentration", "infomec"]
 

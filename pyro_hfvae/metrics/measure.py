@@ -23,7 +23,7 @@ from pyro_hfvae.metrics.irs import irs
 from pyro_hfvae.metrics.mig import mig_from_information, mig_sup_from_information
 from pyro_hfvae.metrics.modularity import explicitness, modularity_from_information
 from pyro_hfvae.metrics.permutation import permutation_chance
-from pyro_hfvae.metrics.readers import Reading, read_factors
+from pyro_hfvae.metrics.regressors import Reading, read_factors
 from pyro_hfvae.metrics.sap import sap
 from pyro_hfvae.metrics.swap import Paint, swap_scores
 from pyro_hfvae.metrics.unsupervised import active_units, gaussian_total_correlation

@@ -9,7 +9,7 @@ from sklearn.metrics import roc_auc_score
 
 from pyro_hfvae.metrics.codes import Codes, Factors, check_matched
 from pyro_hfvae.metrics.information import information_matrix
-from pyro_hfvae.metrics.readers import split, standardised
+from pyro_hfvae.metrics.regressors import split, standardised
 
 __all__ = ["Explicitness", "Modularity", "explicitness", "modularity", "modularity_from_information"]
 

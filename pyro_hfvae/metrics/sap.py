@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from sklearn.tree import DecisionTreeClassifier
 
 from pyro_hfvae.metrics.codes import Codes, Factors, check_matched
-from pyro_hfvae.metrics.readers import r2, split
+from pyro_hfvae.metrics.regressors import r2, split
 
 __all__ = ["SAP", "sap"]
 

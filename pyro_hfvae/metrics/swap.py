@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from sklearn.ensemble import ExtraTreesClassifier, ExtraTreesRegressor
 
 from pyro_hfvae.metrics.codes import Factors
-from pyro_hfvae.metrics.readers import chance, measures, score, split
+from pyro_hfvae.metrics.regressors import chance, measures, score, split
 
 __all__ = ["Paint", "SwapScores", "swap_scores"]
 

@@ -14,7 +14,7 @@ from metric_tables import gaussian_codes
 from sklearn.linear_model import LinearRegression
 
 from pyro_hfvae.metrics import Factors, dci, disentanglement, factor_vae_score, mig, sap, weighted_completeness
-from pyro_hfvae.metrics.readers import split
+from pyro_hfvae.metrics.regressors import split
 
 pytestmark = pytest.mark.slow
 

@@ -10,7 +10,7 @@ from sklearn.ensemble import RandomForestClassifier
 
 from pyro_hfvae.metrics import Codes, Factors, completeness, dci, disentanglement
 from pyro_hfvae.metrics.dci import code_disentanglement, factor_completeness, weighted_completeness
-from pyro_hfvae.metrics.readers import read_factors, split
+from pyro_hfvae.metrics.regressors import read_factors, split
 
 importances = st.tuples(st.integers(1, 6), st.integers(1, 6)).flatmap(
     lambda shape: arrays(np.float64, shape, elements=st.one_of(st.just(0.0), st.floats(1e-6, 1e3)))
@@ -162,7 +162,7 @@ def test_an_importance_below_zero_by_rounding_is_zero(monkeypatch):
             exact = super().feature_importances_
             return np.where(exact == 0, -1e-18, exact)
 
-    module = importlib.import_module("pyro_hfvae.metrics.readers")
+    module = importlib.import_module("pyro_hfvae.metrics.regressors")
     monkeypatch.setattr(module, "RandomForestClassifier", Rounded)
     values = np.random.default_rng(0).integers(0, 2, (40, 1))
     codes = gaussian_codes(np.hstack([values, np.eye(40)[:, split(40)[0][:1]]]))  # the other: no leaf is that small
@@ -271,7 +271,7 @@ def test_score_is_the_r2_of_the_test_split():
 
 
 def test_score_formula():
-    score = importlib.import_module("pyro_hfvae.metrics.readers").score
+    score = importlib.import_module("pyro_hfvae.metrics.regressors").score
     sklearn_r2 = importlib.import_module("sklearn.metrics").r2_score
     rng = np.random.default_rng(8)
     target, prediction = rng.normal(size=(2, 50, 2))

@@ -4,7 +4,7 @@ from metric_tables import gaussian_codes, mixed
 
 from pyro_hfvae.metrics import Factors, beta_vae_score, factor_vae_score
 from pyro_hfvae.metrics.fixed_factor import GROUP, GROUPS, _groups
-from pyro_hfvae.metrics.readers import split
+from pyro_hfvae.metrics.regressors import split
 
 
 def grid(n=1200, seed=0):

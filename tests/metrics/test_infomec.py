@@ -8,7 +8,7 @@ from metric_tables import gaussian_codes, mixed
 from pyro_hfvae.metrics import Factors, infomec
 from pyro_hfvae.metrics.infomec import concentration
 from pyro_hfvae.metrics.information import mutual_information
-from pyro_hfvae.metrics.readers import split
+from pyro_hfvae.metrics.regressors import split
 
 
 @given(arrays(np.float64, st.tuples(st.integers(1, 4), st.integers(1, 5)), elements=st.floats(0, 2)))

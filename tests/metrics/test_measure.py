@@ -110,7 +110,7 @@ def test_same_seed_same_result():
 
 
 def test_nothing_is_fitted_twice(monkeypatch):
-    module = importlib.import_module("pyro_hfvae.metrics.readers")
+    module = importlib.import_module("pyro_hfvae.metrics.regressors")
     make, made = module._forest, []
     monkeypatch.setattr(module, "_forest", lambda kind, **options: made.append(kind) or make(kind, **options))
     measure(*data(100))

@@ -9,7 +9,7 @@ from sklearn.linear_model import LogisticRegression
 from pyro_hfvae.metrics import Factors, explicitness, modularity
 from pyro_hfvae.metrics.information import information_matrix
 from pyro_hfvae.metrics.modularity import modularity_from_information
-from pyro_hfvae.metrics.readers import split
+from pyro_hfvae.metrics.regressors import split
 
 
 @given(arrays(np.float64, st.tuples(st.integers(1, 5), st.integers(1, 5)), elements=st.floats(0.01, 3.0)))

@@ -4,7 +4,7 @@ from metric_tables import gaussian_codes, mixed
 from sklearn.linear_model import LinearRegression
 
 from pyro_hfvae.metrics import Factors, sap
-from pyro_hfvae.metrics.readers import split
+from pyro_hfvae.metrics.regressors import split
 
 
 def test_line_against_scikit_learn():

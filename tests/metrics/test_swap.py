@@ -10,7 +10,7 @@ from sklearn.ensemble import ExtraTreesClassifier, ExtraTreesRegressor
 
 from pyro_hfvae.metrics import Factors, swap_scores
 from pyro_hfvae.metrics.measure import measure_swaps
-from pyro_hfvae.metrics.readers import chance, split
+from pyro_hfvae.metrics.regressors import chance, split
 
 N = 1200
 
