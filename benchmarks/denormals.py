@@ -8,19 +8,17 @@ The two are timed in turn, in processor time, so that other work on the machine 
 import statistics
 import sys
 import time
-from pathlib import Path
 
 import pyro
 import torch
 
-from pyro_hfvae.cli.programs import Trained, load_run
-from pyro_hfvae.train import RunFolder
+from pyro_hfvae.train import LoadedRun, load_run
 
 STEPS = 10
 ROUNDS = 9
 
 
-def seconds(run: Trained, flush: bool) -> float:
+def seconds(run: LoadedRun, flush: bool) -> float:
     """Processor time of forward and backward passes of ``STEPS`` batches."""
     module = run.objective(run.model, run.guide)
     torch.set_flush_denormal(flush)
@@ -35,7 +33,7 @@ def seconds(run: Trained, flush: bool) -> float:
 
 def main() -> None:
     """Prints milliseconds a step, and the ratio."""
-    run = load_run(RunFolder(Path(sys.argv[1])))
+    run = load_run(sys.argv[1])
     run.model.train()
     run.guide.train()
     with pyro.validation_enabled(False):

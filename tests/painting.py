@@ -6,7 +6,7 @@ import torch
 from torch.nn.functional import one_hot
 
 from pyro_hfvae import Concrete
-from pyro_hfvae.plot import LatentValues
+from pyro_hfvae.paint import LatentValues
 
 X = torch.randn(7, 1, 2, 3, generator=torch.Generator().manual_seed(0))
 WIDTHS = {"z": 1, "w": 1, "kind": 3}

@@ -11,11 +11,11 @@ from jsonargparse import ArgumentError, Namespace
 
 from pyro_hfvae.cli import commands
 from pyro_hfvae.cli.check import check
-from pyro_hfvae.cli.messages import one_line
 from pyro_hfvae.cli.parser import build_parser
 from pyro_hfvae.cli.report import report
 from pyro_hfvae.cli.traverse import traverse
 from pyro_hfvae.infer import NonFiniteError
+from pyro_hfvae.train.one_line import one_line
 
 __all__ = ["main"]
 

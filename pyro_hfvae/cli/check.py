@@ -4,20 +4,19 @@ import torch
 from jsonargparse import Namespace
 from torch import Tensor
 
-from pyro_hfvae.cli.programs import Trained, load_run
 from pyro_hfvae.files import write_atomically, write_figure
-from pyro_hfvae.parts import record_drawn
-from pyro_hfvae.train import RunFolder
+from pyro_hfvae.run_outputs import record_files
+from pyro_hfvae.train import LoadedRun, load_run
 
 __all__ = ["check", "check_run"]
 
 
 def check(options: Namespace) -> None:
     """Checks the posterior of a run, writes ``checks/`` and prints the summary."""
-    check_run(load_run(RunFolder(options.run)), options)
+    check_run(load_run(options.run), options)
 
 
-def check_run(run: Trained, options: Namespace) -> None:
+def check_run(run: LoadedRun, options: Namespace) -> None:
     """The same for a run that is loaded."""
     # ArviZ takes seconds to import, which neither the other subcommands nor a folder that is no run need wait for.
     from pyro_hfvae.posterior import check_figures, findings, run_checks, summary, to_arviz, write_netcdf
@@ -45,11 +44,10 @@ def check_run(run: Trained, options: Namespace) -> None:
     for name, figure in figures.items():
         write_figure(run.folder.checks / name, figure)
     write_atomically(run.folder.checks / "summary.txt", found)
-    record_drawn(run.folder.checks, run.step, figures)
+    record_files(run.folder.checks, run.step, figures)
     print(f"{found}\nchecks: {run.folder.checks}")
 
 
-def _held_out(run: Trained, count: int) -> Tensor:
+def _held_out(run: LoadedRun, count: int) -> Tensor:
     """The first held-out images, ``count`` of them at most."""
-    device = next(run.model.parameters()).device
-    return torch.cat([images for images, _ in run.data.held_out_batches(count)]).to(device)
+    return torch.cat([images for images, _ in run.data.held_out_batches(count)]).to(run.device)

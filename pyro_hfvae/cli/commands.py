@@ -10,15 +10,22 @@ import torch
 from jsonargparse import Namespace
 from torch import Tensor
 
-from pyro_hfvae.cli.parser import build_fit_parser
-from pyro_hfvae.cli.programs import Trained, build_training, load_run
-from pyro_hfvae.cli.swaps import swaps_of
 from pyro_hfvae.data import Images
 from pyro_hfvae.files import write_atomically
-from pyro_hfvae.metrics import Factors, encode, encode_posteriors, measure, measure_posteriors, write_shared_codes
+from pyro_hfvae.metrics import (
+    Factors,
+    encode,
+    encode_posteriors,
+    measure,
+    measure_posteriors,
+    measure_swaps,
+    write_shared_codes,
+)
+from pyro_hfvae.paint import painter
 from pyro_hfvae.plot import summary_lines
-from pyro_hfvae.train import RunFolder
+from pyro_hfvae.train import LoadedRun, RunFolder, load_run
 from pyro_hfvae.train import fit as train
+from pyro_hfvae.train.configuration import build_fit_parser, build_training
 
 __all__ = ["evaluate", "evaluate_run", "expand_resume", "fit"]
 
@@ -70,12 +77,13 @@ def fit(options: Namespace) -> None:
 
 def evaluate(options: Namespace) -> None:
     """Measures a run on its held-out data, writes ``metrics.json`` and prints a summary."""
-    evaluate_run(load_run(RunFolder(options.run)), options)
+    evaluate_run(load_run(options.run), options)
 
 
-def evaluate_run(run: Trained, options: Namespace) -> None:
+def evaluate_run(run: LoadedRun, options: Namespace) -> None:
     """The same for a run that is loaded."""
     images, factors = zip(*run.data.held_out_batches(options.samples), strict=True)
+    torch.manual_seed(options.seed)  # a guide whose sites depend on one another is sampled
     codes = encode(run.guide, _on_device(run, images), run.objective.blocks)
     torch.manual_seed(options.seed)
     batches = _on_device(run, (images for images, _ in run.data.held_out_batches(options.term_samples)))
@@ -108,7 +116,7 @@ def evaluate_run(run: Trained, options: Namespace) -> None:
     print("\n".join(summary_lines(metrics)))
 
 
-def _marginal_information(run: Trained, images: Sequence[Tensor], factors: Tensor, seed: int) -> dict[str, Any]:
+def _marginal_information(run: LoadedRun, images: Sequence[Tensor], factors: Tensor, seed: int) -> dict[str, Any]:
     """Information of blocks and variables with the factors of the first data, or why it is not known."""
     try:
         posteriors = encode_posteriors(
@@ -121,12 +129,15 @@ def _marginal_information(run: Trained, images: Sequence[Tensor], factors: Tenso
     return {"marginal_information": found, "marginal_information_note": None}
 
 
-def _swaps(run: Trained, images: Sequence[Tensor], factors: Tensor, seed: int) -> dict[str, Any]:
+def _swaps(run: LoadedRun, images: Sequence[Tensor], factors: Tensor, seed: int) -> dict[str, Any]:
     """What the first data paint with a block of another, or why it is not known."""
     (x,) = zip(*_on_device(run, _first(images, PAINTED_DATA)), strict=True)
     known = _factors(run.data.images, factors[:PAINTED_DATA])
     try:
-        return {"swaps": swaps_of(run, torch.cat(x), known, seed), "swaps_note": None}
+        data = torch.cat(x)
+        blocks = run.blocks_of(data[:2])
+        found = measure_swaps(painter(run.model, run.guide, data, blocks), list(blocks), known, seed=seed)
+        return {"swaps": found, "swaps_note": None}
     except ValueError as reason:  # one block alone, or a model that paints nothing
         return {"swaps": None, "swaps_note": str(reason)}
 
@@ -143,7 +154,6 @@ def _factors(source: Images, values: Tensor) -> Factors:
     return Factors(values.numpy(), source.factor_names, source.factor_kinds, source.factor_periods)
 
 
-def _on_device(run: Trained, images: Iterable[Tensor]) -> Iterator[tuple[Tensor]]:
+def _on_device(run: LoadedRun, images: Iterable[Tensor]) -> Iterator[tuple[Tensor]]:
     """Arguments of the programs, on their device."""
-    device = next(run.model.parameters()).device
-    return ((batch.to(device),) for batch in images)
+    return ((batch.to(run.device),) for batch in images)

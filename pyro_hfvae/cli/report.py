@@ -8,29 +8,28 @@ from jsonargparse import ArgumentError, Namespace
 
 from pyro_hfvae.cli.check import check_run
 from pyro_hfvae.cli.commands import evaluate_run
-from pyro_hfvae.cli.messages import one_line
-from pyro_hfvae.cli.parser import part_parsers
-from pyro_hfvae.cli.programs import Trained, load_run
+from pyro_hfvae.cli.parser import output_parsers
 from pyro_hfvae.cli.traverse import traverse_run
-from pyro_hfvae.parts import made_at, trained_steps
 from pyro_hfvae.plot import require_different, require_page, write_comparison, write_report
-from pyro_hfvae.train import RunFolder
+from pyro_hfvae.run_outputs import output_step, trained_steps
+from pyro_hfvae.train import LoadedRun, RunFolder, load_run
+from pyro_hfvae.train.one_line import one_line
 
 __all__ = ["report"]
 
-MAKE: dict[str, Callable[[Trained, Namespace], None]] = {
+MAKE: dict[str, Callable[[LoadedRun, Namespace], None]] = {
     "evaluate": evaluate_run,
     "traverse": traverse_run,
     "check": check_run,
 }
-"""What makes each part, in the order of the page."""
+"""The function of each subcommand, in the order of the page."""
 
 
 def report(options: Namespace) -> None:
     """Writes the page of a run, or one page that compares several; with ``--complete`` makes first what is missing.
 
     Raises:
-        ValueError: a part failed, among others; says which, after the other parts and the page were made.
+        ValueError: a subcommand failed; says which, after the others ran and the page was written.
     """
     runs: list[Path] = options.runs
     for run in runs:
@@ -46,38 +45,38 @@ def report(options: Namespace) -> None:
         page = write_report(runs[0], output) if len(runs) == 1 else write_comparison(runs, cast(Path, output))
         print(f"report: {page}")
     except FileNotFoundError:
-        if not failed:  # else it is told already why a part is missing
+        if not failed:  # else the reason is reported below
             raise
     if failed:
         raise ValueError("; ".join(failed))
 
 
 def _complete(folder: RunFolder) -> list[str]:
-    """Makes the parts of a run that are missing or not of its newest checkpoint, each whether or not the others fail.
+    """Runs each subcommand whose output is missing or older than the newest checkpoint, whether or not others fail.
 
     Returns:
-        Which parts failed and why, a line for each.
+        Which failed and why, a line for each.
     """
-    trained, made = trained_steps(folder.path), {command: made_at(folder.path, command) for command in MAKE}
+    trained, made = trained_steps(folder.path), {command: output_step(folder.path, command) for command in MAKE}
     for command, step in made.items():
         print(f"{command} {folder.path}: {_state(step, trained)}")
     if trained is not None and all(step == trained for step in made.values()):
         return []
     try:
-        run = load_run(folder)
+        run = load_run(folder.path)
     except Exception as error:  # of a program of the user's own it may be any, here and below
-        return [_told(error)]
+        return [_message(error)]
     failed = []
     for command, make in MAKE.items():
         if made[command] == run.step:
             continue
         print(f"\n{command} {folder.path}", flush=True)
-        options = part_parsers()[command].get_defaults()
+        options = output_parsers()[command].get_defaults()
         options.run = folder.path
         try:
             make(run, options)
         except Exception as error:
-            failed.append(f"{command} of '{folder.path}' failed: {_told(error)}")
+            failed.append(f"{command} of '{folder.path}' failed: {_message(error)}")
     return failed
 
 
@@ -87,7 +86,7 @@ def _state(step: int | None, trained: int | None) -> str:
     return f"done at step {step:,}" + ("" if step == trained else ", to be done again")
 
 
-def _told(error: Exception) -> str:
-    """What an error says in one line, with its kind where that is none of bad input."""
+def _message(error: Exception) -> str:
+    """An error in one line, with its type unless bad input is the cause."""
     bad_input = isinstance(error, ArgumentError | ValueError | NotImplementedError | OSError)
     return one_line(error) if bad_input else f"{type(error).__name__}: {one_line(error)}"

@@ -13,23 +13,16 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from pyro_hfvae.blocks import Blocks, Variable
-from pyro_hfvae.cli.programs import Trained, load_run
 from pyro_hfvae.files import write_atomically, write_figure
 from pyro_hfvae.metrics import Codes, Factors
 from pyro_hfvae.metrics.information import information_matrix
-from pyro_hfvae.parts import record_drawn
-from pyro_hfvae.plot import (
+from pyro_hfvae.paint import (
     LatentValues,
-    aggregate_posterior,
     categories,
-    combination_grid,
     combine,
     commonest_categories,
     decode,
-    gif,
-    image_grid,
     interpolate,
-    pair_plot,
     posterior_draws,
     posterior_modes,
     prior_modes,
@@ -37,11 +30,19 @@ from pyro_hfvae.plot import (
     read_marginals,
     sample,
     swap,
+)
+from pyro_hfvae.paint import traverse as traverse_variables
+from pyro_hfvae.plot import (
+    aggregate_posterior,
+    combination_grid,
+    gif,
+    image_grid,
+    pair_plot,
     swap_grid,
     traversal_frames,
 )
-from pyro_hfvae.plot import traverse as traverse_variables
-from pyro_hfvae.train import RunFolder
+from pyro_hfvae.run_outputs import record_files
+from pyro_hfvae.train import LoadedRun, load_run
 
 __all__ = ["traverse", "traverse_run"]
 
@@ -60,7 +61,7 @@ Pictures = Iterator[tuple[str, Figure | bytes]]
 class _Encoded:
     """Held-out data of a run, and what its guide makes of them."""
 
-    run: Trained
+    run: LoadedRun
     batches: list[Tensor]
     x: Tensor  # [N, C, H, W], all batches
     factors: NDArray[np.int64]  # [N, F]
@@ -87,10 +88,10 @@ class _Start:
 
 def traverse(options: Namespace) -> None:
     """Draws the pictures of a run."""
-    traverse_run(load_run(RunFolder(options.run)), options)
+    traverse_run(load_run(options.run), options)
 
 
-def traverse_run(run: Trained, options: Namespace) -> None:
+def traverse_run(run: LoadedRun, options: Namespace) -> None:
     """The same for a run that is loaded."""
     columns = options.columns
     if columns > len(run.data.held_out_indices):
@@ -119,13 +120,12 @@ def traverse_run(run: Trained, options: Namespace) -> None:
             write_atomically(path, drawn)
         names.append(name)
         print(path)
-    record_drawn(run.folder.pictures, run.step, names)
+    record_files(run.folder.pictures, run.step, names)
 
 
-def _encode(run: Trained, columns: int) -> _Encoded:
-    device = next(run.model.parameters()).device
+def _encode(run: LoadedRun, columns: int) -> _Encoded:
     images, factors = zip(*run.data.held_out_batches(max(AGGREGATE, columns)), strict=True)
-    batches = [part.to(device) for part in images]
+    batches = [part.to(run.device) for part in images]
     blocks = run.blocks_of(batches[0])
     return _Encoded(
         run,
@@ -247,7 +247,7 @@ def _of_distributions(data: _Encoded) -> Pictures:
         yield f"pair_{factor}.png", figure
 
 
-def _varying(run: Trained, values: NDArray[np.int64]) -> Factors | None:
+def _varying(run: LoadedRun, values: NDArray[np.int64]) -> Factors | None:
     """The factors of which these data have more than one value, if any."""
     source = run.data.images
     kept = [place for place in range(len(source.factor_names)) if np.ptp(values[:, place]) > 0]

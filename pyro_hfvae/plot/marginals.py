@@ -1,41 +1,14 @@
-"""The aggregate posterior and the prior of single latent variables, as densities on a line or masses of categories.
+"""The aggregate posterior and the prior of one latent variable: densities on a line, or masses of categories.
 
-Shapes: `G` points on a line, `K` categories, `B` data of a batch, `V` variables of a site.
+Shapes: `G` points on a line, `K` categories.
 """
 
-from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from pyro import poutine
-from pyro.poutine import Trace
-from torch import Tensor
-from torch.distributions import (
-    Bernoulli,
-    LowRankMultivariateNormal,
-    MultivariateNormal,
-    Normal,
-    OneHotCategorical,
-    RelaxedBernoulli,
-    RelaxedOneHotCategorical,
-)
 
-from pyro_hfvae.blocks import Layout
-from pyro_hfvae.distributions import unwrap
-from pyro_hfvae.infer.latents import latent_sites, log_masses, read_posteriors, tree_of
-
-__all__ = ["Marginal", "read_marginals"]
-
-POINTS = 500
-"""G: a posterior of a hundredth of the prior's width still has some points of its own."""
-
-Site = dict[str, Any]
-
-NORMAL = (MultivariateNormal, LowRankMultivariateNormal)
-CATEGORICAL = (RelaxedOneHotCategorical, OneHotCategorical, RelaxedBernoulli, Bernoulli)
+__all__ = ["Marginal"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,90 +43,3 @@ class Marginal:
         tiny = np.finfo(float).tiny
         cost = np.where(q > 0, q * (np.log(np.maximum(q, tiny)) - np.log(np.maximum(p, tiny))), 0.0)
         return float(cost.sum() if self.discrete else np.trapezoid(cost, self.points))
-
-
-@torch.no_grad()
-def read_marginals(
-    model: Callable[..., Any], guide: Callable[..., Any], batches: Iterable[Tensor], blocks: Layout | None = None
-) -> dict[str, Marginal]:
-    r"""The aggregate posterior and the prior of every variable, exactly for the data given.
-
-    .. math:: q(z_e) = \frac{1}{N} \sum_n q(z_e|x_n), \qquad p(z_e) = E_{p(z_{pa})}[p(z_e|z_{pa})]
-
-    The first is a sum over the data. The second is exact where z_e depends on no other site; else it is a mean over as
-    many draws of the others as there are data.
-
-    Args:
-        model: the generative program.
-        guide: the inference program.
-        batches: its data, [B, ...], batch by batch.
-        blocks: the layout, as for the objective; each site by default.
-
-    Returns:
-        Name of a variable to its marginal, block by block. Variables whose marginals have no density in closed form
-        (of a simplex, say) are left out.
-
-    Raises:
-        ValueError: no batch was given.
-    """
-    posteriors: list[Trace] = []
-    priors: list[Trace] = []
-    for x in batches:
-        posteriors.append(poutine.trace(guide).get_trace(x))
-        priors.append(poutine.trace(model).get_trace(x))
-    if not posteriors:
-        raise ValueError("no batch was given")
-    tree = tree_of(read_posteriors(posteriors[0]), blocks)
-    by_site = {
-        name: _of_site(*([latent_sites(trace)[name] for trace in traces] for traces in (posteriors, priors)))
-        for name in dict.fromkeys(variable.site for variable in tree.variables)
-    }
-    return {v.name: by_site[v.site][v.index] for v in tree.variables if by_site[v.site]}
-
-
-def _of_site(posteriors: Sequence[Site], priors: Sequence[Site]) -> list[Marginal]:
-    """The marginals of the V variables of a site; none where they have no density."""
-    sizes = [len(site["value"]) for site in posteriors]
-    base = unwrap(posteriors[0]["fn"])
-    if isinstance(base, CATEGORICAL):
-        q, p = (_aggregate_masses(sites, sizes) for sites in (posteriors, priors))  # [V, K]
-        return [Marginal(np.arange(float(q.shape[1])), *masses, discrete=True) for masses in zip(q, p, strict=True)]
-    if base.event_shape and not isinstance(base, NORMAL):
-        return []
-    ends = torch.stack([_ends(sites, sizes) for sites in (posteriors, priors)])  # [2, 2, V]
-    low, high = ends[:, 0].amin(0), ends[:, 1].amax(0)  # [V]
-    points = low + (high - low) * torch.linspace(0, 1, POINTS, dtype=low.dtype, device=low.device)[:, None]  # [G, V]
-    q, p = (_aggregate_density(sites, sizes, points) for sites in (posteriors, priors))  # [V, G]
-    return [Marginal(*of_one, discrete=False) for of_one in zip(points.T.cpu().numpy(), q, p, strict=True)]
-
-
-def _ends(sites: Sequence[Site], sizes: Sequence[int]) -> Tensor:
-    """Between what values the draws of each variable lie, but for a thousandth at either end, [2, V]."""
-    draws = [
-        site["value"].expand(size, *site["fn"].event_shape).reshape(size, -1)
-        for site, size in zip(sites, sizes, strict=True)
-    ]
-    both = torch.cat(draws).double()  # [N, V]
-    return both.quantile(torch.tensor([0.001, 0.999], dtype=both.dtype, device=both.device), 0)
-
-
-def _aggregate_density(sites: Sequence[Site], sizes: Sequence[int], points: Tensor) -> NDArray[np.float64]:
-    """Mean over the data of the density of each variable at its points [G, V]; [V, G]."""
-    total = torch.zeros_like(points)
-    for site, size in zip(sites, sizes, strict=True):
-        base, event = unwrap(site["fn"]), site["fn"].event_shape
-        if isinstance(base, NORMAL):
-            base = Normal(base.mean, base.variance.sqrt())
-        at = points.to(site["value"].dtype).reshape(len(points), 1, *event)
-        density = base.expand([size, *event]).log_prob(at).exp()  # [G, B, ...]
-        total += density.sum(1).reshape(points.shape)
-    return np.asarray((total / sum(sizes)).T.cpu().numpy())
-
-
-def _aggregate_masses(sites: Sequence[Site], sizes: Sequence[int]) -> NDArray[np.float64]:
-    """Mean over the data of the mass of each category of each variable, [V, K]."""
-    parts = [
-        log_masses(unwrap(site["fn"]), torch.Size([1, size]), site["fn"].event_shape)[0].double().exp()  # [B, V, K]
-        for site, size in zip(sites, sizes, strict=True)
-    ]
-    return np.asarray(torch.cat(parts).mean(0).cpu().numpy())

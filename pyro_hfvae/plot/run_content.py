@@ -11,8 +11,8 @@ import yaml
 from numpy.typing import NDArray
 
 from pyro_hfvae.metrics import SharedCodes, read_shared_codes
-from pyro_hfvae.parts import PARTS, made_at, read_json, trained_steps
 from pyro_hfvae.plot.checks import CheckedPosterior, read_checks
+from pyro_hfvae.run_outputs import OUTPUT_FILES, output_step, read_json, trained_steps
 
 __all__ = ["RunContent", "read_history", "read_run"]
 
@@ -96,7 +96,7 @@ def read_run(path: Path) -> RunContent:
 
 
 def _stale(path: Path) -> str | None:
-    trained, made = trained_steps(path), {command: made_at(path, command) for command in PARTS}
+    trained, made = trained_steps(path), {command: output_step(path, command) for command in OUTPUT_FILES}
     old = [f"{_SHOWN[part]} of step {step:,}" for part, step in made.items() if step not in (None, trained)]
     if trained is None or not old:
         return None

@@ -1,8 +1,9 @@
-"""Training with Lightning: the module around the objective, the batches, the run folder."""
+"""Training with Lightning: the module around the objective, the batches, the run folder, and loading it again."""
 
 from pyro_hfvae.train.data_module import ImageDataModule
 from pyro_hfvae.train.fit import denormals_as_zero, fit
+from pyro_hfvae.train.load import LoadedRun, load_run
 from pyro_hfvae.train.run_folder import RunFolder
 from pyro_hfvae.train.training import Training
 
-__all__ = ["ImageDataModule", "RunFolder", "Training", "denormals_as_zero", "fit"]
+__all__ = ["ImageDataModule", "LoadedRun", "RunFolder", "Training", "denormals_as_zero", "fit", "load_run"]

@@ -17,7 +17,6 @@ from support import TinyImages
 
 import pyro_hfvae
 from pyro_hfvae.cli import main, traverse
-from pyro_hfvae.cli.programs import load_run
 from pyro_hfvae.metrics import (
     Factors,
     encode,
@@ -26,8 +25,9 @@ from pyro_hfvae.metrics import (
     measure_swaps,
     read_shared_codes,
 )
-from pyro_hfvae.plot import decode, image_grid, posterior_modes
-from pyro_hfvae.train import RunFolder
+from pyro_hfvae.paint import decode, posterior_modes
+from pyro_hfvae.plot import image_grid
+from pyro_hfvae.train import RunFolder, load_run
 
 TINY = str(Path(__file__).parents[1] / "tiny.yaml")
 COSTS = ("mutual_information", "between", "within", "dimension")
@@ -106,7 +106,7 @@ def test_information_of_blocks_and_variables_with_factors(run):
     assert measured["marginal_information_note"] is None
     assert (found["data"], found["samples"]) == (30, 30)
     assert (found["variables"], found["blocks"]) == (["z[0]", "z[1]", "level"], ["z", "level"])
-    trained = load_run(run)
+    trained = load_run(run.path)
     images, factors = zip(*trained.data.held_out_batches(), strict=True)
     source = trained.data.images
     known = Factors(torch.cat(factors).numpy(), source.factor_names, source.factor_kinds)
@@ -119,7 +119,7 @@ def test_information_of_blocks_and_variables_with_factors(run):
 def test_swaps_are_painted_by_the_model_from_posterior_modes(run):
     measured = json.loads(run.metrics.read_text())["disentanglement"]
     assert measured["swaps_note"] is None
-    trained = load_run(run)
+    trained = load_run(run.path)
     images, factors = zip(*trained.data.held_out_batches(), strict=True)
     x, source = torch.cat(images), trained.data.images
     latents = posterior_modes(trained.guide, x).values
@@ -136,7 +136,7 @@ def test_swaps_are_painted_by_the_model_from_posterior_modes(run):
 @pytest.mark.parametrize(
     ("options", "why"),
     [
-        (['--objective.blocks={"all": ["z", "level"]}'], "there is one block, and nothing to swap it with"),
+        (['--objective.blocks={"all": ["z", "level"]}'], "swaps need two blocks or more; there is one"),
         (["--model=support.RowModel", "--training.temperature=null"], "none of the model's observed sites is an image"),
     ],
 )
@@ -160,7 +160,7 @@ def test_codes_of_images_that_all_runs_share(run, tmp_path):
     found = read_shared_codes(run.codes)
     assert sorted(found.images.tolist()) == list(range(100))  # all, of so few: also those that this run trained on
     assert found.variables == ("z[0]", "z[1]")
-    trained = load_run(run)
+    trained = load_run(run.path)
     expected = encode(trained.guide, [(trained.data.images.images(torch.from_numpy(found.images)),)])
     np.testing.assert_allclose(found.columns, expected.columns[:, :2], atol=1e-5)
 
@@ -261,7 +261,7 @@ def test_traversals_from_an_image_and_as_animations(copy, capsys, monkeypatch):
     assert level_heads == ["image", "0", "1", "2", "3"]
     assert z_rows[0].startswith("z[0]: ")
     assert level_rows == ["level: 0 to 3"]
-    trained = load_run(copy)
+    trained = load_run(copy.path)
     modes = posterior_modes(trained.guide, image)
     rebuilt = decode(trained.model, modes.values, image)[0].numpy()
     # The category that the image has, with all else as in the image, is its reconstruction.

@@ -10,14 +10,13 @@ import pytest
 from synthetic_runs import Page
 
 from pyro_hfvae.cli import main, report
-from pyro_hfvae.parts import PARTS as PART_FILES
-from pyro_hfvae.parts import made_at, record_drawn
 from pyro_hfvae.plot import image_grid
+from pyro_hfvae.run_outputs import OUTPUT_FILES, output_step, record_files
 from pyro_hfvae.train import RunFolder
 
 TINY = str(Path(__file__).parents[1] / "tiny.yaml")
 REPORT = report.__globals__
-PARTS = ("evaluate", "traverse", "check")
+SUBCOMMANDS = ("evaluate", "traverse", "check")
 
 
 @pytest.fixture(scope="module")
@@ -47,16 +46,16 @@ def made(monkeypatch):
             if command == "evaluate":
                 run.folder.metrics.write_text(json.dumps({"step": run.step}))
                 return
-            folder = run.folder.path / Path(PART_FILES[command]).parent
+            folder = run.folder.path / Path(OUTPUT_FILES[command]).parent
             folder.mkdir(exist_ok=True)
             image_grid(np.full((1, 1, 4, 4), 0.5), [""]).savefig(folder / f"{command}.png")
-            record_drawn(folder, run.step, [f"{command}.png"])
+            record_files(folder, run.step, [f"{command}.png"])
             if command == "check":
                 (folder / "summary.txt").write_text("6 of 6 checks are fine\nfine  all\n")
 
         return make
 
-    monkeypatch.setitem(REPORT, "MAKE", {command: quick(command) for command in PARTS})
+    monkeypatch.setitem(REPORT, "MAKE", {command: quick(command) for command in SUBCOMMANDS})
     return SimpleNamespace(calls=calls, broken=broken)
 
 
@@ -70,9 +69,9 @@ def page(run):
 
 def test_what_is_missing_is_made_and_nothing_else(run, made, capsys):
     assert main(["report", str(run.path), "--complete"]) == 0
-    assert made.calls == [(command, "run", 3) for command in PARTS]
+    assert made.calls == [(command, "run", 3) for command in SUBCOMMANDS]
     out = capsys.readouterr().out
-    assert out.splitlines()[:3] == [f"{command} {run.path}: to be done" for command in PARTS]
+    assert out.splitlines()[:3] == [f"{command} {run.path}: to be done" for command in SUBCOMMANDS]
     assert out.splitlines()[-1] == f"report: {run.path / 'report.html'}"
     assert "The guide as a posterior: 6 of 6 checks are fine." in page(run)
     made.calls.clear()
@@ -111,7 +110,7 @@ def test_a_run_that_was_trained_further_is_measured_again_or_the_page_says_so(ru
     )
     capsys.readouterr()
     assert main(["report", str(run.path), "--complete"]) == 0
-    assert made.calls == [(command, "run", 5) for command in PARTS]
+    assert made.calls == [(command, "run", 5) for command in SUBCOMMANDS]
     assert f"traverse {run.path}: done at step 3, to be done again\n" in capsys.readouterr().out
     assert "newest checkpoint" not in page(run)
 
@@ -124,7 +123,7 @@ def test_several_runs_and_their_page(run, made, tmp_path, monkeypatch, capsys):
     shutil.copytree("run", "third")
     made.calls.clear()
     assert main(["report", "other", "run", "--complete"]) == 0
-    assert made.calls == [(c, "other", 3) for c in PARTS] + [(c, "run", 4) for c in PARTS]
+    assert made.calls == [(c, "other", 3) for c in SUBCOMMANDS] + [(c, "run", 4) for c in SUBCOMMANDS]
     assert capsys.readouterr().out.endswith("\nreport: report.html\n")
     text = Page(Path("report.html").read_text()).text
     assert "Checks of the posterior other, group 1: 6 of 6 checks are fine" in text
@@ -171,7 +170,7 @@ def test_a_run_that_cannot_be_loaded_leaves_the_others(run, made, tmp_path, caps
     assert capsys.readouterr().err == (
         f"pyro-hfvae: error: run '{bare}' has no checkpoint yet ({bare}/checkpoints/last.ckpt)\n"
     )
-    assert made.calls == [(command, "run", 3) for command in PARTS]
+    assert made.calls == [(command, "run", 3) for command in SUBCOMMANDS]
 
 
 @pytest.mark.parametrize(
@@ -189,14 +188,14 @@ def test_the_parts_are_those_of_the_commands_by_themselves(run, tmp_path):
     """In one process as in three: numbers, pictures and what the checks say, to the byte."""
     few = {"evaluate": {"permutations": 0}, "check": {"draws": 30, "predictive_draws": 39, "simulations": 10}}
     alone = RunFolder(Path(shutil.copytree(run.path, tmp_path / "alone")))
-    for command in PARTS:
+    for command in SUBCOMMANDS:
         options = [f"--{name}={value}" for name, value in few.get(command, {}).items()]
         assert main([command, str(alone.path), *options]) == 0
-    parsers = REPORT["part_parsers"]()
+    parsers = REPORT["output_parsers"]()
     for command, options in few.items():
         parsers[command].set_defaults(options)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(REPORT, "part_parsers", lambda: parsers)
+        patch.setitem(REPORT, "output_parsers", lambda: parsers)
         assert main(["report", str(run.path), "--complete"]) == 0
     files = [path.relative_to(run.path) for path in run.path.rglob("*") if path.is_file()]
     compared = [path for path in files if path.suffix in (".png", ".json", ".txt") and path.name != "versions.json"]
@@ -205,5 +204,5 @@ def test_the_parts_are_those_of_the_commands_by_themselves(run, tmp_path):
         assert (run.path / path).read_bytes() == (alone.path / path).read_bytes(), path
     assert (run.path / "codes.npz").read_bytes() == (alone.path / "codes.npz").read_bytes()
     assert "of 6 checks are fine" in page(run)
-    for command in PARTS:
-        assert made_at(run.path, command) == 3
+    for command in SUBCOMMANDS:
+        assert output_step(run.path, command) == 3

@@ -1,8 +1,7 @@
 """The estimator is chosen by import path, in a configuration or on the command line."""
 
-from pyro_hfvae.cli.parser import build_fit_parser
-from pyro_hfvae.cli.programs import build_objective
 from pyro_hfvae.infer import Memory, Stratified
+from pyro_hfvae.train.configuration import build_fit_parser, build_objective
 
 ARGUMENTS = ["--run", "r", "--model", "support.NaNGuide", "--guide", "support.NaNGuide", "--data", "support.TinyImages"]
 

@@ -18,7 +18,7 @@ from pyro_hfvae.infer import Memory
 from pyro_hfvae.infer.penalties import DensityRatio
 from pyro_hfvae.metrics import encode
 from pyro_hfvae.models import CorrelatedModel, HierarchicalModel, ImageModel, MixtureModel, MLPDecoder
-from pyro_hfvae.plot.decode import decode, posterior_modes
+from pyro_hfvae.paint import decode, posterior_modes
 
 VECTORISED = {"num_particles": 3, "vectorize_particles": True}
 

@@ -11,7 +11,14 @@ from painting import WIDTHS, X, expected_modes, guide, model
 from pyro_hfvae import Concrete
 from pyro_hfvae.blocks import Variable
 from pyro_hfvae.models import CorrelatedModel, MixtureModel, MLPDecoder
-from pyro_hfvae.plot import LatentValues, decode, posterior_draws, posterior_modes, prior_modes, sample
+from pyro_hfvae.paint import (
+    LatentValues,
+    decode,
+    posterior_draws,
+    posterior_modes,
+    prior_modes,
+    sample,
+)
 
 
 def test_modes_are_means_and_likeliest_categories():

@@ -3,7 +3,7 @@ import json
 import pytest
 import torch
 
-from pyro_hfvae.parts import PARTS, made_at, record_drawn, trained_steps
+from pyro_hfvae.run_outputs import OUTPUT_FILES, output_step, record_files, trained_steps
 
 
 def checkpoint(run, content):
@@ -22,20 +22,20 @@ def test_steps_of_the_newest_checkpoint(tmp_path):
 
 
 def test_each_part_says_its_step(tmp_path):
-    for number, (command, file) in enumerate(PARTS.items()):
-        assert made_at(tmp_path, command) is None
+    for number, (command, file) in enumerate(OUTPUT_FILES.items()):
+        assert output_step(tmp_path, command) is None
         (tmp_path / file).parent.mkdir(exist_ok=True)
         (tmp_path / file).write_text("{}")  # of an earlier version
-        assert made_at(tmp_path, command) is None
+        assert output_step(tmp_path, command) is None
         (tmp_path / file).write_text(json.dumps({"step": number}))
-        assert made_at(tmp_path, command) == number
+        assert output_step(tmp_path, command) == number
 
 
 @pytest.mark.parametrize(("content", "said"), [("{", "is not JSON: "), ("[1]", "holds no mapping of names to values")])
 def test_a_broken_record_is_named(tmp_path, content, said):
     (tmp_path / "metrics.json").write_text(content)
     with pytest.raises(ValueError, match=rf"metrics\.json {said}"):
-        made_at(tmp_path, "evaluate")
+        output_step(tmp_path, "evaluate")
 
 
 def test_what_was_drawn_at_another_step_goes(tmp_path):
@@ -44,7 +44,7 @@ def test_what_was_drawn_at_another_step_goes(tmp_path):
     def draw(step, *names):
         for name in names:
             (tmp_path / name).write_text(f"{step}")
-        record_drawn(tmp_path, step, names)
+        record_files(tmp_path, step, names)
         return {path.name: path.read_text() for path in tmp_path.iterdir() if path.name != "drawn.json"}
 
     (tmp_path / "mine.png").write_text("of the user")

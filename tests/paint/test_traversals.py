@@ -11,7 +11,7 @@ from torch.nn.functional import one_hot
 
 from pyro_hfvae import Concrete
 from pyro_hfvae.blocks import Variable, resolve_blocks
-from pyro_hfvae.plot import (
+from pyro_hfvae.paint import (
     LatentValues,
     categories,
     combine,

@@ -1,4 +1,4 @@
-"""Latent variables of images, and images of latent variables: what pictures need of a model and a guide."""
+"""Values of the latent variables: the modes and draws of a guide's posteriors, and the modes of a model's prior."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from pyro_hfvae.blocks import Variable
 from pyro_hfvae.distributions import log_mass, unwrap
 from pyro_hfvae.infer.latents import Discrete, Gaussian, describe, latent_sites, read_posteriors, variables_of
 
-__all__ = ["LatentValues", "decode", "posterior_draws", "posterior_modes", "prior_modes", "sample"]
+__all__ = ["LatentValues", "Program", "Values", "posterior_draws", "posterior_modes", "prior_modes"]
 
 Program = Callable[..., Any]
 Values = Mapping[str, Tensor]
@@ -117,27 +117,6 @@ def prior_modes(model: Program, x: Tensor) -> LatentValues:
     return LatentValues(values, widths)
 
 
-@torch.no_grad()
-def decode(model: Program, values: Values, x: Tensor) -> Tensor:
-    """Mean of the image that the model makes of given latents, [B, C, H, W].
-
-    Args:
-        model: the generative program.
-        values: of all its latent sites.
-        x: what the model is called with, [B, ...]; it does not enter the picture.
-
-    Raises:
-        ValueError: none of the model's observed sites is an image.
-    """
-    return _image(poutine.trace(poutine.condition(model, data=dict(values))).get_trace(x), values)
-
-
-@torch.no_grad()
-def sample(model: Program, x: Tensor) -> Tensor:
-    """Means of the images of draws from the prior, [B, C, H, W], as many as x has data."""
-    return _image(poutine.trace(model).get_trace(x), {})
-
-
 class _Modes(Messenger):
     """Puts the mode or mean of its distribution in the place of every latent sample."""
 
@@ -179,12 +158,3 @@ def _read(trace: Trace, drawn: bool) -> LatentValues:
             chosen = one_hot(scores.argmax(-1), widths[name])
         values[name] = chosen.to(value.dtype).reshape(value.shape)
     return LatentValues(values, widths)
-
-
-def _image(trace: Trace, given: Values) -> Tensor:
-    for name, site in trace.nodes.items():
-        if site["type"] == "sample" and site["is_observed"] and name not in given:
-            mean = getattr(site["fn"], "mean", None)
-            if isinstance(mean, Tensor) and mean.dim() == 4:
-                return mean
-    raise ValueError("none of the model's observed sites is an image with a mean of shape [B, C, H, W]")

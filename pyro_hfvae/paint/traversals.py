@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from pyro_hfvae.blocks import Blocks, Variable
-from pyro_hfvae.plot.decode import LatentValues, Program, decode
+from pyro_hfvae.paint.decode import decode_latents
+from pyro_hfvae.paint.latent_values import LatentValues, Program
 
 __all__ = ["categories", "combine", "commonest_categories", "interpolate", "quantile_range", "swap", "traverse"]
 
@@ -90,7 +91,7 @@ def traverse(
             steps = torch.linspace(low, high, columns)
             labels.append(f"{variable.name}: {low:z.1f} to {high:z.1f}")
         held = start.rows(torch.zeros(len(steps), dtype=torch.long))
-        rows.append(_decode(model, held.replaced({variable: steps}), x))
+        rows.append(decode_latents(model, held.replaced({variable: steps}), x))
     return labels, rows
 
 
@@ -114,7 +115,7 @@ def categories(model: Program, styles: LatentValues, x: Tensor, variable: Variab
         raise ValueError(f"variable '{variable.name}' has no categories; traverse it")
     corners = torch.eye(width)
     changed = [styles.replaced({variable: corner.expand(styles.size, -1)}) for corner in corners]
-    return [f"{variable.name} = {k}" for k in range(width)], [_decode(model, one, x) for one in changed]
+    return [f"{variable.name} = {k}" for k in range(width)], [decode_latents(model, one, x) for one in changed]
 
 
 def interpolate(
@@ -154,7 +155,7 @@ def interpolate(
         if a.dim() == 2:
             t = (t[:, None] > 0.5).to(a)
         moved[variable] = (1 - t) * a + t * b
-    images = _decode(model, first.replaced(moved), x)
+    images = decode_latents(model, first.replaced(moved), x)
     return images.reshape(start.size, columns, *images.shape[1:])
 
 
@@ -174,7 +175,7 @@ def swap(model: Program, giving: LatentValues, rest: LatentValues, x: Tensor, va
     row = torch.arange(giving.size).repeat_interleave(rest.size)  # [R Q]
     column = torch.arange(rest.size).repeat(giving.size)  # [R Q]
     block = {variable: giving.of(variable)[row] for variable in variables}
-    images = _decode(model, rest.rows(column).replaced(block), x)
+    images = decode_latents(model, rest.rows(column).replaced(block), x)
     return images.reshape(giving.size, rest.size, *images.shape[1:])
 
 
@@ -204,8 +205,4 @@ def combine(model: Program, draws: LatentValues, x: Tensor, blocks: Blocks, dono
     for row, variables in zip(donors, blocks.values(), strict=True):
         given = draws.rows(row)
         mixed = mixed.replaced({variable: given.of(variable) for variable in variables})
-    return _decode(model, mixed, x)
-
-
-def _decode(model: Program, latents: LatentValues, x: Tensor) -> Tensor:
-    return decode(model, latents.values, x[:1].expand(latents.size, *x.shape[1:]))
+    return decode_latents(model, mixed, x)

@@ -1,0 +1,85 @@
+"""From a run folder to the trained programs, their objective and their data."""
+
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+
+import pyro
+import torch
+from pyro import poutine
+from pyro.nn import PyroModule
+from pytorch_lightning.utilities.seed import isolate_rng
+from torch import nn
+
+from pyro_hfvae.blocks import Blocks
+from pyro_hfvae.infer import HierarchicalELBO
+from pyro_hfvae.infer.latents import read_posteriors, tree_of
+from pyro_hfvae.train.configuration import build_fit_parser, build_training
+from pyro_hfvae.train.data_module import ImageDataModule
+from pyro_hfvae.train.run_folder import RunFolder
+
+__all__ = ["LoadedRun", "load_run"]
+
+
+@dataclass(frozen=True)
+class LoadedRun:
+    """A run, loaded."""
+
+    folder: RunFolder
+    """Its files."""
+    model: nn.Module
+    """The generative program with its trained parameters, in evaluation mode, on ``device``."""
+    guide: nn.Module
+    """The inference program, likewise."""
+    objective: HierarchicalELBO
+    """The objective that they were trained with."""
+    data: ImageDataModule
+    """The data with the same split into training and held-out data."""
+    step: int
+    """Training steps of the checkpoint."""
+    device: torch.device
+    """Where the programs are: a GPU where there is one, else the CPU."""
+
+    def blocks_of(self, x: torch.Tensor) -> Blocks:
+        """Which variables of the guide form which block of the objective; x are data ``[B, ...]``, any."""
+        posteriors = read_posteriors(poutine.trace(self.guide).get_trace(x))
+        return tree_of(posteriors, self.objective.blocks).blocks
+
+
+def load_run(folder: str | PathLike[str]) -> LoadedRun:
+    """Builds the programs and the data of a run as its configuration names them, and loads the newest checkpoint.
+
+    Nothing in the checkpoint is unpickled; the classes that the configuration names are imported and called. Random
+    streams are left as they were.
+
+    Args:
+        folder: that ``pyro-hfvae fit`` or :func:`fit` left.
+
+    Raises:
+        FileNotFoundError: it is no run folder, or has no checkpoint yet.
+        ValueError: the configuration cannot be read, the checkpoint cannot be read or does not fit the programs, or
+            the programs have Pyro parameters, which would be shared by name with those of other programs.
+    """
+    run = RunFolder(Path(folder))
+    run.require()
+    parser = build_fit_parser()
+    with isolate_rng():
+        training, data, _ = build_training(parser, parser.parse_args(["--config", str(run.config)]))
+    checkpoint = run.load_into(training)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    programs = training.programs.eval().to(device)
+    for program in (programs.model, programs.guide):
+        _refuse_global_parameters(program)
+    return LoadedRun(run, programs.model, programs.guide, training.objective, data, checkpoint["global_step"], device)
+
+
+def _refuse_global_parameters(program: nn.Module) -> None:
+    """Without module-local parameters a PyroParam takes the value of another program's of the same name."""
+    if pyro.settings.get("module_local_params"):
+        return
+    for name, module in program.named_modules():
+        for parameter in module._pyro_params if isinstance(module, PyroModule) else ():
+            raise ValueError(
+                f"{type(program).__name__} has the Pyro parameter '{'.'.join(filter(None, (name, parameter)))}', which "
+                "would be shared with other programs: call pyro.settings.set(module_local_params=True) before load_run"
+            )
