@@ -105,6 +105,24 @@ class RowModel(PyroModule):
             pyro.sample("x", dist.Normal(means, 1.0).to_event(1), obs=x.flatten(1))
 
 
+class KnownModel(PyroModule):
+    """A model without parameters of its own: a known renderer."""
+
+    def forward(self, x):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(x.new_zeros(2), 1.0).to_event(1))
+            mean = z.sum(-1)[..., None, None, None].expand(*z.shape[:-1], 1, 8, 8)
+            pyro.sample("x", dist.Normal(mean, 1.0).to_event(3), obs=x)
+
+
+class KnownGuide(PyroModule):
+    """A guide without parameters of its own."""
+
+    def forward(self, x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(x.flatten(1)[:, :2], 0.1).to_event(1))
+
+
 class Halved(HierarchicalELBO):
     """An objective of the user's own."""
 

@@ -8,15 +8,14 @@ from typing import Any
 import pyro
 import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
-from pyro import poutine
 from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
-from torch import Tensor
 from torch.optim import Optimizer
 
 from pyro_hfvae.files import write_atomically
 from pyro_hfvae.train.data_module import ImageDataModule
+from pyro_hfvae.train.first_batch import try_first_batch
 from pyro_hfvae.train.progress import TermsProgressBar
 from pyro_hfvae.train.run_folder import RunFolder
 from pyro_hfvae.train.training import Training
@@ -51,8 +50,9 @@ def fit(
 
     Raises:
         FileExistsError: the run folder exists, and ``resume`` is not asked for.
-        ValueError, NotImplementedError: the objective is not defined for the programs; names the site. Or the
-            trainer's arguments are wrong, or the checkpoint does not fit.
+        ValueError, NotImplementedError: the objective is not defined for the programs; names the site. Or a program
+            has a ``pyro.param`` that would not be trained; names it. Or the trainer's arguments are wrong, or the
+            checkpoint does not fit.
         NonFiniteError: a site or a gradient became NaN or infinite.
         RuntimeError: something else failed after the first batch; what, is its cause.
     """
@@ -61,7 +61,7 @@ def fit(
     checkpoint = run.load_into(training) if resume else None
     training.check_schedules(_steps(trainer, data))
     _refuse_unless_automatic(training, trainer)
-    _try_one_batch(training, data)
+    try_first_batch(training, data)
     optimizers = training.make_optimizers()
     if checkpoint is not None:
         _refuse_other_optimizers(run, checkpoint, optimizers)
@@ -178,27 +178,3 @@ def _steps(trainer: Mapping[str, Any], data: ImageDataModule) -> int:
     if not limits or min(limits) < 1:
         raise ValueError("say how long to train, one step or more: trainer.max_steps or trainer.max_epochs")
     return min(limits)
-
-
-@torch.no_grad()
-def _try_one_batch(training: Training, data: ImageDataModule) -> None:
-    """Lets the programs and the objective refuse what they must."""
-    batch = data.first_batch()
-    with torch.random.fork_rng(), pyro.validation_enabled(False):
-        try:
-            with training.gated(batch) as arguments:
-                training.objective.objective(training.terms(*arguments))
-        except RuntimeError as error:  # a network that does not fit the images, say
-            reason = str(error).partition("Trace Shapes:")[0].rstrip()  # Pyro tells the shape of every parameter
-            shapes = ", ".join(str(tuple(part.shape)) for part in arguments)
-            raise ValueError(f"{_failing(training, arguments)} fails on a batch of shape {shapes}: {reason}") from error
-
-
-def _failing(training: Training, arguments: tuple[Tensor, ...]) -> str:
-    """Which program fails on its own; the model may also fail on latents that only the guide samples so."""
-    for name in ("guide", "model"):
-        try:
-            poutine.trace(getattr(training.programs, name)).get_trace(*arguments).compute_log_prob()
-        except RuntimeError:
-            return f"the {name}"
-    return "the model, on the latents that the guide samples,"

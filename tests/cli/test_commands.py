@@ -149,6 +149,23 @@ def test_runs_that_have_nothing_to_swap(tmp_path, options, why):
     assert why in measured["swaps_note"]
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--model", "support.KnownModel", "--guide.discrete", "{}"],
+        ["--guide", "support.KnownGuide", "--model.discrete", "{}"],
+    ],
+)
+def test_a_program_without_parameters_is_measured_drawn_and_checked(tmp_path, options):
+    run = RunFolder(tmp_path / "run")
+    assert fit(run.path, "--trainer.max_steps", "2", "--training.temperature", "null", *options) == 0
+    assert main(["evaluate", str(run.path), "--permutations", "0"]) == 0
+    assert main(["traverse", str(run.path)]) == 0
+    few = ["--data", "6", "--draws", "30", "--predictive_draws", "39", "--simulations", "10"]
+    assert main(["check", str(run.path), *few]) == 0
+    assert main(["report", str(run.path)]) == 0
+
+
 def test_blocks_and_variables_are_active_by_their_information(run):
     terms = json.loads(run.metrics.read_text())["terms"]
     parts = [*terms["blocks"].values(), *(v for block in terms["blocks"].values() for v in block["variables"].values())]

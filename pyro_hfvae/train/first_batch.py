@@ -1,0 +1,66 @@
+"""The first batch goes through the programs and the objective before a run folder is made, so that errors come early."""
+
+from typing import Any
+
+import pyro
+import torch
+from pyro import poutine
+from torch import Tensor
+
+from pyro_hfvae.train.data_module import ImageDataModule
+from pyro_hfvae.train.training import Training
+
+__all__ = ["try_first_batch"]
+
+
+@torch.no_grad()
+def try_first_batch(training: Training, data: ImageDataModule) -> None:
+    """Runs model, guide and objective once and leaves the random streams as they were.
+
+    Raises:
+        ValueError, NotImplementedError: a program fails, the objective is not defined for the programs, nothing can be
+            trained, or a program has parameters that would not be.
+    """
+    if not any(parameter.requires_grad for parameter in training.programs.parameters()):
+        raise ValueError("model and guide have no parameters to train")
+    batch = data.first_batch()
+    with torch.random.fork_rng(), pyro.validation_enabled(False):
+        try:
+            with training.gated(batch) as arguments:
+                training.objective.objective(training.terms(*arguments))
+        except RuntimeError as error:  # a network that does not fit the images, say
+            reason = str(error).partition("Trace Shapes:")[0].rstrip()  # Pyro adds the shape of every parameter
+            shapes = ", ".join(str(tuple(part.shape)) for part in arguments)
+            raise ValueError(f"{_failing(training, arguments)} fails on a batch of shape {shapes}: {reason}") from error
+        _refuse_other_parameters(training, arguments)
+
+
+def _failing(training: Training, arguments: tuple[Tensor, ...]) -> str:
+    """Which program fails on its own; the model may also fail on latents that only the guide samples so."""
+    for name in ("guide", "model"):
+        try:
+            poutine.trace(getattr(training.programs, name)).get_trace(*arguments).compute_log_prob()
+        except RuntimeError:
+            return f"the {name}"
+    return "the model, on the latents that the guide samples,"
+
+
+def _refuse_other_parameters(training: Training, arguments: tuple[Tensor, ...]) -> None:
+    """Only parameters of the modules reach the optimiser and the checkpoint: a bare ``pyro.param`` would not."""
+    trained = {id(parameter) for parameter in training.programs.parameters()}
+    model, guide = training.programs.model, training.programs.guide
+    with pyro.get_param_store().scope():  # a parameter of an earlier training may have the same name
+        of_guide = poutine.trace(guide).get_trace(*arguments)
+        of_model = poutine.trace(poutine.replay(model, trace=of_guide)).get_trace(*arguments)
+    for program, trace in (("guide", of_guide), ("model", of_model)):
+        for name, site in trace.nodes.items():
+            if site["type"] == "param" and id(_unconstrained(site["value"])) not in trained:
+                raise ValueError(
+                    f"pyro.param '{name}' of the {program} would be neither trained nor saved: make it a PyroParam "
+                    f"attribute of the {program}, a PyroModule"
+                )
+
+
+def _unconstrained(value: Any) -> Any:
+    """What an optimiser moves of a parameter."""
+    return value.unconstrained() if hasattr(value, "unconstrained") else value
