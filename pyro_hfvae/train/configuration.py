@@ -63,6 +63,8 @@ def build_fit_parser() -> ArgumentParser:
         Trainer, "trainer", skip={"logger", "default_root_dir", "enable_checkpointing"}, instantiate=False
     )
     parser.set_defaults(TRAINER_DEFAULTS)
+    # The default of Training, as a class with options of its own.
+    parser.set_defaults({"training.optimizer": {"class_path": "torch.optim.Adam", "init_args": {"lr": 1e-3}}})
     return parser
 
 

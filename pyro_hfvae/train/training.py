@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -57,7 +58,7 @@ class Training(LightningModule):
         model: nn.Module,
         guide: nn.Module,
         objective: HierarchicalELBO,
-        optimizer: OptimizerCallable = lambda parameters: Adam(parameters, lr=1e-3),
+        optimizer: OptimizerCallable = partial(Adam, lr=1e-3),
         lr_scheduler: LRSchedulerCallable | None = None,
         temperature: Schedule | None = None,
         trim: float | dict[str, float] = 0.0,
