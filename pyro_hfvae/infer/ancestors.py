@@ -144,7 +144,7 @@ class Ancestral:
         return one_hot_combinations(self._sizes, self._device)
 
     def _above(self, group: Group) -> tuple[Group, bool]:
-        """The continuous variables of a group that others of it depend on, and whether such are missing in the group."""
+        """The continuous variables of a group that others of it depend on, and whether some are missing in it."""
         sites = {variable.site for variable in group}
         names = [n for n, below in self.component.descendants.items() if below & sites and not self.sites[n].discrete]
         above = frozenset(variable for variable in group if variable.site in names)

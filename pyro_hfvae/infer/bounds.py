@@ -5,8 +5,8 @@ For groups G_j of variables that depend on one another in the prior, the depende
 .. math:: r(z) = \prod_j q(z_{G_j}) \, \frac{p(z)}{\prod_j p(z_{G_j})}, \qquad
     Z = E_{\prod_j q(z_{G_j})}\left[\frac{p(z)}{\prod_j p(z_{G_j})}\right],
 
-which does not integrate to one but to Z: the term may fall to -log Z, and a weight that charges it more than others pays
-a guide for leaving the prior, without end. Term + log Z is a divergence, 0 or more. With m the least of the weights w
+which does not integrate to one but to Z: the term may fall to -log Z, and a weight that charges it more than others
+pays a guide for leaving the prior, without end. Term + log Z is a divergence, 0 or more. With m the least of the weights w
 of the dependence and dimension terms, the objective charges
 
 .. math:: \sum_t w_t T_t + (w_t - m) \log Z_t = m\, KL(q(z) \| p(z)) + \sum_t (w_t - m) (T_t + \log Z_t) \ge 0.
@@ -55,7 +55,9 @@ def log_normalisers(sample: Sample, tree: Node, prior_samples: int) -> dict[str,
         tree: of blocks.
         prior_samples: P, ancestral samples.
     """
-    wanted: dict[str, list[Group]] = {node.name: [frozenset(c.variables) for c in node.children] for node in tree.groups()}
+    wanted: dict[str, list[Group]] = {
+        node.name: [frozenset(c.variables) for c in node.children] for node in tree.groups()
+    }
     wanted |= {name: [frozenset({v}) for v in variables] for name, variables in tree.blocks.items()}
     found = {}
     with torch.autocast(sample.log_likelihood.device.type, enabled=False):

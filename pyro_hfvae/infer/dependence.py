@@ -14,7 +14,14 @@ from pyro.poutine import Trace
 from torch import Size, Tensor, nn
 from torch.distributions import Distribution, Transform, biject_to
 
-from pyro_hfvae.infer.programs import Program, Run, buffers_kept, check_leading_dimensions, conditionals, same_distribution
+from pyro_hfvae.infer.programs import (
+    Program,
+    Run,
+    buffers_kept,
+    check_leading_dimensions,
+    conditionals,
+    same_distribution,
+)
 from pyro_hfvae.infer.traces import DataPlate, latent_sites, observed_sites
 from pyro_hfvae.sites import DiscreteSite, describe, map_parameters, read_site
 from pyro_hfvae.sites.site import unvalidated
@@ -104,7 +111,10 @@ def _found_by_change(run: Run) -> Parents:
         return {name: frozenset() for name in values}
     with evaluating(run.program):
         plain = _seeded(run, values)
-        if any(not _same(fn, again, values[name]) for (name, fn), again in zip(plain.items(), _seeded(run, values).values(), strict=True)):
+        if any(
+            not _same(fn, again, values[name])
+            for (name, fn), again in zip(plain.items(), _seeded(run, values).values(), strict=True)
+        ):
             return {name: frozenset() for name in values}
         for name, value in list(values.items())[:-1]:
             changed = _perturbed(name, run.plate.local(sites[name]["fn"]), value)
@@ -168,8 +178,8 @@ def _check_structured_guide(run: Run, parents: Parents) -> None:
         relaxed = sorted(parents[name] & discrete.keys())
         if relaxed and not same_distribution(fn, read[name].fn, read[name].value):
             raise NotImplementedError(
-                f"site '{name}' of the guide depends on the relaxed sample of site '{relaxed[0]}', whose density is not "
-                "known; let it read the category, pyro_hfvae.distributions.nearest_category(y), which is one-hot and "
+                f"site '{name}' of the guide depends on the relaxed sample of site '{relaxed[0]}', whose density is "
+                "not known; let it read the category, pyro_hfvae.distributions.nearest_category(y), which is one-hot and "
                 "lets the gradient through"
             )
 

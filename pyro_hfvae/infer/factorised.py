@@ -61,7 +61,8 @@ class Factorised:
         own = references.parts[0] is sites
         self.references = references
         self.parts: Sequence[Sites] = (
-            [self.sites] if own and len(references.parts) == 1
+            [self.sites]
+            if own and len(references.parts) == 1
             else [{name: site.double() for name, site in part.items()} for part in references.parts]
         )
         self.masses = {name: _masses(site, self.shape) for name, site in posteriors.items() if site.discrete}
@@ -178,7 +179,10 @@ class Factorised:
             if product is not None and all(part is not None for part in given):
                 features.append(_expand(product[0], self.shape, 1))
                 base = base + _expand(product[1], self.shape, 0)[..., None]
-                parts = [(_expand(g, Size([self.shape[0], -1]), 1), _expand(c, Size([self.shape[0], -1]), 0)) for g, c in given]  # type: ignore[misc]
+                parts = [
+                    (_expand(g, Size([self.shape[0], -1]), 1), _expand(c, Size([self.shape[0], -1]), 0))
+                    for g, c in given
+                ]  # type: ignore[misc]
                 parameters.append(torch.cat([g for g, _ in parts], 1))
                 constant = constant + torch.cat([c for _, c in parts], 1)[..., None]
                 if self.bank is not None:

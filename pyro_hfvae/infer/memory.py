@@ -176,7 +176,9 @@ class Memory(Marginal):
         new["key"] = torch.zeros(batch, dtype=torch.int64, device=device) if keys is None else keys
         new["time"] = torch.full_like(new["key"], self._clock)
         self._clock += 1
-        if self._slots and any(name not in self._slots or self._slots[name].shape[1:] != new[name].shape[1:] for name in new):
+        if self._slots and any(
+            name not in self._slots or self._slots[name].shape[1:] != new[name].shape[1:] for name in new
+        ):
             raise ValueError(
                 "the memory holds posteriors of other sites than this guide's: a memory serves one model and guide"
             )

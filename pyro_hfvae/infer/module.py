@@ -153,6 +153,12 @@ class HierarchicalModule(ELBOModule):  # type: ignore[misc]
         """The weighted ELBO at the present step, a scalar in nats per datum."""
         return self.elbo.objective_at(terms, self.steps)  # type: ignore[no-any-return]
 
+    @torch.no_grad()
+    def tree(self, *args: Any, **kwargs: Any) -> Node:
+        """The groups, blocks and variables of the latents, read off a run on a batch."""
+        with torch.random.fork_rng():
+            return self._tree(next(self._samples(args, kwargs)))
+
     def step(self) -> dict[str, Tensor]:
         """Ends a training step: schedules move, an estimator remembers the batch, networks of penalties learn.
 
@@ -223,9 +229,7 @@ class HierarchicalModule(ELBOModule):  # type: ignore[misc]
         refuse_non_finite(terms.scalars(), sample.model.trace, sample.guide.trace)
         return terms
 
-    def _tables(
-        self, sample: Sample, every: Sequence[Sample], tree: Node, references: References | None
-    ) -> Tables:
+    def _tables(self, sample: Sample, every: Sequence[Sample], tree: Node, references: References | None) -> Tables:
         numbers = Samples(self.elbo.prior_samples, self.elbo.guide_samples)
         return read_tables(sample, every, groups_of_terms(sample, tree), references, numbers)
 

@@ -16,8 +16,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from pyro_hfvae.blocks import Layout
-from pyro_hfvae.infer.estimators import Marginal
 from pyro_hfvae.infer.elbo import HierarchicalELBO
+from pyro_hfvae.infer.estimators import Marginal
 from pyro_hfvae.infer.penalties import (
     BlockDivergence,
     DensityRatio,
@@ -316,8 +316,8 @@ class HFVAE(HierarchicalELBO):
 
     Args:
         data_size: N, the number of data that batches are drawn from.
-        mutual_information: weight α; by default 0 for discrete blocks if there are others, and 1 for all else. Give 1 for
-            the ordinary ELBO.
+        mutual_information: weight α; by default 0 for discrete blocks if there are others, and 1 for all else. Give 1
+            for the ordinary ELBO.
         between: weight β.
         within: weight γ.
         **options: blocks, estimator and particles, as of :class:`HierarchicalELBO`.

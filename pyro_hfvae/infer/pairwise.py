@@ -18,6 +18,7 @@ CHUNK_ELEMENTS = 2**17
 KEPT_ELEMENTS = 2**21
 """Pairwise numbers that are kept for the way back, in a tensor of 16 MB, where there are no more of them."""
 
+
 def log_sum_of_others(
     features: Tensor,
     parameters: Tensor,
@@ -35,7 +36,7 @@ def log_sum_of_others(
     backward pass computes them again.
 
     The matrix product suffers from cancellation and is always float64; the log-sum-exp may use float32, which adds an
-    error of about one float32 rounding to the value and, through further references, of ε |z| / σ² to the gradient of z.
+    error of about one float32 rounding to the value and, through further references, ε |z| / σ² to the gradient of z.
 
     Args:
         features: f of the samples, float64, [..., R, P].
@@ -77,7 +78,9 @@ def log_sum_of_pairs(pairs: Tensor, first: int = 0, masses: Tensor | None = None
     return sums.clamp_min(_smallest(sums.dtype)).log() + largest
 
 
-def log_sum_of_other_masses(masses: Tensor, first: int = 0, count: int | None = None, more: Tensor | None = None) -> Tensor:
+def log_sum_of_other_masses(
+    masses: Tensor, first: int = 0, count: int | None = None, more: Tensor | None = None
+) -> Tensor:
     r"""The same for discrete variables alone, in time that grows with R + M.
 
     .. math:: l_{rk} = \log \sum_{m \ne \mathrm{own}(r)} v_{mk}
@@ -219,9 +222,7 @@ class _LogWeightedSumsOfOthers(torch.autograd.Function):
 class _Pairs:
     """The log-densities f · g of all samples under all references, some of them at a time, in the same memory."""
 
-    def __init__(
-        self, dtype: torch.dtype, features: Tensor, batch: Tensor, more: Tensor | None, first: int
-    ) -> None:
+    def __init__(self, dtype: torch.dtype, features: Tensor, batch: Tensor, more: Tensor | None, first: int) -> None:
         self.features, self.batch, self.more, self.first = features, batch, more, first
         self.references = batch.shape[1] + (0 if more is None else more.shape[2])
         lead, rows = next(self.pieces())

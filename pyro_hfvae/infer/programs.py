@@ -130,7 +130,9 @@ def same_distribution(one: Distribution, other: Distribution, value: Tensor, tol
             found, expected = (site.log_mass.exp() for site in sites)  # type: ignore[attr-defined]
         else:
             values = range(sites[1].variables)
-            found, expected = (site.log_prob(values).expand(fn.batch_shape) for site, fn in zip(sites, (one, other), strict=True))
+            found, expected = (
+                site.log_prob(values).expand(fn.batch_shape) for site, fn in zip(sites, (one, other), strict=True)
+            )
         return torch.allclose(found, expected.expand_as(found), rtol=tolerance, atol=tolerance)
     except (RuntimeError, ValueError, IndexError):  # shapes that do not fit
         return False

@@ -80,9 +80,7 @@ def read_sample(
     posteriors, priors = ({name: sites[name].merged(counts[name]) for name in counts} for sites in (posteriors, priors))
     shape = batch_of(posteriors)
     messages = traces.latent_sites(model_trace)
-    of_guide = {
-        name: site for name, site in traces.latent_sites(guide_trace).items() if name not in plate.locals
-    }
+    of_guide = {name: site for name, site in traces.latent_sites(guide_trace).items() if name not in plate.locals}
     globals_: dict[str, Tensor] = {}
     for name, site in of_guide.items():
         if name.removesuffix("_unconstrained") in plate.locals:

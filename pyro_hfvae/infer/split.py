@@ -123,4 +123,4 @@ def _chain(sample: Sample, tree: Node) -> tuple[dict[str, bool], dict[str, Seque
         name: all(sample.posteriors[v.site].discrete for v in variables) for name, variables in tree.blocks.items()
     }
     chain = sorted(tree.blocks, key=lambda name: not discrete[name])  # stable: each kind stays in its order
-    return discrete, dict(zip(chain, accumulate((tree.blocks[name] for name in chain)), strict=True))
+    return discrete, dict(zip(chain, accumulate(tree.blocks[name] for name in chain), strict=True))

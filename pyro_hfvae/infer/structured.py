@@ -5,8 +5,8 @@ For a guide q(y|x) q(z|x, y), the posterior of another datum at the sample of th
 .. math:: q(z^b, y^b|x^{m}) = q(y^b|x^{m})\, q(z^b|x^{m}, y^b), \qquad
     q(z^b|x^{m}) = E_{q(y|x^{m})}[q(z^b|x^{m}, y)],
 
-and never q(z^b|x^m, y^m), which pairs the sample with a y of another datum and is the density of nothing. The same holds
-for a prior p(y|c) p(z|y, c) given covariates c.
+and never q(z^b|x^m, y^m), which pairs the sample with a y of another datum and is the density of nothing. The same
+holds for a prior p(y|c) p(z|y, c) given covariates c.
 """
 
 import math
@@ -27,8 +27,8 @@ CHUNK_NUMBERS = 2**23
 """Numbers that the density of one site takes at once where no gradient is asked for: 32 MiB in float32."""
 
 NO_MEMORY = (
-    "a memory keeps posteriors without their data, and a program whose sites depend on one another must be run again on "
-    "the data of each posterior; use marginal=Stratified() with a larger batch"
+    "a memory keeps posteriors without their data, and a program whose sites depend on one another must be run again "
+    "on the data of each posterior; use marginal=Minibatch() with a larger batch"
 )
 """Why a memory does not serve such a program."""
 
@@ -114,7 +114,7 @@ class Structured:
         if count < 2:
             return {group: torch.full_like(like[group], NOTHING) for group in groups}
         samples = math.ceil(own.samples / (count - 1))
-        particles, batch = own.shape
+        particles = own.shape[0]
         chunks: dict[Group, list[Tensor]] = {group: [] for group in groups}
         for rows in self._chunks(samples):
             sums: dict[Group, list[Tensor]] = {group: [] for group in groups}

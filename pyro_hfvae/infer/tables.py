@@ -109,9 +109,7 @@ def _prior(
     return found, found
 
 
-def _unconditional(
-    sample: Sample, groups: Sequence[Group], samples: int, masses: Masses | None
-) -> dict[Group, Tensor]:
+def _unconditional(sample: Sample, groups: Sequence[Group], samples: int, masses: Masses | None) -> dict[Group, Tensor]:
     """E log p(z_G) of a prior that all data share: the sum over sites that are independent of one another."""
     tables: list[tuple[frozenset[str], dict[Group, Tensor]]] = []
     sites = whole(sample.posteriors, sample.shape)

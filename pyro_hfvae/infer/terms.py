@@ -44,7 +44,7 @@ class BlockTerms:
     prior_information: Tensor = field(default_factory=lambda: torch.zeros(()))
     """E[log p(z_d|c) - log p̂(z_d)], the information of a prior about the block given covariates c; 0 without."""
     largest_divergence: Tensor = field(default_factory=lambda: torch.tensor(float("inf")))
-    """The largest KL(q(z_d|x) || p(z_d)) that a discrete block can have: Σ_e log K_e for uniform priors; else infinite."""
+    """The largest KL(q(z_d|x) || p(z_d)) of a discrete block, Σ_e log K_e for uniform priors; else infinite."""
     log_normaliser: Tensor = field(default_factory=lambda: torch.zeros(()))
     """log Z, so that within + log Z is a divergence, 0 or more; 0 if the variables are independent in the prior, or if
     the weights do not ask for it."""

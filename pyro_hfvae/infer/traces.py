@@ -278,8 +278,14 @@ def _check_prior(name: str, posterior: Site, prior: Site) -> None:
     if isinstance(posterior, DiscreteSite) or isinstance(prior, DiscreteSite):
         same = isinstance(posterior, DiscreteSite) and isinstance(prior, DiscreteSite)
         if not same or posterior.categories != prior.categories or posterior.binary != prior.binary:  # type: ignore[attr-defined]
-            kind = "Bernoulli or RelaxedBernoulli" if getattr(posterior, "binary", False) else "OneHotCategorical or Concrete"
-            must = f"its prior must be {kind}" if isinstance(posterior, DiscreteSite) else "make both discrete, or neither"
+            kind = (
+                "Bernoulli or RelaxedBernoulli"
+                if getattr(posterior, "binary", False)
+                else "OneHotCategorical or Concrete"
+            )
+            must = (
+                f"its prior must be {kind}" if isinstance(posterior, DiscreteSite) else "make both discrete, or neither"
+            )
             raise NotImplementedError(f"site '{name}' is {one} in the guide but {other} in the model; {must}")
     elif _surface(posterior.fn) != _surface(prior.fn):
         raise NotImplementedError(
@@ -360,9 +366,7 @@ def common_scale(guide_trace: Trace, model_trace: Trace, plate: DataPlate) -> fl
     latents = [*latent_sites(guide_trace).items(), *latent_sites(model_trace).items()]
     for name, site in latents:
         if site["mask"] is not None:
-            raise NotImplementedError(
-                f"latent site '{name}' is masked; masks are supported on observed sites only"
-            )
+            raise NotImplementedError(f"latent site '{name}' is masked; masks are supported on observed sites only")
     sites = [*latents, *observed_sites(model_trace).items()]
     inside = [(name, site) for name, site in sites if name in plate.locals or (plate.holds(site))]
     first, scale = inside[0][0], inside[0][1]["scale"]
@@ -381,7 +385,9 @@ def common_scale(guide_trace: Trace, model_trace: Trace, plate: DataPlate) -> fl
 
 
 def _equal(one: float | Tensor, other: float | Tensor) -> bool:
-    return bool(torch.isclose(torch.as_tensor(one, dtype=torch.float64), torch.as_tensor(other, dtype=torch.float64)).all())
+    return bool(
+        torch.isclose(torch.as_tensor(one, dtype=torch.float64), torch.as_tensor(other, dtype=torch.float64)).all()
+    )
 
 
 def broadcasts(shape: Size, to: Size) -> bool:

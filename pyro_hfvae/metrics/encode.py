@@ -70,7 +70,9 @@ def encode_posteriors(
         for variable in members:
             sites = [part[variable.site] for part in parts]
             if all(isinstance(site, NormalSite) for site in sites):
-                loc, scale = (torch.cat([_first(getattr(site, field), 1) for site in sites]) for field in ("loc", "scale"))
+                loc, scale = (
+                    torch.cat([_first(getattr(site, field), 1) for site in sites]) for field in ("loc", "scale")
+                )
                 both = (parameter[:, variable.index].cpu().double().numpy() for parameter in (loc, scale))
                 normal[variable.name] = tuple(both)
             elif sites[0].discrete:

@@ -10,12 +10,11 @@ from pyro.poutine import Trace
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
-from torch.distributions import Bernoulli, OneHotCategorical, RelaxedBernoulli, RelaxedOneHotCategorical
 from torch.nn.functional import one_hot
 
 from pyro_hfvae.blocks import Variable
-from pyro_hfvae.distributions import log_mass, unwrap
-from pyro_hfvae.infer.latents import Discrete, Gaussian, describe, latent_sites, read_posteriors, variables_of
+from pyro_hfvae.infer.traces import DataPlate, latent_sites, posterior_sites
+from pyro_hfvae.sites import DiscreteSite, Site, describe, read_site
 
 __all__ = ["LatentValues", "Program", "Values", "posterior_draws", "posterior_modes", "prior_modes"]
 
@@ -109,11 +108,9 @@ def prior_modes(model: Program, x: Tensor) -> LatentValues:
     with _Modes():
         trace = poutine.trace(model).get_trace(x)
     values, widths = {}, {}
-    for name, site in latent_sites(trace).items():
-        values[name] = site["value"].expand(len(x), *site["fn"].event_shape)
-        base = unwrap(site["fn"])
-        simplex = isinstance(base, RelaxedOneHotCategorical | OneHotCategorical | torch.distributions.Dirichlet)
-        widths[name] = site["fn"].event_shape[-1] if simplex else 1
+    for name, message in latent_sites(trace).items():
+        values[name] = message["value"].expand(len(x), *message["fn"].event_shape)
+        widths[name] = _width(read_site(name, message["fn"], message["value"]))
     return LatentValues(values, widths)
 
 
@@ -124,37 +121,36 @@ class _Modes(Messenger):
         if msg["is_observed"] or site_is_subsample(msg):
             return
         fn = cast(Any, msg["fn"])
-        base = unwrap(fn)
-        if isinstance(base, RelaxedOneHotCategorical | OneHotCategorical):
-            masses = log_mass(base)
-            mode = one_hot(masses.argmax(-1), masses.shape[-1]).to(masses)
-        elif isinstance(base, RelaxedBernoulli | Bernoulli):
-            mode = (base.logits > 0).to(base.logits)
-        else:
-            try:
-                mode = base.mean
-            except NotImplementedError:
-                raise ValueError(
-                    f"site '{msg['name']}' is {describe(fn)} in the model, whose mean is not known: the prior has no "
-                    "middle to start from; start from an image"
-                ) from None
+        site = read_site(msg["name"], fn, fn.sample())
+        try:
+            mode = _mode(site)
+        except NotImplementedError:
+            raise ValueError(
+                f"site '{msg['name']}' is {describe(fn)} in the model, whose mean is not known: the prior has no "
+                "middle to start from; start from an image"
+            ) from None
         msg["value"] = mode.expand(fn.batch_shape + fn.event_shape)
         msg["done"] = True
 
 
 def _read(trace: Trace, drawn: bool) -> LatentValues:
     values, widths = {}, {}
-    for name, site in read_posteriors(trace).items():
+    for name, site in posterior_sites(trace, None, DataPlate.of(trace)).items():
         value = cast(Tensor, trace.nodes[name]["value"])
-        widths[name] = 1
-        if not isinstance(site, Discrete):
-            chosen = value if drawn else site.loc if isinstance(site, Gaussian) else site.mean
-            widths[name] = value[0].numel() // variables_of(site)
-        elif value.numel() < site.log_mass.numel():  # Bernoullis, relaxed or not: 0 or 1
-            chosen = value > 0.5 if drawn else site.log_mass.argmax(-1)
-        else:
-            widths[name] = site.log_mass.shape[-1]
-            scores = value.reshape(site.log_mass.shape) if drawn else site.log_mass
-            chosen = one_hot(scores.argmax(-1), widths[name])
+        sampled = site.nearest if isinstance(site, DiscreteSite) else value
+        chosen = sampled if drawn else _mode(site)
         values[name] = chosen.to(value.dtype).reshape(value.shape)
+        widths[name] = _width(site)
     return LatentValues(values, widths)
+
+
+def _mode(site: Site) -> Tensor:
+    """The mean of a continuous site, the likeliest category of a discrete one, [*batch, *event]."""
+    if not isinstance(site, DiscreteSite):
+        return site.mean
+    return site.vertex(one_hot(site.log_mass.argmax(-1), site.categories).to(site.log_mass))
+
+
+def _width(site: Site) -> int:
+    """Numbers of the value that one variable has."""
+    return site.fn.event_shape.numel() // site.variables

@@ -10,32 +10,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pyro import poutine
-from pyro.poutine import Trace
 from torch import Tensor
-from torch.distributions import (
-    Bernoulli,
-    LowRankMultivariateNormal,
-    MultivariateNormal,
-    Normal,
-    OneHotCategorical,
-    RelaxedBernoulli,
-    RelaxedOneHotCategorical,
-)
 
-from pyro_hfvae.blocks import Layout
-from pyro_hfvae.distributions import unwrap
-from pyro_hfvae.infer.latents import latent_sites, log_masses, read_posteriors, tree_of
+from pyro_hfvae.blocks import Layout, resolve_blocks
+from pyro_hfvae.infer.traces import DataPlate, latent_sites, posterior_sites
 from pyro_hfvae.plot.marginals import Marginal
+from pyro_hfvae.sites import DiscreteSite, Site, read_site
 
 __all__ = ["read_marginals"]
 
 POINTS = 500
 """G: a posterior of a hundredth of the prior's width still has some points of its own."""
-
-Site = dict[str, Any]
-
-NORMAL = (MultivariateNormal, LowRankMultivariateNormal)
-CATEGORICAL = (RelaxedOneHotCategorical, OneHotCategorical, RelaxedBernoulli, Bernoulli)
 
 
 @torch.no_grad()
@@ -62,64 +47,58 @@ def read_marginals(
     Raises:
         ValueError: no batch was given.
     """
-    posteriors: list[Trace] = []
-    priors: list[Trace] = []
+    posteriors: list[dict[str, Site]] = []
+    priors: list[dict[str, Site]] = []
     for x in batches:
-        posteriors.append(poutine.trace(guide).get_trace(x))
-        priors.append(poutine.trace(model).get_trace(x))
+        trace = poutine.trace(guide).get_trace(x)
+        posteriors.append(posterior_sites(trace, None, DataPlate.of(trace)))
+        drawn = latent_sites(poutine.trace(model).get_trace(x))
+        priors.append({name: read_site(name, drawn[name]["fn"], drawn[name]["value"]) for name in posteriors[-1]})
     if not posteriors:
         raise ValueError("no batch was given")
-    tree = tree_of(read_posteriors(posteriors[0]), blocks)
+    shapes = {name: tuple(site.shape_of(priors[0][name])) for name, site in posteriors[0].items()}
+    tree = resolve_blocks(blocks, shapes)
     by_site = {
-        name: _of_site(*([latent_sites(trace)[name] for trace in traces] for traces in (posteriors, priors)))
+        name: _of_site([sites[name] for sites in posteriors], [sites[name] for sites in priors])
         for name in dict.fromkeys(variable.site for variable in tree.variables)
     }
     return {v.name: by_site[v.site][v.index] for v in tree.variables if by_site[v.site]}
 
 
 def _of_site(posteriors: Sequence[Site], priors: Sequence[Site]) -> list[Marginal]:
-    """The marginals of the V variables of a site; none where they have no density."""
-    sizes = [len(site["value"]) for site in posteriors]
-    base = unwrap(posteriors[0]["fn"])
-    if isinstance(base, CATEGORICAL):
-        q, p = (_aggregate_masses(sites, sizes) for sites in (posteriors, priors))  # [V, K]
+    """The marginals of the V variables of a site; none where they have no density of one number."""
+    first = posteriors[0]
+    if first.discrete:
+        q, p = (_aggregate_masses(sites) for sites in (posteriors, priors))  # [V, K]
         return [Marginal(np.arange(float(q.shape[1])), *masses, discrete=True) for masses in zip(q, p, strict=True)]
-    if base.event_shape and not isinstance(base, NORMAL):
+    if first.shape_of(priors[0]) != first.fn.event_shape:
         return []
-    ends = torch.stack([_ends(sites, sizes) for sites in (posteriors, priors)])  # [2, 2, V]
+    ends = torch.stack([_ends(sites) for sites in (posteriors, priors)])  # [2, 2, V]
     low, high = ends[:, 0].amin(0), ends[:, 1].amax(0)  # [V]
     points = low + (high - low) * torch.linspace(0, 1, POINTS, dtype=low.dtype, device=low.device)[:, None]  # [G, V]
-    q, p = (_aggregate_density(sites, sizes, points) for sites in (posteriors, priors))  # [V, G]
+    q, p = (_aggregate_density(sites, points) for sites in (posteriors, priors))  # [V, G]
     return [Marginal(*of_one, discrete=False) for of_one in zip(points.T.cpu().numpy(), q, p, strict=True)]
 
 
-def _ends(sites: Sequence[Site], sizes: Sequence[int]) -> Tensor:
+def _ends(sites: Sequence[Site]) -> Tensor:
     """Between what values the draws of each variable lie, but for a thousandth at either end, [2, V]."""
-    draws = [
-        site["value"].expand(size, *site["fn"].event_shape).reshape(size, -1)
-        for site, size in zip(sites, sizes, strict=True)
-    ]
-    both = torch.cat(draws).double()  # [N, V]
+    both = torch.cat([site.value.reshape(-1, site.variables) for site in sites]).double()  # [N, V]
     return both.quantile(torch.tensor([0.001, 0.999], dtype=both.dtype, device=both.device), 0)
 
 
-def _aggregate_density(sites: Sequence[Site], sizes: Sequence[int], points: Tensor) -> NDArray[np.float64]:
+def _aggregate_density(sites: Sequence[Site], points: Tensor) -> NDArray[np.float64]:
     """Mean over the data of the density of each variable at its points [G, V]; [V, G]."""
-    total = torch.zeros_like(points)
-    for site, size in zip(sites, sizes, strict=True):
-        base, event = unwrap(site["fn"]), site["fn"].event_shape
-        if isinstance(base, NORMAL):
-            base = Normal(base.mean, base.variance.sqrt())
-        at = points.to(site["value"].dtype).reshape(len(points), 1, *event)
-        density = base.expand([size, *event]).log_prob(at).exp()  # [G, B, ...]
-        total += density.sum(1).reshape(points.shape)
-    return np.asarray((total / sum(sizes)).T.cpu().numpy())
+    total, count = torch.zeros_like(points), 0
+    for site in sites:
+        size, event = site.fn.batch_shape.numel(), site.fn.event_shape
+        at = points.to(site.value.dtype).reshape(len(points), 1, *event).expand(-1, size, *event)
+        each = site.at(site.fn, at).each  # [G, B] for each variable
+        total += torch.stack([log_prob.expand(len(points), size).exp().sum(1) for log_prob in each], -1)
+        count += size
+    return np.asarray((total / count).T.cpu().numpy())
 
 
-def _aggregate_masses(sites: Sequence[Site], sizes: Sequence[int]) -> NDArray[np.float64]:
+def _aggregate_masses(sites: Sequence[Site]) -> NDArray[np.float64]:
     """Mean over the data of the mass of each category of each variable, [V, K]."""
-    parts = [
-        log_masses(unwrap(site["fn"]), torch.Size([1, size]), site["fn"].event_shape)[0].double().exp()  # [B, V, K]
-        for site, size in zip(sites, sizes, strict=True)
-    ]
-    return np.asarray(torch.cat(parts).mean(0).cpu().numpy())
+    masses = [site.log_mass.double().exp() for site in sites if isinstance(site, DiscreteSite)]
+    return np.asarray(torch.cat(masses).mean(0).cpu().numpy())

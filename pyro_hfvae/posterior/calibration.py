@@ -11,7 +11,6 @@ from pyro import poutine
 from torch import Tensor
 
 from pyro_hfvae.blocks import Layout
-from pyro_hfvae.infer.traces import log_likelihood
 from pyro_hfvae.posterior.draws import Program, draw_guide, simulate, with_observed
 from pyro_hfvae.posterior.layout import LatentArrays, read_arrays
 from pyro_hfvae.posterior.uniformity import uniformity_p_value
@@ -69,7 +68,7 @@ def simulation_based_calibration(
     layout = read_arrays(poutine.trace(guide).get_trace(*inputs), blocks)
     scored = poutine.trace(poutine.replay(model, trace=simulated.trace)).get_trace(*inputs)
     size = next(iter(simulated.latents.values())).shape[0]
-    log_likelihood = read_log_likelihood(scored, torch.Size([1, size]))[0].double()
+    log_likelihood = log_likelihood(scored, torch.Size([1, size]))[0].double()
     truth = _quantities(layout, simulated.latents, log_likelihood)
     less = {name: torch.zeros_like(value) for name, value in truth.items()}
     equal = {name: torch.zeros_like(value) for name, value in truth.items()}

@@ -10,7 +10,7 @@ from pyro.distributions.util import scale_and_mask
 from pyro.poutine import Trace
 from torch import Tensor
 
-from pyro_hfvae.infer.traces import broadcasts, latent_sites, log_likelihood, name_list
+from pyro_hfvae.infer.traces import broadcasts, latent_sites, name_list
 
 __all__ = [
     "Draw",
@@ -99,7 +99,7 @@ def draw_guide(model: Program, guide: Program, *args: Any) -> Draw:
         model_trace=model_trace,
         log_q=_log_density(inferred, size),
         log_prior=_log_density(generated, size),
-        log_likelihood=read_log_likelihood(model_trace, torch.Size([1, size]))[0].double(),
+        log_likelihood=log_likelihood(model_trace, torch.Size([1, size]))[0].double(),
     )
 
 

@@ -14,9 +14,9 @@ from torch.distributions import Bernoulli
 
 from pyro_hfvae.distributions import unwrap
 from pyro_hfvae.infer.traces import observed_sites
-from pyro_hfvae.sites import describe
 from pyro_hfvae.posterior.draws import Program, draw_guide, predict, simulate
 from pyro_hfvae.posterior.inference_data import psis_loo_pit
+from pyro_hfvae.sites import describe
 
 __all__ = [
     "IMAGE_STATISTICS",

@@ -183,4 +183,3 @@ def _mixture(name: str, fn: Distribution, value: Tensor) -> Site | None:
 
 def _sum_of_cells(tensor: Tensor, cells: int) -> Tensor:
     return tensor.sum(tuple(range(-cells, 0))) if cells else tensor
-

@@ -1,4 +1,4 @@
-"""What a latent site can be asked, whatever its distribution is; and the register of distributions that answer faster."""
+"""What a latent site can be asked, whatever its distribution is, and the register of distributions."""
 
 import copy
 import math
@@ -29,12 +29,12 @@ class Site:
     distribution that is not independent over its event (a flow, say) is one variable, an atom: the joint density is all
     that it can be asked.
 
-    Subclasses know more: marginals of dependent variables, log-densities of all pairs as one matrix product, categories.
+    Subclasses know more: marginals of dependent variables, densities of all pairs as one matrix product, categories.
 
     Args:
         name: of the site.
         fn: the distribution, of batch shape [*batch].
-        value: of the site, [*batch, *event]; its batch shape may have more dimensions, or be broadcast against that of fn.
+        value: of the site, [*batch, *event]; its batch shape may have more dimensions, or broadcast against that of fn.
     """
 
     discrete: ClassVar[bool] = False

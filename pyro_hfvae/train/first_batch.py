@@ -1,4 +1,4 @@
-"""The first batch goes through the programs and the objective before a run folder is made, so that errors come early."""
+"""Runs the programs and the objective on a first batch before a run folder is made, so that errors come early."""
 
 from typing import Any
 
@@ -21,13 +21,13 @@ def try_first_batch(training: Training, data: ImageDataModule) -> None:
         ValueError, NotImplementedError: a program fails, the objective is not defined for the programs, nothing can be
             trained, or a program has parameters that would not be.
     """
-    if not any(parameter.requires_grad for parameter in training.programs.parameters()):
+    if not any(parameter.requires_grad for parameter in training.programs.program_parameters()):
         raise ValueError("model and guide have no parameters to train")
     batch = data.first_batch()
     with torch.random.fork_rng(), pyro.validation_enabled(False):
         try:
             with training.gated(batch) as arguments:
-                training.objective.objective(training.terms(*arguments))
+                training.programs.objective(training.terms(*arguments))
         except RuntimeError as error:  # a network that does not fit the images, say
             reason = str(error).partition("Trace Shapes:")[0].rstrip()  # Pyro adds the shape of every parameter
             shapes = ", ".join(str(tuple(part.shape)) for part in arguments)
@@ -47,7 +47,7 @@ def _failing(training: Training, arguments: tuple[Tensor, ...]) -> str:
 
 def _refuse_other_parameters(training: Training, arguments: tuple[Tensor, ...]) -> None:
     """Only parameters of the modules reach the optimiser and the checkpoint: a bare ``pyro.param`` would not."""
-    trained = {id(parameter) for parameter in training.programs.parameters()}
+    trained = {id(parameter) for parameter in training.programs.program_parameters()}
     model, guide = training.programs.model, training.programs.guide
     with pyro.get_param_store().scope():  # a parameter of an earlier training may have the same name
         of_guide = poutine.trace(guide).get_trace(*arguments)

@@ -60,9 +60,8 @@ def fit(
         raise FileExistsError(f"run folder '{run.path}' exists: name another with --run, or continue it with --resume")
     checkpoint = run.load_into(training) if resume else None
     training.check_schedules(_steps(trainer, data))
-    _refuse_unless_automatic(training, trainer)
     try_first_batch(training, data)
-    optimizers = training.make_optimizers()
+    optimizers = [training.make_optimizer()]
     if checkpoint is not None:
         _refuse_other_optimizers(run, checkpoint, optimizers)
         _refuse_fewer_steps(run, checkpoint, _steps(trainer, data))
@@ -157,15 +156,6 @@ def _refuse_fewer_steps(run: RunFolder, checkpoint: Mapping[str, Any], steps: in
     done = checkpoint["global_step"]
     if steps < done:
         raise ValueError(f"run '{run.path}' has done {done:,} steps already, more than the {steps:,} asked for")
-
-
-def _refuse_unless_automatic(training: Training, trainer: Mapping[str, Any]) -> None:
-    """Lightning's own loop has one optimiser only; with more it leaves to the module what these settings are for."""
-    if not training.automatic_optimization:
-        for name, neutral in (("accumulate_grad_batches", 1), ("gradient_clip_val", None)):
-            if trainer.get(name, neutral) not in (neutral, 0):
-                learned = ", ".join(f"'{penalty}'" for penalty in training.learned)
-                raise ValueError(f"trainer.{name} is not supported with a penalty that learns: {learned}")
 
 
 def _steps(trainer: Mapping[str, Any], data: ImageDataModule) -> int:

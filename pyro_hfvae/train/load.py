@@ -6,14 +6,12 @@ from pathlib import Path
 
 import pyro
 import torch
-from pyro import poutine
 from pyro.nn import PyroModule
 from pytorch_lightning.utilities.seed import isolate_rng
 from torch import nn
 
 from pyro_hfvae.blocks import Blocks
 from pyro_hfvae.infer import HierarchicalELBO
-from pyro_hfvae.infer.latents import read_posteriors, tree_of
 from pyro_hfvae.train.configuration import build_fit_parser, build_training
 from pyro_hfvae.train.data_module import ImageDataModule
 from pyro_hfvae.train.run_folder import RunFolder
@@ -42,8 +40,7 @@ class LoadedRun:
 
     def blocks_of(self, x: torch.Tensor) -> Blocks:
         """Which variables of the guide form which block of the objective; x are data ``[B, ...]``, any."""
-        posteriors = read_posteriors(poutine.trace(self.guide).get_trace(x))
-        return tree_of(posteriors, self.objective.blocks).blocks
+        return self.objective(self.model, self.guide).tree(x).blocks
 
 
 def load_run(folder: str | PathLike[str]) -> LoadedRun:
@@ -70,7 +67,7 @@ def load_run(folder: str | PathLike[str]) -> LoadedRun:
     programs = training.programs.eval().to(device)
     for program in (programs.model, programs.guide):
         _refuse_global_parameters(program)
-    return LoadedRun(run, programs.model, programs.guide, training.objective, data, checkpoint["global_step"], device)
+    return LoadedRun(run, programs.model, programs.guide, programs.elbo, data, checkpoint["global_step"], device)
 
 
 def _refuse_global_parameters(program: nn.Module) -> None:

@@ -7,17 +7,13 @@ from functools import partial
 from typing import Any, cast
 
 import torch
-from pyro.infer.elbo import ELBOModule
 from pytorch_lightning import LightningModule
 from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
-from pytorch_lightning.core.optimizer import LightningOptimizer
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
-from torch.optim.lr_scheduler import LRScheduler
 
 from pyro_hfvae.infer import HierarchicalELBO, NonFiniteError, Terms
-from pyro_hfvae.infer.penalties import LearnedPenalty
 from pyro_hfvae.poutine import gate, swap, trim
 from pyro_hfvae.schedules import Schedule
 from pyro_hfvae.weak import PairBatch, SwapBatch
@@ -34,9 +30,8 @@ class Training(LightningModule):
     target, and the step is taken within the gates that the pairs open; those of a :class:`~pyro_hfvae.weak.SwapBatch`
     are x alone, and partners swap what they share.
 
-    A penalty that learns (:class:`~pyro_hfvae.infer.penalties.LearnedPenalty`) has an optimiser of its own and takes
-    its step after the programs have taken theirs, on the samples that were drawn before. Training is then manual
-    optimisation in Lightning's sense: gradients are neither accumulated nor clipped. A batch is one step all the same.
+    After each optimiser step the objective's module takes its own (:meth:`~pyro_hfvae.infer.HierarchicalModule.step`):
+    schedules move, a memory takes the batch in, and networks of penalties learn.
 
     Args:
         model: the generative program.
@@ -64,9 +59,7 @@ class Training(LightningModule):
         trim: float | dict[str, float] = 0.0,
     ) -> None:
         super().__init__()
-        self.programs: ELBOModule = objective(model, guide)
-        self.objective = objective
-        self.marginal = objective.marginal  # with its state, if it has one
+        self.programs = objective(model, guide)
         self.optimizer = optimizer
         self.lr_scheduler = lr_scheduler
         self.temperature = temperature
@@ -74,10 +67,6 @@ class Training(LightningModule):
             if not 0 <= value < 1:
                 raise ValueError(f"training.trim must be from 0 to below 1, got {value}")
         self.trim = trim
-        self.learned = {name: p for name, p in objective.penalties.items() if isinstance(p, LearnedPenalty)}
-        # Parameters like those of the programs: moved, checkpointed and loaded with them.
-        self.networks = nn.ModuleDict({_key(name): penalty.network for name, penalty in self.learned.items()})
-        self.automatic_optimization = not self.learned
         self._random_state: dict[str, Tensor] | None = None
         self._validation_state: Tensor | None = None
         if temperature is not None:
@@ -87,12 +76,12 @@ class Training(LightningModule):
 
     def terms(self, *batch: Any) -> Terms:
         """The terms of one batch, given as the arguments of model and guide."""
-        return self.objective.terms(self.programs.model, self.programs.guide, *batch)
+        return self.programs.terms(*batch)
 
     @contextmanager
     def gated(self, batch: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
         """The arguments of model and guide for a batch, within the gates that it opens and with what partners swap."""
-        blocks = self.objective.blocks
+        blocks = self.programs.elbo.blocks
         if self.trim and not isinstance(batch, SwapBatch):
             raise ValueError(f"training.trim is {self.trim}, but no pairs swap what they share: set batches.pairs.swap")
         if isinstance(batch, PairBatch):
@@ -120,45 +109,44 @@ class Training(LightningModule):
     def training_step(self, batch: tuple[Any, ...], batch_idx: int) -> Tensor:
         """Minus the weighted ELBO, in nats per datum."""
         self._follow_schedules()
-        logs, (model, guide) = self._logs(), (self.programs.model, self.programs.guide)
+        logs = self._logs()
         with self.gated(batch) as arguments:
-            if logs:
-                terms = self.objective.training_terms(model, guide, *arguments)
-                objective = self.objective.objective(terms)
-            else:
-                objective = self.objective.training_objective(model, guide, *arguments)
-        if logs:
-            self._log_terms("train", terms, len(batch[0]))
+            loss = self.programs.loss(*arguments, with_terms=logs)
+        if loss.terms is not None:
+            self._log_terms("train", loss.terms, len(batch[0]))
             self.log_dict(self._scheduled())
             data = getattr(self.trainer, "datamodule", None)
             if data is not None:  # the loader has no end, so Lightning counts no epochs
                 self.log("epoch", float(self.trainer.fit_loop.total_batch_idx // data.batches_per_epoch))
-        loss = -objective
-        if self.learned:
-            self._step_by_hand(loss)
-        return loss
+        return loss.per_datum
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Ends the objective's training step, where the optimiser has taken one."""
+        if self.global_step > self.programs.steps:
+            logs = (self.global_step % max(1, cast(int, self.trainer.log_every_n_steps))) == 0  # type: ignore[attr-defined]
+            for name, loss in self.programs.step().items():
+                if logs:
+                    self.log(f"train/loss/{name}", loss)
 
     def validation_step(self, batch: tuple[Any, ...], batch_idx: int) -> None:
         """Logs the terms of held-out data."""
         self._log_terms("val", self.terms(*batch), len(batch[0]))
 
-    def make_optimizers(self) -> list[Optimizer]:
-        """The optimiser of all parameters of model and guide, and that of each penalty that learns."""
-        learned = [penalty.optimizer(penalty.network.parameters()) for penalty in self.learned.values()]
-        return [self.optimizer(self.programs.parameters()), *learned]
+    def make_optimizer(self) -> Optimizer:
+        """The optimiser of all parameters of model and guide."""
+        return self.optimizer(self.programs.program_parameters())
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """The optimisers, and the learning-rate scheduler of the first, as Lightning asks for them."""
-        programs, *learned = self.make_optimizers()
+        """The optimiser and the learning-rate scheduler, as Lightning asks for them."""
+        optimizer = self.make_optimizer()
         if self.lr_scheduler is None:
-            return [programs, *learned]
-        first = {"optimizer": programs, "lr_scheduler": {"scheduler": self.lr_scheduler(programs), "interval": "step"}}
-        return cast(OptimizerLRScheduler, [first, *({"optimizer": optimizer} for optimizer in learned)])
+            return optimizer
+        scheduler = {"scheduler": self.lr_scheduler(optimizer), "interval": "step"}
+        return cast(OptimizerLRScheduler, {"optimizer": optimizer, "lr_scheduler": scheduler})
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Stops before a gradient that is not finite reaches the parameters, and so the next checkpoint."""
-        parameters = [*self.programs.named_parameters(), *self.networks.named_parameters()]
-        gradients = [(name, p.grad) for name, p in parameters if p.grad is not None]
+        gradients = [(name, p.grad) for name, p in self.programs.named_parameters() if p.grad is not None]
         if torch.nn.utils.get_total_norm([gradient for _, gradient in gradients]).isfinite():
             return
         name = next(name for name, gradient in gradients if not gradient.isfinite().all())
@@ -192,28 +180,8 @@ class Training(LightningModule):
         if self._validation_state is not None:
             torch.set_rng_state(self._validation_state)
 
-    def _step_by_hand(self, loss: Tensor) -> None:
-        """Steps of all optimisers, of which Lightning counts only that of the programs."""
-        logs = self._logs()  # before the programs' step, which Lightning counts
-        programs, *learned = cast(list[LightningOptimizer], self.optimizers())
-        programs.zero_grad()
-        self.manual_backward(loss)
-        programs.step()
-        programs.zero_grad()
-        if self.lr_scheduler is not None:  # Lightning leaves it to manual optimisation
-            cast(LRScheduler, self.lr_schedulers()).step()
-        for optimizer, (name, penalty) in zip(learned, self.learned.items(), strict=True):
-            loss = penalty.network_loss()
-            if logs:
-                self.log(f"train/loss/{name}", loss.detach())
-            self.manual_backward(loss)
-            # The strategy's step instead of the optimiser's own, with which global_step would count a batch twice.
-            self.trainer.strategy.optimizer_step(optimizer.optimizer, lambda: None)
-            optimizer.zero_grad()
-
     def _follow_schedules(self) -> None:
-        """Sets the objective's step and the temperature."""
-        self.objective.step = self.global_step
+        """Sets the temperature."""
         if self.temperature is not None:
             for program in (self.programs.model, self.programs.guide):
                 cast(Tensor, program.temperature).fill_(_temperature_at(self.temperature, self.global_step))
@@ -225,7 +193,7 @@ class Training(LightningModule):
 
     def _scheduled(self) -> dict[str, float]:
         """What follows a schedule, by name."""
-        values = {f"weight/{name}": value for name, value in self.objective.scheduled_weights().items()}
+        values = {f"weight/{name}": value for name, value in self.programs.elbo.scheduled_weights().items()}
         if self.temperature is not None:
             values["temperature"] = _temperature_at(self.temperature, self.global_step)
         return values
@@ -237,11 +205,6 @@ class Training(LightningModule):
                 values[f"{stage}/mutual_information/{name}"] = block.mutual_information.detach()
         values[f"{stage}/active_units/all"] = torch.tensor(float(terms.active_units))
         self.log_dict(values, batch_size=batch_size, prog_bar=stage == "train")
-
-
-def _key(name: str) -> str:
-    """A name that modules can have."""
-    return name.replace(".", "_")
 
 
 def _temperature_at(schedule: Schedule, step: int) -> float:
