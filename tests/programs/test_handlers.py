@@ -10,7 +10,9 @@ from support import numbers
 
 from pyro_hfvae import Concrete, HierarchicalELBO
 from pyro_hfvae.distributions import nearest_category
-from pyro_hfvae.poutine import gate, share_group, swap
+from pyro_hfvae.guides import MLPEncoder, StructuredGuide
+from pyro_hfvae.models import MixtureModel, MLPDecoder
+from pyro_hfvae.poutine import gate, observe_labels, share_group, swap
 
 pytestmark = pytest.mark.usefixtures("double_precision")
 
@@ -138,3 +140,35 @@ def test_closed_rows_of_a_guide_given_a_category(block, weights):
     gradient = logits.grad if block == "y" else means.grad
     assert (gradient[~OPEN] == 0).all()
     assert (gradient[OPEN] != 0).all()
+
+
+@pytest.fixture
+def local_parameters():
+    """Parameters of modules belong to the modules, and not to the store."""
+    before = pyro.settings.get("module_local_params")
+    pyro.settings.set(module_local_params=True)
+    yield
+    pyro.settings.set(module_local_params=before)
+
+
+@pytest.mark.usefixtures("local_parameters")
+@pytest.mark.parametrize("labelled", [False, True], ids=["", "labels"])
+@pytest.mark.parametrize("weights", [{}, {"between": 3.0}], ids=str)
+def test_shipped_structured_guide_with_all_blocks_closed(weights, labelled):
+    """Images whose blocks are all closed teach the encoder nothing, exactly; the decoder reads its target elsewhere."""
+    torch.manual_seed(0)
+    model = MixtureModel({"style": 2}, {"digit": 3}, {"style": "digit"}, lambda size: MLPDecoder(size).double())
+    guide = seeded(StructuredGuide({"style": 2}, {"digit": 3}, {"style": "digit"}, MLPEncoder).double())
+    target = torch.rand(B, 1, 28, 28)
+    images = target.clone().requires_grad_()
+    elbo = HierarchicalELBO(100, **weights)
+    elbo.loss(model, guide, images, target)  # an open batch before it
+    labels = observe_labels("digit", torch.arange(B) % 3, OPEN, weight=0.0)
+    with gate({"style": OPEN, "digit": OPEN}):
+        if labelled:
+            with labels:
+                elbo.differentiable_loss(model, guide, images, target).backward()
+        else:
+            elbo.differentiable_loss(model, guide, images, target).backward()
+    assert (images.grad[~OPEN] == 0).all()
+    assert (images.grad[OPEN] != 0).any()
