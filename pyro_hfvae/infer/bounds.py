@@ -74,8 +74,11 @@ Place = Mapping[tuple[str, int], Tensor]
 def _log_normaliser(sample: Sample, groups: Sequence[Group], prior_samples: int) -> Tensor:
     particles, batch = sample.shape
     repeated = Size([EXCHANGES * particles, batch])
-    order = torch.rand(len(groups), *repeated, device=sample.log_likelihood.device).argsort(-1)
-    place = {(v.site, v.index): order[j] for j, group in enumerate(groups) for v in group}
+    device = sample.log_likelihood.device
+    order = torch.rand(len(groups), *repeated, device=device).argsort(-1)
+    kept = torch.arange(batch, device=device).expand(repeated)
+    place = {(site.name, index): kept for site in sample.posteriors.values() for index in range(site.variables)}
+    place |= {(v.site, v.index): order[j] for j, group in enumerate(groups) for v in group}
     values = whole(sample.posteriors, sample.shape)
     exchanged = {name: _exchanged(site, place) for name, site in values.items()}
     log_ratio = sample.log_likelihood.new_zeros(repeated)

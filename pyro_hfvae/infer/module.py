@@ -71,7 +71,11 @@ class HierarchicalModule(ELBOModule):  # type: ignore[misc]
         self._latents: tuple[frozenset[str], frozenset[str]] | None = None
         self._pending: list[Sample] = []
         self._trees: dict[tuple[Any, ...], Node] = {}
-        self._particles = _Particles(elbo.num_particles, elbo.max_plate_nesting, elbo.vectorize_particles)
+        self._particles = _Particles(
+            num_particles=elbo.num_particles,
+            max_plate_nesting=elbo.max_plate_nesting,
+            vectorize_particles=elbo.vectorize_particles,
+        )
         self._monitor = EstimateMonitor(elbo.data_size)
         self._warned = False
 

@@ -174,7 +174,9 @@ class _LogWeightedSumsOfOthers(torch.autograd.Function):
         masses_of_more: Tensor | None,
     ) -> tuple[Tensor, ...]:
         pairs = _Pairs(dtype, features, batch, more, first)
-        weights = (masses if masses_of_more is None else torch.cat([masses, masses_of_more], 1)).to(dtype)
+        # A view: an input that is returned as it is could not be kept for the backward pass.
+        weights = masses.view_as(masses) if masses_of_more is None else torch.cat([masses, masses_of_more], 1)
+        weights = weights.to(dtype)
         outputs = features.new_empty(*features.shape[:2], masses.shape[-1])
         sums = torch.empty_like(outputs, dtype=dtype)
         largest = features.new_empty(*features.shape[:2], 1, dtype=dtype)

@@ -87,7 +87,7 @@ def read_sample(
             continue
         density = traces.total_log_prob(site)
         target = name
-        if (site["infer"] or {}).get("is_auxiliary"):  # of an autoguide; the other half of its density is the Delta's
+        if traces.is_auxiliary(site):  # of an autoguide; the other half of its density is the Delta's
             target = name.removesuffix("_unconstrained")
         globals_[target] = globals_.get(target, torch.zeros_like(density)) + density
     for name in globals_:

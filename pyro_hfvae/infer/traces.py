@@ -19,6 +19,7 @@ from pyro_hfvae.sites import DiscreteSite, Site, describe, map_parameters, read_
 __all__ = [
     "DataPlate",
     "global_observed",
+    "is_auxiliary",
     "latent_sites",
     "log_likelihood",
     "name_list",
@@ -41,6 +42,11 @@ def latent_sites(trace: Trace) -> dict[str, Message]:
 def observed_sites(trace: Trace) -> dict[str, Message]:
     """The sample sites that are observed, by name."""
     return {name: site for name, site in _sample_sites(trace) if site["is_observed"]}
+
+
+def is_auxiliary(site: Message) -> bool:
+    """Whether a guide's site is one that an autoguide makes another of, which the model lacks."""
+    return bool((site["infer"] or {}).get("is_auxiliary"))
 
 
 def name_list(names: Iterable[str]) -> str:
@@ -95,7 +101,7 @@ class DataPlate:
         Raises:
             ValueError: several plates may be that of the data; names them.
         """
-        latents = latent_sites(guide_trace)
+        latents = {n: site for n, site in latent_sites(guide_trace).items() if not is_auxiliary(site)}
         priors = {} if model_trace is None else latent_sites(model_trace)
         observed = {} if model_trace is None else observed_sites(model_trace)
         outermost = [_outermost(sites.values()) for sites in (observed, latents, priors)]
@@ -138,7 +144,7 @@ def posterior_sites(guide_trace: Trace, model_trace: Trace | None, plate: DataPl
     sites = {
         name: site
         for name, site in latent_sites(guide_trace).items()
-        if name in plate.locals and not (site["infer"] or {}).get("is_auxiliary")
+        if name in plate.locals
     }
     if not sites:
         raise ValueError("the guide samples no latent site for each datum")
@@ -177,7 +183,7 @@ def _posterior(name: str, site: Message, guide_trace: Trace, model_trace: Trace 
     if not isinstance(unwrap(fn), dist.Delta):
         return fn
     auxiliary = latent_sites(guide_trace).get(f"{name}_unconstrained")
-    if auxiliary is None or model_trace is None or not (auxiliary["infer"] or {}).get("is_auxiliary"):
+    if auxiliary is None or model_trace is None or not is_auxiliary(auxiliary):
         raise NotImplementedError(
             f"site '{name}' is Delta in the guide, a point estimate, which has no density: its information about the "
             "data is unbounded; give it a distribution (of autoguides AutoNormal has one for each site)"
@@ -245,7 +251,7 @@ def prior_sites(
         NotImplementedError: a prior that does not fit the posterior; names the site.
     """
     sites, guide_sites = latent_sites(model_trace), latent_sites(guide_trace)
-    guide_names = [name for name in guide_sites if not (guide_sites[name]["infer"] or {}).get("is_auxiliary")]
+    guide_names = [name for name in guide_sites if not is_auxiliary(guide_sites[name])]
     for name in guide_names:
         if name not in sites:
             raise ValueError(f"the guide samples site '{name}', which the model lacks; its latents: {name_list(sites)}")
