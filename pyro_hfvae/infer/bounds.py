@@ -106,8 +106,9 @@ def _log_ratios(
             keys = table.categoricals(union)
             ratio = found[union]
             for group in inside:
-                own, part = table.categoricals(group), found[group]
-                ratio = ratio - part.reshape(*(part.shape[own.index(key)] if key in own else 1 for key in keys), *shape)
+                own, density = table.categoricals(group), found[group]
+                sizes = (density.shape[own.index(key)] if key in own else 1 for key in keys)
+                ratio = ratio - density.reshape(*sizes, *shape)
             yield ratio, keys
     done = {name for component in every for name in component.descendants}
     for name, prior in sample.priors.items():

@@ -45,7 +45,7 @@ class Loss:
     """None if they were not asked for."""
 
 
-class HierarchicalModule(ELBOModule):  # type: ignore[misc]
+class HierarchicalModule(ELBOModule):
     """A model and a guide under a :class:`~pyro_hfvae.infer.HierarchicalELBO`: a module whose output is the loss.
 
     It owns what depends on what in the programs, the estimator with its memory, the penalties with their networks and
@@ -62,8 +62,10 @@ class HierarchicalModule(ELBOModule):  # type: ignore[misc]
         elbo: the settings.
     """
 
+    elbo: "HierarchicalELBO"
+
     def __init__(self, model: Program, guide: Program, elbo: "HierarchicalELBO") -> None:
-        super().__init__(model, guide, elbo)
+        super().__init__(model, guide, elbo)  # type: ignore[arg-type]
         self.marginal = copy.deepcopy(elbo.marginal)
         self.penalties = nn.ModuleDict({_key(name): copy.deepcopy(p) for name, p in elbo.penalties.items()})
         self.steps = 0
@@ -151,11 +153,11 @@ class HierarchicalModule(ELBOModule):  # type: ignore[misc]
 
     def costs(self, terms: Terms) -> dict[str, Tensor]:
         """What the objective takes off the reconstruction at the present step, scalars in nats per datum."""
-        return self.elbo.costs_at(terms, self.steps)  # type: ignore[no-any-return]
+        return self.elbo.costs_at(terms, self.steps)
 
     def objective(self, terms: Terms) -> Tensor:
         """The weighted ELBO at the present step, a scalar in nats per datum."""
-        return self.elbo.objective_at(terms, self.steps)  # type: ignore[no-any-return]
+        return self.elbo.objective_at(terms, self.steps)
 
     @torch.no_grad()
     def tree(self, *args: Any, **kwargs: Any) -> Node:
@@ -265,7 +267,7 @@ _MOST_PENDING = 64
 """Batches that wait for a step: those whose gradients are accumulated for one."""
 
 
-class _Particles(ELBO):  # type: ignore[misc]
+class _Particles(ELBO):
     """Pyro's loops over particles, with the model run on every combination of categories that the guide leaves."""
 
     plate: DataPlate

@@ -27,6 +27,10 @@ class Bank:
     """Of a site of univariate distributions, fewer references for each variable by itself: which, and the logarithms of
     how many each stands for, [V, R] each; all M of a site that is not here."""
 
+    def of_priors(self) -> "Bank":
+        """The priors in the place of the posteriors."""
+        return Bank(self.priors, {}, self.present)
+
 
 @dataclass(frozen=True)
 class References:

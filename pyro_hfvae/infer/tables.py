@@ -40,7 +40,7 @@ class Tables:
         def mean(name: str) -> dict[Group, Tensor]:
             each = [getattr(table, name) for table in tables]
             groups = each[0]
-            return {g: sum(w * table[g] for w, table in zip(weights, each, strict=True)) for g in groups}  # type: ignore[misc]
+            return {g: sum(w * table[g] for w, table in zip(weights, each, strict=True)) for g in groups}
 
         return Tables(mean("log_q"), mean("log_m"), mean("log_p"), mean("log_c"))
 
@@ -133,8 +133,8 @@ def _unconditional(sample: Sample, groups: Sequence[Group], samples: int, masses
     zero = sample.log_likelihood.new_zeros(())
     total = {}
     for group in groups:
-        inside = [(found, frozenset(v for v in group if v.site in names)) for names, found in tables]
-        total[group] = sum((found[part] for found, part in inside if part), start=zero)
+        shares = [(found, frozenset(v for v in group if v.site in names)) for names, found in tables]
+        total[group] = sum((found[share] for found, share in shares if share), start=zero)
     return total
 
 
@@ -164,9 +164,12 @@ def _structured(
         return Ancestral(component, run, whole(one.posteriors, one.shape), one.shape, samples)
 
     tables = [table(one) for one in every]
-    given = masses
-    if role == "model" and masses is None:
-        given = lambda _, keys: _independent_masses(sample, keys)  # noqa: E731
+    def independent(_: Group, keys: Sequence[tuple[str, int]]) -> Tensor:
+        found = _independent_masses(sample, keys)
+        assert found is not None
+        return found
+
+    given = independent if role == "model" and masses is None else masses
     own = next(made for made, one in zip(tables, every, strict=True) if one is sample)
     return Structured(own, tables, references or NONE, given)
 

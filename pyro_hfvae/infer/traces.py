@@ -92,7 +92,7 @@ class DataPlate:
     def local(self, fn: Distribution) -> Distribution:
         """The distribution of a local site with the plates to the right of the data as event dimensions."""
         made: Any = fn
-        return made.to_event(self.inner) if self.inner else fn  # type: ignore[no-any-return]
+        return made.to_event(self.inner) if self.inner else fn
 
     @staticmethod
     def of(guide_trace: Trace, model_trace: Trace | None = None) -> "DataPlate":

@@ -120,7 +120,8 @@ class NormalSite(Univariate):
 
     def _log_prob_of_each(self) -> tuple[Tensor, ...]:
         # Variables first and what plates repeat taken once: where a program is run again, memory counts.
-        base, event, batch = self.base, len(self.fn.event_shape), len(self.fn.batch_shape)
+        base: Any = self.base
+        event, batch = len(self.fn.event_shape), len(self.fn.batch_shape)
         lead = max(batch, self.value.dim() - event)
         value = _variables_first(self.value, event, lead)
         loc, scale = (_variables_first(_once(part, batch), event, lead) for part in (base.loc, base.scale))
@@ -128,13 +129,15 @@ class NormalSite(Univariate):
 
     def parameters(self) -> list[Tensor]:
         """Means and standard deviations, [*batch, *event]."""
+        base: Any = self.base
         shape = self.fn.batch_shape + self.fn.event_shape
-        return [self.base.loc.expand(shape), self.base.scale.expand(shape)]
+        return [base.loc.expand(shape), base.scale.expand(shape)]
 
     def with_parameters(self, tensors: Sequence[Tensor], batch: Size) -> Distribution:
         """Normal variables of other means and standard deviations."""
         loc, scale = tensors
-        made: Any = type(self.base)(loc, scale, validate_args=False)
+        cls: Any = type(self.base)
+        made = cls(loc, scale, validate_args=False)
         return made.to_event(len(self.fn.event_shape))  # type: ignore[no-any-return]
 
     def _widened(self) -> Site:
@@ -156,7 +159,8 @@ class DirichletSite(Site):
 
     def coefficients(self, indices: Indices) -> tuple[Tensor, Tensor]:
         """α - 1 of the variables, and the log-normaliser."""
-        alpha: Tensor = self.base.concentration
+        base: Any = self.base
+        alpha: Tensor = base.concentration
         batch = self.fn.batch_shape
         alpha = alpha.expand(*batch, *self.fn.event_shape)
         constant = alpha.sum(-1).lgamma() - alpha.lgamma().sum(-1)  # [*batch, *cells]
