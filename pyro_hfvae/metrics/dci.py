@@ -118,10 +118,10 @@ def disentanglement(importance: NDArray[np.float64]) -> float:
         importance: R, non-negative ``[V, F]``.
     """
     importance = _checked(importance)
-    total = importance.sum()
-    if total == 0:
+    weights = importance.sum(axis=1)
+    if not weights.any():
         return 0.0
-    return float(np.clip((importance.sum(axis=1) / total) @ code_disentanglement(importance), 0.0, 1.0))
+    return float(np.average(code_disentanglement(importance), weights=weights))
 
 
 def completeness(importance: NDArray[np.float64]) -> float:

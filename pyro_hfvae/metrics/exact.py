@@ -232,5 +232,5 @@ def _exact(mass: NDArray[np.float64], members: list[NDArray[np.float64]]) -> NDA
         joint = member.T @ mass / len(mass)  # p(v) q(k|v), [K of the factor, K]
         seen = joint > 0
         independent = np.outer(member.mean(axis=0), marginal)
-        found[factor] = (joint[seen] * np.log(joint[seen] / independent[seen])).sum()
+        found[factor] = max((joint[seen] * np.log(joint[seen] / independent[seen])).sum(), 0.0)
     return found

@@ -45,6 +45,9 @@ def discretise(codes: Codes) -> NDArray[np.int64]:
 def mutual_information(a: NDArray[np.int64], b: NDArray[np.int64]) -> float:
     """``I(a; b) = Σ_ab p(a, b) log p(a, b) / (p(a) p(b))`` of the counts of two labels, in nats.
 
+    Exactly 0 where the counts are those of independent labels, as where one of them is constant, and
+    ``I(a; a) = H(a)``: the ratio is one of whole numbers.
+
     Args:
         a: labels ``[n]``.
         b: labels ``[n]``.
@@ -53,16 +56,17 @@ def mutual_information(a: NDArray[np.int64], b: NDArray[np.int64]) -> float:
     _, b = np.unique(b, return_inverse=True)
     width = int(b.max()) + 1
     counts = np.bincount(a * width + b, minlength=(int(a.max()) + 1) * width)
-    joint = counts.reshape(-1, width) / len(a)
+    joint = counts.reshape(-1, width)
     independent = joint.sum(axis=1, keepdims=True) * joint.sum(axis=0)
     seen = joint > 0
-    return max(float((joint[seen] * np.log(joint[seen] / independent[seen])).sum()), 0.0)
+    ratio = joint[seen] * len(a) / independent[seen]
+    return max(float((joint[seen] / len(a) * np.log(ratio)).sum()), 0.0)
 
 
 def entropy(labels: NDArray[np.int64]) -> float:
-    """``H(a) = -Σ_a p(a) log p(a)`` of the counts of labels ``[n]``, in nats."""
-    p = np.unique(labels, return_counts=True)[1] / len(labels)
-    return max(float(-(p * np.log(p)).sum()), 0.0)
+    """``H(a) = Σ_a p(a) log 1 / p(a)`` of the counts of labels ``[n]``, in nats."""
+    counts = np.unique(labels, return_counts=True)[1]
+    return float((counts / len(labels) * np.log(len(labels) / counts)).sum())
 
 
 def nearest_neighbour_information(column: NDArray[np.float64], labels: NDArray[np.int64]) -> float:

@@ -47,7 +47,7 @@ def irs(codes: Codes, factors: Factors, *, seed: int = 0) -> IRS:
     """
     check_matched(codes, factors)
     own = [list(codes.columns_of(variable)) for variable in range(len(codes.variables))]
-    reach = np.where(codes.variances() > 0, _reach(codes.columns, own), 0.0)
+    reach = _reach(codes.columns, own)
     live = reach > 0
     robustness = np.zeros((len(own), len(factors.names)))
     for factor in range(len(factors.names)):
@@ -57,12 +57,13 @@ def irs(codes: Codes, factors: Factors, *, seed: int = 0) -> IRS:
             moved += count / len(classes) * _reach(codes.columns[classes == value], own)
         robustness[live, factor] = np.clip(1.0 - moved[live] / reach[live], 0.0, 1.0)
     code_irs = robustness.max(axis=1)
-    total = float(reach @ code_irs / reach.sum()) if live.any() else 0.0
+    total = float(np.average(code_irs, weights=reach)) if live.any() else 0.0
     return IRS(total, code_irs, robustness, reach)
 
 
 def _reach(columns: NDArray[np.float64], own: list[list[int]]) -> NDArray[np.float64]:
-    """How far each variable is from its mean, in the 99 % quantile ``[V]``."""
-    squares = (columns - columns.mean(axis=0)) ** 2
+    """How far each variable is from its mean, in the 99 % quantile ``[V]``; 0 for one that does not move."""
+    moving = np.ptp(columns, axis=0) > 0  # rounding of the mean would move a constant column
+    squares = np.where(moving, columns - columns.mean(axis=0), 0.0) ** 2
     distances = np.stack([np.sqrt(squares[:, indices].sum(axis=1)) for indices in own], axis=1)  # [n, V]
     return np.asarray(np.quantile(distances, QUANTILE, axis=0))

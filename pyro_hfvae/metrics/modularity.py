@@ -60,7 +60,7 @@ def modularity(codes: Codes, factors: Factors, *, seed: int = 0) -> Modularity:
 def modularity_from_information(information: NDArray[np.float64]) -> Modularity:
     """Modularity from the matrix ``I(z_i; v_j)`` ``[V, F]``, in any unit."""
     most = information.max(axis=1)
-    live = most > 1e-12  # counting leaves 1e-16 nats of rounding in a dead variable
+    live = most > 1e-12  # 0 in a dead variable, up to the rounding of other estimates
     relative = information[live] / most[live, None]
     deviation = ((relative**2).sum(axis=1) - 1.0) / max(information.shape[1] - 1, 1)
     code_modularity = np.zeros(len(information))

@@ -122,7 +122,8 @@ def score(kind: str, target: NDArray[Any], prediction: NDArray[Any]) -> float:
 
 def r2(target: NDArray[np.float64], prediction: NDArray[np.float64]) -> float:
     """``R² = 1 - Σ |y_n - ŷ_n|² / Σ |y_n - ȳ|²``, one for all components; 0 where ``y`` is constant."""
-    spread = ((target - target.mean(axis=0)) ** 2).sum()
+    moving = np.ptp(target, axis=0) > 0  # rounding of the mean leaves 1e-32 in a constant target
+    spread = (np.where(moving, target - target.mean(axis=0), 0.0) ** 2).sum()
     return float(1.0 - ((target - prediction) ** 2).sum() / spread) if spread > 0 else 0.0
 
 

@@ -125,14 +125,14 @@ def _top_word_npmi(
     matrices = []
     for row in top:
         some = present[:, row].toarray()
-        joint = some.T @ some / len(some)  # [W, W]
+        joint = some.T @ some  # in how many documents, [W, W]; ratios of whole numbers are exact where they are 1
         alone = np.diag(joint)
-        joint = np.where(np.outer(alone, alone) > 0, np.maximum(joint, epsilon), 0.0)
+        joint = np.where(np.outer(alone, alone) > 0, np.maximum(joint, epsilon * len(some)), 0.0)
         value = np.full(joint.shape, -1.0)
         seen = joint > 0
-        ratio = joint[seen] / np.outer(alone, alone)[seen]
+        ratio = joint[seen] * len(some) / np.outer(alone, alone)[seen]
         # A pair that is in every document, and tells nothing, is 0 / 0.
-        surprise = -np.log(joint[seen])
+        surprise = np.log(len(some) / joint[seen])
         value[seen] = np.divide(np.log(ratio), surprise, out=np.zeros(len(ratio)), where=surprise > 0)
         np.fill_diagonal(value, np.where(alone > 0, 1.0, 0.0))
         matrices.append(value)

@@ -105,16 +105,22 @@ def _free(columns: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _total_correlation(covariance: NDArray[np.float64], parts: list[list[int]]) -> float:
-    """``-½ log det`` of the covariance of the parts once each is white; a part may be singular itself."""
+    """``-½ log det`` of the covariance of the parts once each is white; a part may be singular itself.
+
+    A single part depends on nothing: exactly 0, whatever the rounding of a determinant would be.
+    """
+    parts = [part for part in parts if part]  # what is constant has no columns here
+    if len(parts) < 2:
+        return 0.0
     white: list[NDArray[np.float64]] = []
     for part in parts:
         variances, directions = np.linalg.eigh(covariance[np.ix_(part, part)])
-        kept = variances > ROUNDING * max(variances.max(initial=0.0), 1.0)
+        kept = variances > ROUNDING * max(variances[-1], 1.0)
         basis = np.zeros((len(covariance), int(kept.sum())))
         basis[part] = directions[:, kept] / np.sqrt(variances[kept])
         white.append(basis)
     together = np.concatenate(white, axis=1)
     variances = np.linalg.eigvalsh(together.T @ covariance @ together)
-    if variances.size and variances[0] <= ROUNDING * variances[-1]:
+    if variances[0] <= ROUNDING * variances[-1]:
         return float("inf")
     return max(float(-0.5 * np.log(variances).sum()), 0.0)

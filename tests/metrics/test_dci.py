@@ -107,6 +107,8 @@ def test_one_factor_or_one_variable():
     one_factor = np.array([[0.9], [0.0], [0.1]])
     np.testing.assert_array_equal(code_disentanglement(one_factor), [1.0, 0.0, 1.0])
     assert disentanglement(one_factor) == 1.0
+    for seed in range(20):  # a mean of ones, whatever the weights
+        assert disentanglement(np.random.default_rng(seed).dirichlet(np.ones(9))[:, None]) == 1.0
     assert completeness(one_factor) == pytest.approx(slow_completeness(one_factor.tolist()))
     one_variable = np.array([[0.5, 0.0, 0.5]])
     np.testing.assert_array_equal(factor_completeness(one_variable), [1.0, 0.0, 1.0])
@@ -280,6 +282,9 @@ def test_score_formula():
     )
     assert score("ordinal", target[:, 0], prediction[:, 0]) == pytest.approx(sklearn_r2(target[:, 0], prediction[:, 0]))
     assert score("ordinal", np.ones(5), np.zeros(5)) == 0.0
+    for count in range(2, 40):  # the mean of .1 is not always .1
+        assert score("continuous", np.full(count, 0.1), np.zeros(count)) == 0.0
+        assert score("circular", np.full((count, 2), 0.7), np.zeros((count, 2))) == 0.0
     assert score("categorical", np.array([0, 1, 2, 2]), np.array([0, 1, 1, 2])) == 0.75
 
 

@@ -60,6 +60,15 @@ def test_category_by_enumeration():
     assert (result.variable_error[2] == 0).all()
 
 
+@pytest.mark.parametrize("seed", range(10))
+def test_a_category_of_noise_has_no_negative_information(seed):
+    rng = np.random.default_rng(seed)
+    mass = np.tile(rng.dirichlet(np.ones(7)), (60, 1))  # collapsed: the same for all data
+    factors = Factors(rng.integers(0, 3, (60, 1)), ("x",), ("categorical",))
+    result = marginal_information(PosteriorParameters({}, {"k": mass}, {"k": ("k",)}), factors)
+    assert 0 <= result.block_lower[0, 0] < 1e-12  # rounding of sums of 60
+
+
 def test_blocks_by_the_definition():
     """A Monte Carlo sum by plain loops over the data, with other samples of the same distribution."""
     posteriors, factors = example(30)

@@ -10,6 +10,7 @@ from sklearn.feature_selection import mutual_info_classif
 
 from pyro_hfvae.metrics import Factors, mig, mig_sup
 from pyro_hfvae.metrics.information import (
+    entropy,
     factor_entropies,
     information_matrix,
     mutual_information,
@@ -60,6 +61,17 @@ def test_nearest_neighbours_near_the_truth():
     rng = np.random.default_rng(1)
     labels = rng.integers(0, 2, 8000)
     assert nearest_neighbour_information(2.0 * labels + rng.normal(size=8000), labels) == pytest.approx(truth, abs=0.03)
+
+
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=6), st.lists(st.integers(1, 9), min_size=1, max_size=6))
+@settings(max_examples=60, deadline=None)
+def test_counts_of_independent_labels_have_no_information(rows, columns):
+    """Exactly 0, also where a label is constant; and a label has its entropy on itself."""
+    pairs = [(a, b) for a, i in enumerate(rows) for b, j in enumerate(columns) for _ in range(i * j)]
+    a, b = np.array(pairs).T
+    assert mutual_information(a, b) == 0.0
+    assert mutual_information(a, a) == entropy(a)
+    assert entropy(a) == pytest.approx(-sum(i / sum(rows) * math.log(i / sum(rows)) for i in rows), abs=1e-12)
 
 
 def test_labels_that_occur_once():

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from metric_tables import gaussian_codes, mixed
+from metric_tables import gaussian_codes, mixed, with_dead
 
 from pyro_hfvae.metrics import Factors, irs
 
@@ -36,6 +36,17 @@ def test_perfect_codes_do_not_move():
     values = np.indices((4, 5)).reshape(2, -1).T
     result = irs(gaussian_codes(values.astype(float)), Factors(values, ("x", "y"), ("ordinal", "categorical")))
     np.testing.assert_allclose(result.robustness, np.eye(2), atol=1e-12)
+    assert result.irs == 1.0
+
+
+@pytest.mark.parametrize("offset", [0.1, 1e3, -7.7e5])
+def test_what_stays_does_not_move_by_rounding(offset):
+    values = np.random.default_rng(0).integers(0, 7, (500, 2))
+    factors = Factors(values, ("x", "y"), ("ordinal", "categorical"))
+    codes = with_dead(gaussian_codes(values @ np.diag([0.3, 0.7]) + offset))
+    result = irs(codes, factors)
+    np.testing.assert_array_equal(np.diag(result.robustness), 1.0)
+    np.testing.assert_array_equal(result.reach[2:], 0.0)
     assert result.irs == 1.0
 
 

@@ -96,8 +96,18 @@ def test_npmi_oracles():
         [[1, 2, 1, 0, i // 4, (i // 2) % 2] if i % 2 else [0, 0, 0, 3, i // 4, (i // 2) % 2] for i in range(8)]
     )
     topics = np.eye(6)[[0, 2, 4]] + 0.5 * np.eye(6)[[1, 3, 5]]
-    np.testing.assert_allclose(npmi(topics, counts, words=2).topic_coherence, [1.0, -1.0, 0.0], atol=1e-12)
+    np.testing.assert_array_equal(npmi(topics, counts, words=2).topic_coherence, [1.0, -1.0, 0.0])
     np.testing.assert_allclose(coherence_cv(topics, counts, words=2).topic_coherence[0], 1.0)
+
+
+def test_npmi_is_exact_at_its_ends():
+    """Of words in i of 7 and j of 11 documents that are independent, and of words in i of 77 always together."""
+    row, column = np.indices((7, 11)).reshape(2, -1)
+    for i in range(1, 7):
+        for j in range(1, 11):
+            counts = np.stack([row < i, row < i, column < j], axis=1).astype(int)
+            assert npmi(np.array([[3.0, 2.0, 1.0]]), counts, words=2).coherence == 1.0
+            assert npmi(np.array([[1.0, 2.0, 3.0]]), counts, words=2).coherence == 0.0
 
 
 def test_sparse_is_the_same():

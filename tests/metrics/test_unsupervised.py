@@ -4,7 +4,7 @@ import torch
 from metric_tables import gaussian_codes, mixed, with_dead
 from torch.distributions import MultivariateNormal, kl_divergence
 
-from pyro_hfvae.metrics import active_units, gaussian_total_correlation
+from pyro_hfvae.metrics import Codes, active_units, gaussian_total_correlation
 
 
 def correlated(n=400, seed=0):
@@ -35,7 +35,6 @@ def test_two_variables_by_hand():
     r = np.corrcoef(columns.T)[0, 1]
     result = gaussian_total_correlation(gaussian_codes(columns))
     assert result.within["z"] == pytest.approx(-0.5 * np.log(1 - r**2))
-    assert result.between == 0.0  # one block
     assert gaussian_total_correlation(gaussian_codes(columns, {"a": (0,), "b": (1,)})).between == pytest.approx(
         result.within["z"]
     )
@@ -64,7 +63,22 @@ def test_discrete_variables_are_not_singular():
     codes, _ = mixed(300)
     result = gaussian_total_correlation(codes)
     assert np.isfinite(result.between)
-    assert result.within["shape"] == 0.0  # one variable
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_what_stands_alone_depends_on_nothing(seed):
+    """Exactly 0, whatever the scale, the number of columns, and what is constant beside it."""
+    rng = np.random.default_rng(seed)
+    columns = correlated(seed=seed) * 10.0 ** rng.integers(-6, 6, 5)
+    result = gaussian_total_correlation(gaussian_codes(columns, {f"z{i}": (i,) for i in range(5)}))
+    assert result.within == dict.fromkeys((f"z{i}" for i in range(5)), 0.0)
+    assert gaussian_total_correlation(gaussian_codes(columns)).between == 0.0  # one block
+    beside = np.hstack([columns, np.full((400, 2), 0.1)])
+    result = gaussian_total_correlation(gaussian_codes(beside, {"a": (0, 5), "b": (6,)}))
+    assert result.within == {"a": 0.0, "b": 0.0}
+    assert result.between == 0.0  # of the two blocks one is constant
+    category = Codes(rng.dirichlet(np.ones(4), size=400), ("y",), (slice(None),), {"y": (0,)})
+    assert gaussian_total_correlation(category).within == {"y": 0.0}
 
 
 def test_shared_variables_are_refused():
