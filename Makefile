@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 # Compiled modules are kept: each command imports thousands of them, and compiling takes most of half a minute.
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: demo test lint types unit docs clean
+.PHONY: demo test lint types unit test-kernels docs clean
 
 # One thread: the networks are small, and where two share a core the second slows the first down.
 demo: export OMP_NUM_THREADS = 1
@@ -32,6 +32,14 @@ types: .venv/installed-dev
 
 unit: .venv/installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal
+
+# What is 0 on one processor rounds to 1e-16 on another. On x86, OpenBLAS (NumPy, SciPy) and ATen (torch) choose their
+# kernels by the processor unless these variables name them. They choose separately, so that three runs suffice: what
+# this processor takes; OpenBLAS with AVX2, as on most processors; neither with AVX, as on the oldest that torch runs on.
+test-kernels: .venv/installed-dev
+	env -u OPENBLAS_CORETYPE -u ATEN_CPU_CAPABILITY $(MAKE) unit
+	env -u ATEN_CPU_CAPABILITY OPENBLAS_CORETYPE=Haswell $(MAKE) unit
+	env OPENBLAS_CORETYPE=Nehalem ATEN_CPU_CAPABILITY=default $(MAKE) unit
 
 docs: .venv/installed-dev
 	$(BIN)/sphinx-build -W -q -b html docs build/docs
