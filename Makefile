@@ -1,5 +1,6 @@
 # Two commands: `make demo` trains, measures and draws an HFVAE of dSprites; `make test` checks everything.
 PYTHON ?= python3
+VERSION := $(shell $(PYTHON) -c 'import platform; print(platform.python_version())')
 RUN ?= runs/demo
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
@@ -47,9 +48,13 @@ docs: .venv/installed-dev
 clean:
 	rm -rf .venv build dist *.egg-info
 
+# The file is named for the version, so that another PYTHON makes .venv anew.
+.venv/python-$(VERSION):
+	$(PYTHON) -m venv --clear .venv
+	@touch $@
+
 # torch first and by itself: what other packages ask of it is then met, and no GPU build is looked for.
-.venv/installed: setup.cfg pyproject.toml constraints.txt
-	$(PYTHON) -m venv .venv
+.venv/installed: .venv/python-$(VERSION) setup.cfg pyproject.toml constraints.txt
 	$(PIP) --no-compile torch
 	$(PIP) --no-compile --editable .
 	@touch $@
