@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
+from operator import index
 from typing import cast
 
 import pyro
@@ -61,16 +62,16 @@ class ImageGuide(PyroModule):
             raise ValueError(f"the temperature must be above 0 and finite, got {temperature}")
         self.encoder = encoder()
         features = cast(Encoder, self.encoder).features
-        self.gaussian = nn.ModuleDict({name: nn.Linear(features, 2 * size) for name, size in gaussian.items()})
-        self.discrete = nn.ModuleDict({name: nn.Linear(features, size) for name, size in discrete.items()})
+        self.gaussian = nn.ModuleDict({name: nn.Linear(features, 2 * index(size)) for name, size in gaussian.items()})
+        self.discrete = nn.ModuleDict({name: nn.Linear(features, index(size)) for name, size in discrete.items()})
         self.relaxation = relaxation
         if random_means and initial_scale is None:
             raise ValueError("random_means is for an initial_scale; without one, all is random")
         if initial_scale is not None:
             if not SMALLEST_SCALE < initial_scale < math.inf:
                 raise ValueError(f"initial_scale must be above {SMALLEST_SCALE:g} and finite, got {initial_scale}")
-            self._start(initial_scale, random_means)
-        self.register_buffer("temperature", torch.tensor(temperature))
+            self._start(float(initial_scale), random_means)
+        self.register_buffer("temperature", torch.tensor(float(temperature)))
 
     def _start(self, initial_scale: float, random_means: bool) -> None:
         """Heads that say the same of every image, or whose scales alone do."""

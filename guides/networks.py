@@ -1,6 +1,7 @@
 """Encoders: from an image to the features that a guide's heads read. Each says its number of ``features``."""
 
 from itertools import pairwise
+from operator import index
 from typing import Protocol, cast
 
 from torch import Tensor, nn
@@ -37,8 +38,8 @@ class ConvEncoder(nn.Module):
         super().__init__()
         if size not in (16, 32, 64, 128):
             raise ValueError(f"size must be 16, 32, 64 or 128, got {size}")
-        self.features = hidden
-        widths = [width] * (size.bit_length() - 5) + [2 * width] * 2  # the last ends at 4 × 4
+        self.features = index(hidden)
+        widths = [width] * (index(size).bit_length() - 5) + [2 * width] * 2  # the last ends at 4 × 4
         layers: list[nn.Module] = []
         for before, after in pairwise([channels, *widths]):
             layers += [nn.Conv2d(before, after, 4, 2, 1), nn.ReLU()]
@@ -65,7 +66,7 @@ class SubpixelEncoder(nn.Module):
 
     def __init__(self, channels: int = 1, width: int = 32, hidden: int = 256, kaiming: bool = False) -> None:
         super().__init__()
-        self.features = hidden
+        self.features = index(hidden)
         self.layers = nn.Sequential(
             nn.PixelUnshuffle(4),  # 16 × 16
             nn.Conv2d(channels * 16, 2 * width, 3, 1, 1),
@@ -99,7 +100,8 @@ class MLPEncoder(nn.Module):
 
     def __init__(self, image_shape: tuple[int, int, int] = (1, 28, 28), hidden: tuple[int, ...] = (400, 200)) -> None:
         super().__init__()
-        channels, height, width = image_shape
+        channels, height, width = map(index, image_shape)
+        hidden = tuple(map(index, hidden))
         self.features = hidden[-1]
         layers: list[nn.Module] = [nn.Flatten()]
         for before, after in zip((channels * height * width, *hidden), hidden, strict=False):

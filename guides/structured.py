@@ -1,6 +1,7 @@
 """A guide of images whose Gaussian blocks depend on the category that was sampled for a discrete block."""
 
 from collections.abc import Callable, Mapping
+from operator import index
 from typing import cast
 
 import pyro
@@ -55,7 +56,9 @@ class StructuredGuide(ImageGuide):
         features = cast(Encoder, self.encoder).features
         for name, site in given.items():
             self.gaussian[name] = nn.Sequential(
-                nn.Linear(features + discrete[site], hidden), nn.ReLU(), nn.Linear(hidden, 2 * gaussian[name])
+                nn.Linear(features + index(discrete[site]), index(hidden)),
+                nn.ReLU(),
+                nn.Linear(index(hidden), 2 * index(gaussian[name])),
             )
 
     def forward(self, x: Tensor, target: Tensor | None = None) -> None:
@@ -74,5 +77,5 @@ class StructuredGuide(ImageGuide):
                 if name in self.given:
                     category = categories[self.given[name]]
                     # The sample has leading dimensions where the guide is run again: the features have not.
-                    inputs = torch.cat([features.expand(*category.shape[:-1], -1), category], -1)
+                    inputs = torch.cat([features.expand(*category.shape[:-1], -1), category.to(features)], -1)
                 pyro.sample(name, self.normal(head(inputs)))

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
+from operator import index
 from typing import cast
 
 import pyro
@@ -54,13 +55,13 @@ class ImageModel(PyroModule):
             raise ValueError(f"the temperature must be above 0 and finite, got {temperature}")
         if scale is not None and not 0 < scale < math.inf:
             raise ValueError(f"the scale of the pixels must be above 0 and finite, got {scale}")
-        self.scale = scale
-        self.gaussian = dict(gaussian)
-        self.discrete = dict(discrete)
+        self.scale = None if scale is None else float(scale)
+        self.gaussian = {name: index(size) for name, size in gaussian.items()}
+        self.discrete = {name: index(size) for name, size in discrete.items()}
         self.relaxation = relaxation
         sizes = self.gaussian | self.discrete
         self.decoder = decoder(sum(sizes[name] for name in self.decoded))
-        self.register_buffer("temperature", torch.tensor(temperature))
+        self.register_buffer("temperature", torch.tensor(float(temperature)))
 
     @property
     def decoded(self) -> list[str]:
@@ -80,9 +81,14 @@ class ImageModel(PyroModule):
         """Samples the blocks and observes the images x, or their targets if given, [B, C, H, W] in [0, 1]."""
         with pyro.plate("data", len(x)):
             values = self.latents(x)
-            logits = self.decoder(torch.cat([values[name] for name in self.decoded], -1))  # [B, C, H, W]
+            logits = self._decode(torch.cat([values[name] for name in self.decoded], -1))  # [B, C, H, W]
             observed = x if target is None else target
             pyro.sample("x", self.likelihood(logits), obs=observed)
+
+    def _decode(self, latents: Tensor) -> Tensor:
+        """Logits of latents in the decoder's own precision: Concrete samples are float32 or wider."""
+        weights = (weight.dtype for weight in self.decoder.parameters() if weight.is_floating_point())
+        return cast(Tensor, self.decoder(latents.to(next(weights, latents.dtype))))
 
     def likelihood(self, logits: Tensor) -> dist.TorchDistribution:
         """The distribution of an image whose pixels have the given logits, [..., C, H, W]."""

@@ -1,5 +1,6 @@
 """Decoders: from a latent vector to the logits of an image. Leading dimensions (particles, batch) are kept."""
 
+from operator import index
 from typing import cast
 
 import torch
@@ -21,6 +22,7 @@ class _Decoder(nn.Module):
 
 def _dense(latent_size: int, hidden: int, channels: int) -> list[nn.Module]:
     """Two dense layers from a latent vector to channels at 4×4."""
+    channels = index(channels)
     return [
         nn.Linear(latent_size, hidden),
         nn.ReLU(),
@@ -136,7 +138,8 @@ class MLPDecoder(nn.Module):
         self, latent_size: int, image_shape: tuple[int, int, int] = (1, 28, 28), hidden: tuple[int, ...] = (200, 400)
     ) -> None:
         super().__init__()
-        channels, height, width = image_shape
+        channels, height, width = map(index, image_shape)
+        hidden = tuple(map(index, hidden))
         layers: list[nn.Module] = []
         for before, after in zip((latent_size, *hidden), hidden, strict=False):
             layers += [nn.Linear(before, after), nn.ReLU()]

@@ -1,6 +1,7 @@
 """Generative programs of images whose blocks depend on one another: a mixture, a hierarchy, a correlation."""
 
 from collections.abc import Callable, Mapping
+from operator import index
 from typing import cast
 
 import pyro
@@ -56,7 +57,7 @@ class MixtureModel(ImageModel):
                 if name not in known:
                     raise ValueError(f"'given' names '{name}', which is no {kind} site; those are: {', '.join(known)}")
         self.given = dict(given)
-        shapes = {name: (discrete[site], gaussian[name]) for name, site in given.items()}
+        shapes = {name: (self.discrete[site], self.gaussian[name]) for name, site in given.items()}
         # Components that start alike would stay alike.
         self.means = nn.ParameterDict({name: nn.Parameter(torch.randn(shape)) for name, shape in shapes.items()})
         one = torch.tensor(1.0).expm1().log()  # softplus makes 1 of it
@@ -74,8 +75,10 @@ class MixtureModel(ImageModel):
 
     def component(self, name: str, y: Tensor) -> dist.TorchDistribution:
         """The Gaussian of a site given weights of its components, [..., K]."""
-        scale = softplus(self.scales[name]) + SMALLEST_SCALE
-        return cast(dist.TorchDistribution, dist.Normal(y @ self.means[name], y @ scale).to_event(1))
+        means = self.means[name]
+        scales = softplus(self.scales[name]) + SMALLEST_SCALE
+        y = y.to(means)  # Concrete samples are float32 or wider
+        return cast(dist.TorchDistribution, dist.Normal(y @ means, y @ scales).to_event(1))
 
 
 class HierarchicalModel(ImageModel):
@@ -112,10 +115,10 @@ class HierarchicalModel(ImageModel):
         if not gaussian:
             raise ValueError("a hierarchy needs one Gaussian site or more")
         super().__init__(gaussian, discrete, decoder, temperature, relaxation, scale)
-        pairs = zip(gaussian.values(), list(gaussian.items())[1:], strict=False)
+        pairs = zip(self.gaussian.values(), list(self.gaussian.items())[1:], strict=False)
         self.conditionals = nn.ModuleDict(
             {
-                name: nn.Sequential(nn.Linear(above, hidden), nn.Tanh(), nn.Linear(hidden, 2 * size))
+                name: nn.Sequential(nn.Linear(above, index(hidden)), nn.Tanh(), nn.Linear(index(hidden), 2 * size))
                 for above, (name, size) in pairs
             }
         )
@@ -136,7 +139,8 @@ class HierarchicalModel(ImageModel):
 
     def conditional(self, name: str, above: Tensor) -> dist.TorchDistribution:
         """The Gaussian of a site given the one above it, [..., V above]."""
-        loc, scale = self.conditionals[name](above).chunk(2, -1)
+        network = cast(nn.Sequential, self.conditionals[name])
+        loc, scale = network(above.to(next(network.parameters()))).chunk(2, -1)
         return cast(dist.TorchDistribution, dist.Normal(loc, softplus(scale) + SMALLEST_SCALE).to_event(1))
 
 
@@ -170,21 +174,27 @@ class CorrelatedModel(ImageModel):
     ) -> None:
         super().__init__(gaussian, discrete, decoder, temperature, relaxation, scale)
         self.below_diagonal = nn.ParameterDict(
-            {name: nn.Parameter(torch.zeros(size * (size - 1) // 2)) for name, size in gaussian.items() if size > 1}
+            {
+                name: nn.Parameter(torch.zeros(size * (size - 1) // 2))
+                for name, size in self.gaussian.items()
+                if size > 1
+            }
         )
 
     def latents(self, x: Tensor) -> dict[str, Tensor]:
         """Samples every site; those of one variable are standard normal."""
         values = {}
         for name, size in self.gaussian.items():
-            correlated = dist.MultivariateNormal(x.new_zeros(size), scale_tril=self.scale_tril(name))
+            factor = self.scale_tril(name)
+            correlated = dist.MultivariateNormal(factor.new_zeros(size), scale_tril=factor)
             values[name] = pyro.sample(name, correlated)
         return values | self.discrete_latents(x)
 
     def scale_tril(self, name: str) -> Tensor:
-        """The Cholesky factor L of a site's correlation, [V, V]."""
+        """The Cholesky factor L of a site's correlation, [V, V]; float32 or wider, because bfloat16 has no solver."""
         size = self.gaussian[name]
         below = self.below_diagonal[name] if size > 1 else self.temperature.new_zeros(0)
-        row, column = torch.tril_indices(size, size, -1)
+        below = below.to(torch.promote_types(below.dtype, torch.float32))
+        row, column = torch.tril_indices(size, size, -1, device=below.device)
         factor = torch.eye(size).to(below).index_put((row, column), below)
         return cast(Tensor, factor / factor.norm(dim=-1, keepdim=True))

@@ -2,11 +2,14 @@
 
 import math
 from collections.abc import Iterator
+from operator import index
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Sampler
+
+from pyro_hfvae.data.integers import Integers, as_integers
 
 __all__ = ["IndexBatches"]
 
@@ -26,15 +29,16 @@ class IndexBatches(Sampler[Tensor]):
         ValueError: the batch size is below 2 or above N.
     """
 
-    def __init__(self, indices: Tensor, batch_size: int, seed: int, start: int = 0) -> None:
+    def __init__(self, indices: Integers, batch_size: int, seed: int, start: int = 0) -> None:
+        indices = as_integers("indices", indices, "[N]")
         if batch_size < 2:
             raise ValueError(f"batch size {batch_size} is too small: the inference marginal needs 2 data or more")
         if batch_size > len(indices):
             raise ValueError(f"batch size {batch_size} is larger than the {len(indices):,} training data")
         self.indices = indices
-        self.batch_size = batch_size
-        self.seed = seed
-        self.start = start
+        self.batch_size = index(batch_size)
+        self.seed = index(seed)
+        self.start = index(start)
 
     @property
     def batches_per_epoch(self) -> int:
@@ -63,5 +67,5 @@ def generator_of(*key: int) -> torch.Generator:
 def in_order(indices: Tensor, batch_size: int) -> list[Tensor]:
     """The indices in batches of B, in order, the last one smaller, but none of a single datum if it can be helped."""
     count = max(1, math.ceil((len(indices) - 1) / batch_size)) if batch_size > 1 else len(indices)
-    parts = list(indices.split(batch_size))
+    parts = list(indices.split(index(batch_size)))
     return parts if len(parts) == count else [*parts[:-2], torch.cat(parts[-2:])]

@@ -11,6 +11,7 @@ import zipfile
 import zlib
 from collections.abc import Mapping
 from functools import cache
+from operator import index
 from pathlib import Path
 from types import MappingProxyType
 from typing import IO, NamedTuple, cast
@@ -21,6 +22,7 @@ import torch
 from torch import Tensor
 
 from pyro_hfvae.data.images import FactorKind, Images
+from pyro_hfvae.data.integers import Integers, as_integers
 from pyro_hfvae.data.root import locate
 
 __all__ = ["DSprites", "DSpritesFile", "render"]
@@ -69,7 +71,7 @@ class DSprites(Images):
     image_shape = (1, CANVAS, CANVAS)
 
     def __init__(self, fixed: Mapping[str, int] | None = None, first: Mapping[str, int] | None = None) -> None:
-        given, kept = dict(fixed or {}), dict(first or {})
+        given, kept = ({name: index(value) for name, value in (part or {}).items()} for part in (fixed, first))
         sizes = dict(zip(FACTOR_NAMES, FACTOR_SIZES, strict=True))
         for name in (*given, *kept):
             if name not in sizes:
@@ -103,13 +105,14 @@ class DSprites(Images):
     def __len__(self) -> int:
         return math.prod(self.factor_sizes)
 
-    def images(self, indices: Tensor) -> Tensor:
+    def images(self, indices: Integers) -> Tensor:
         """Frames at ``indices`` [B], float32 zeros and ones, [B, 1, 64, 64]."""
-        classes = self._values.expand(len(indices), -1).clone()
-        classes[:, self._varied] = self.factors(indices)
+        factors = self.factors(indices)
+        classes = self._values.expand(len(factors), -1).clone()
+        classes[:, self._varied] = factors
         return render(classes).unsqueeze(1).float()
 
-    def factors(self, indices: Tensor) -> Tensor:
+    def factors(self, indices: Integers) -> Tensor:
         """The factors that vary, in dSprites' order, of the frames at ``indices`` [B], int64, [B, F]."""
         return torch.stack(torch.unravel_index(self._checked(indices), self.factor_sizes), dim=1)
 
@@ -136,7 +139,7 @@ class DSpritesFile(Images):
     factor_periods = FACTOR_PERIODS
     image_shape = (1, CANVAS, CANVAS)
 
-    def __init__(self, path: str, sha256: str | None = None) -> None:
+    def __init__(self, path: str | Path, sha256: str | None = None) -> None:
         file = locate(path)
         if file.is_dir():
             file = file / FILE_NAME
@@ -156,16 +159,16 @@ class DSpritesFile(Images):
     def __len__(self) -> int:
         return len(self._classes)
 
-    def images(self, indices: Tensor) -> Tensor:
+    def images(self, indices: Integers) -> Tensor:
         """Frames at ``indices`` [B], float32 zeros and ones, [B, 1, 64, 64]."""
         return _unpack(self._words[self._checked(indices).numpy()]).unsqueeze(1).float()
 
-    def factors(self, indices: Tensor) -> Tensor:
+    def factors(self, indices: Integers) -> Tensor:
         """Shape, scale, orientation and position of the frames at ``indices`` [B], int64, [B, 5]."""
         return self._classes[self._checked(indices)]
 
 
-def render(classes: Tensor) -> Tensor:
+def render(classes: Integers) -> Tensor:
     """Draws dSprites frames.
 
     A frame is a polygon, scaled by .5, .6, ..., 1, turned by minus 2πj/39, moved to (16 + 32·i/31, 16 + 32·k/31), its
@@ -174,11 +177,12 @@ def render(classes: Tensor) -> Tensor:
     if it bounds the inside to the right, and takes it off if to the left: the sum has the bits of the inside set.
 
     Args:
-        classes: shape, scale, orientation, x and y as indices in 3 × 6 × 40 × 32 × 32, int64, [B, 5].
+        classes: shape, scale, orientation, x and y as indices in 3 × 6 × 40 × 32 × 32, integers, [B, 5].
 
     Returns:
         Zeros and ones, uint8, [B, 64, 64].
     """
+    classes = as_integers("classes", classes, "[B, 5]")
     table = _edge_tables()
     shape, scale, orientation, column, row = classes.unbind(1)
     sprite = (shape * FACTOR_SIZES[1] + scale) * FACTOR_SIZES[2] + orientation

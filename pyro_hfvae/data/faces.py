@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from pyro_hfvae.data.images import FactorKind, Images
+from pyro_hfvae.data.integers import Integers
 from pyro_hfvae.data.npz import read_arrays
 from pyro_hfvae.data.root import locate
 
@@ -48,11 +49,11 @@ class _Faces(Images):
     def __len__(self) -> int:
         return len(self._images)
 
-    def images(self, indices: Tensor) -> Tensor:
+    def images(self, indices: Integers) -> Tensor:
         """Faces at ``indices`` [B], float32 in [0, 1], [B, 1, H, W]."""
         return self._images[self._checked(indices)].unsqueeze(1).float().div_(self._brightest)
 
-    def factors(self, indices: Tensor) -> Tensor:
+    def factors(self, indices: Integers) -> Tensor:
         """Factors of the faces at ``indices`` [B], int64, [B, F]."""
         return self._factors[self._checked(indices)]
 
@@ -81,7 +82,7 @@ class SFMFaces(_Faces):
     factor_kinds: tuple[FactorKind, ...] = ("categorical", "ordinal", "ordinal", "categorical")
 
     def __init__(
-        self, path: str = "sfm_faces/sfm_faces.npz", held_out_people: int = 6, size: Literal[64, 32] = 64
+        self, path: str | Path = "sfm_faces/sfm_faces.npz", held_out_people: int = 6, size: Literal[64, 32] = 64
     ) -> None:
         if size not in (64, 32):
             raise ValueError(f"SFM faces have the size 64, or 32 as means over squares, got {size}")
@@ -123,7 +124,7 @@ class CMUFaces(_Faces):
     factor_kinds: tuple[FactorKind, ...] = ("categorical", "categorical", "categorical", "categorical")
 
     def __init__(
-        self, path: str = "cmu_faces/cmu_faces.npz", size: Size = "quarter_30x32", held_out_people: int = 5
+        self, path: str | Path = "cmu_faces/cmu_faces.npz", size: Size = "quarter_30x32", held_out_people: int = 5
     ) -> None:
         file = locate(path)
         names = f"imgs_{size}", f"factors_{size}"

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from pyro_hfvae.data.images import Images
+from pyro_hfvae.data.integers import Integers
 from pyro_hfvae.data.root import data_root
 
 __all__ = ["MNIST", "FashionMNIST", "IdxImages"]
@@ -40,7 +41,7 @@ class IdxImages(Images):
 
     content_sha256: ClassVar[Mapping[str, str]] = {}  # of the decompressed content of files that must be the known ones
 
-    def __init__(self, folder: str, factor: str = "class") -> None:
+    def __init__(self, folder: str | Path, factor: str = "class") -> None:
         root = Path(folder).expanduser()
         missing = [name for name in FILES if not (root / name).is_file()]
         if missing:
@@ -60,11 +61,11 @@ class IdxImages(Images):
     def __len__(self) -> int:
         return len(self._images)
 
-    def images(self, indices: Tensor) -> Tensor:
+    def images(self, indices: Integers) -> Tensor:
         """Images at ``indices`` [B], float32 in [0, 1], [B, 1, H, W]."""
         return self._images[self._checked(indices)].unsqueeze(1).float().div_(255)
 
-    def factors(self, indices: Tensor) -> Tensor:
+    def factors(self, indices: Integers) -> Tensor:
         """Labels at ``indices`` [B], int64, [B, 1]."""
         return self._labels[self._checked(indices)].unsqueeze(1).long()
 
@@ -94,11 +95,11 @@ class _Downloaded(IdxImages):
     subfolder: ClassVar[str]
     address: ClassVar[str]
 
-    def __init__(self, folder: str | None = None, factor: str = "class") -> None:
+    def __init__(self, folder: str | Path | None = None, factor: str = "class") -> None:
         if folder is None:
             root = data_root() / self.subfolder
             self._download(root)
-            folder = str(root)
+            folder = root
         super().__init__(folder, factor)
 
     def _download(self, root: Path) -> None:
@@ -141,7 +142,7 @@ class MNIST(_Downloaded):
         )
     )
 
-    def __init__(self, folder: str | None = None, factor: str = "digit") -> None:
+    def __init__(self, folder: str | Path | None = None, factor: str = "digit") -> None:
         super().__init__(folder, factor)
 
 

@@ -1,5 +1,6 @@
 """Images of one's own in an npz file, with what is known of them."""
 
+from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
@@ -8,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pyro_hfvae.data.images import FactorKind, Images
+from pyro_hfvae.data.integers import Integers
 from pyro_hfvae.data.npz import read_arrays
 from pyro_hfvae.data.root import locate
 
@@ -36,7 +38,7 @@ class ImageFile(Images):
         ValueError: it is not such a file; says what is wrong with which array.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str | Path) -> None:
         file = locate(path)
         if not file.is_file():
             raise FileNotFoundError(
@@ -81,11 +83,11 @@ class ImageFile(Images):
     def __len__(self) -> int:
         return len(self._images)
 
-    def images(self, indices: Tensor) -> Tensor:
+    def images(self, indices: Integers) -> Tensor:
         """Images at ``indices`` [B], float32 in [0, 1], [B, C, H, W]."""
         return self._images[self._checked(indices)].float().div_(255)
 
-    def factors(self, indices: Tensor) -> Tensor:
+    def factors(self, indices: Integers) -> Tensor:
         """Factors of the images at ``indices`` [B], int64, [B, F]."""
         return self._factors[self._checked(indices)]
 

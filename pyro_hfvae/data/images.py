@@ -7,6 +7,8 @@ from typing import Literal, TypeAlias
 
 from torch import Tensor
 
+from pyro_hfvae.data.integers import Integers, as_integers
+
 __all__ = ["FactorKind", "Images"]
 
 FactorKind: TypeAlias = Literal["categorical", "ordinal", "circular"]
@@ -36,30 +38,31 @@ class Images(ABC):
         """N, the number of images."""
 
     @abstractmethod
-    def images(self, indices: Tensor) -> Tensor:
+    def images(self, indices: Integers) -> Tensor:
         """The images at ``indices``.
 
         Args:
-            indices: int64, [B], from 0 to N - 1, in any order, repeats allowed.
+            indices: integers, [B], from 0 to N - 1, in any order, repeats allowed.
 
         Returns:
             float32 in [0, 1], [B, C, H, W].
         """
 
     @abstractmethod
-    def factors(self, indices: Tensor) -> Tensor:
+    def factors(self, indices: Integers) -> Tensor:
         """The factors of the images at ``indices``.
 
         Args:
-            indices: int64, [B].
+            indices: integers, [B].
 
         Returns:
             The class of each factor, int64, [B, F].
         """
 
-    def _checked(self, indices: Tensor) -> Tensor:
-        """The same indices on the CPU, where the data live; an IndexError where one is outside."""
+    def _checked(self, indices: Integers) -> Tensor:
+        """The indices as int64 on the CPU, where the data live; an IndexError where one is outside."""
+        indices = as_integers("indices", indices, "[B]")
         if indices.numel() and not (int(indices.min()) >= 0 and int(indices.max()) < len(self)):
             outside = indices[(indices < 0) | (indices >= len(self))][0]
             raise IndexError(f"no image {int(outside)}: there are {len(self):,}, from 0 to {len(self) - 1}")
-        return indices.cpu()
+        return indices

@@ -14,7 +14,7 @@ def data_root() -> Path:
     return Path(chosen).expanduser() if chosen else platformdirs.user_cache_path("pyro-hfvae")
 
 
-def locate(path: str) -> Path:
+def locate(path: str | Path) -> Path:
     """The path as it stands if it exists, else in the data root; an absolute one stays what it is."""
     here = Path(path).expanduser()
     return here if here.exists() else data_root() / here

@@ -1,6 +1,7 @@
 """Batches for training and validation from images addressed by index."""
 
 from collections.abc import Iterable
+from operator import index
 
 import torch
 from pytorch_lightning import LightningDataModule
@@ -9,6 +10,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from pyro_hfvae.data.batches import IndexBatches, in_order
 from pyro_hfvae.data.images import Images
+from pyro_hfvae.data.integers import as_integers
 from pyro_hfvae.weak import PairBatch, PairBatches, Pairing, Pairs, PairSampler, SwapBatch, as_swaps
 
 __all__ = ["ImageDataModule"]
@@ -64,10 +66,11 @@ class ImageDataModule(LightningDataModule):
         if num_workers < 0:
             raise ValueError(f"num_workers must be 0 or more, got {num_workers}")
         self.images = images
-        self.batch_size = batch_size
-        self.num_workers = num_workers
-        self.seed = seed
-        self.train_indices, self.held_out_indices = _split(images, held_out, seed)
+        self.batch_size = index(batch_size)
+        self.num_workers = index(num_workers)
+        self.seed = index(seed)
+        held_out = None if held_out is None else index(held_out)
+        self.train_indices, self.held_out_indices = _split(images, held_out, self.seed)
         self._batches(0)  # refuses a bad batch size here, not when training starts
         self._sampler: PairSampler | None = None
         if pairs is not None:
@@ -77,7 +80,7 @@ class ImageDataModule(LightningDataModule):
                     f"{self.data_size:,} training data"
                 )
             factors = images.factors(self.train_indices)
-            self._sampler = PairSampler(pairs, self.train_indices, factors, images.factor_names, seed)
+            self._sampler = PairSampler(pairs, self.train_indices, factors, images.factor_names, self.seed)
 
     @property
     def data_size(self) -> int:
@@ -131,7 +134,9 @@ class ImageDataModule(LightningDataModule):
 
 def _split(images: Images, held_out: int | None, seed: int) -> tuple[Tensor, Tensor]:
     """Training indices, sorted, and held-out ones, shuffled: any first part of those is a fair sample."""
-    own = images.held_out if held_out is None else None
+    own = None
+    if held_out is None and images.held_out is not None:
+        own = as_integers("held_out of the data", images.held_out, "[M]")
     if held_out is None:
         held_out = min(10_000, len(images) // 10) if own is None else len(own)
     if not 2 <= held_out <= len(images) - 2:

@@ -3,6 +3,9 @@
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from operator import index
+from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import pyro
@@ -26,7 +29,7 @@ __all__ = ["denormals_as_zero", "fit"]
 def fit(
     training: Training,
     data: ImageDataModule,
-    run: RunFolder,
+    run: RunFolder | str | PathLike[str],
     *,
     config: str,
     seed: int,
@@ -56,6 +59,8 @@ def fit(
         NonFiniteError: a site or a gradient became NaN or infinite.
         RuntimeError: something else failed after the first batch; what, is its cause.
     """
+    run = run if isinstance(run, RunFolder) else RunFolder(Path(run))
+    seed, checkpoint_every = index(seed), index(checkpoint_every)
     if not resume and run.path.exists():
         raise FileExistsError(f"run folder '{run.path}' exists: name another with --run, or continue it with --resume")
     checkpoint = run.load_into(training) if resume else None
@@ -167,4 +172,4 @@ def _steps(trainer: Mapping[str, Any], data: ImageDataModule) -> int:
     limits += [epochs * data.batches_per_epoch // accumulate] if epochs is not None and epochs >= 0 else []
     if not limits or min(limits) < 1:
         raise ValueError("say how long to train, one step or more: trainer.max_steps or trainer.max_epochs")
-    return min(limits)
+    return index(min(limits))

@@ -38,6 +38,10 @@ class RunFolder:
     """
 
     path: Path
+    """The folder; a string is made a path."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "path", Path(self.path))
 
     @property
     def config(self) -> Path:

@@ -1,9 +1,8 @@
 """The Lightning module around the objective."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
-from functools import partial
 from typing import Any, cast
 
 import torch
@@ -19,6 +18,11 @@ from pyro_hfvae.schedules import Schedule
 from pyro_hfvae.weak import PairBatch, SwapBatch
 
 __all__ = ["Training"]
+
+
+def adam(parameters: Iterable[Any]) -> Optimizer:
+    """The default optimiser. A function with a name, unlike a lambda, can be pickled."""
+    return Adam(parameters, lr=1e-3)
 
 
 class Training(LightningModule):
@@ -53,7 +57,7 @@ class Training(LightningModule):
         model: nn.Module,
         guide: nn.Module,
         objective: HierarchicalELBO,
-        optimizer: OptimizerCallable = partial(Adam, lr=1e-3),
+        optimizer: OptimizerCallable = adam,
         lr_scheduler: LRSchedulerCallable | None = None,
         temperature: Schedule | None = None,
         trim: float | dict[str, float] = 0.0,

@@ -1,6 +1,7 @@
 """Batches of pairs: a function of the batch's number and the seed, so that a run can be resumed without replaying."""
 
 from collections.abc import Iterator, Sequence
+from operator import index
 from typing import NamedTuple
 
 import torch
@@ -8,6 +9,7 @@ from torch import Tensor
 from torch.utils.data import Sampler
 
 from pyro_hfvae.data.batches import IndexBatches, generator_of
+from pyro_hfvae.data.integers import Integers, as_integers
 from pyro_hfvae.weak.pairing import Pairing
 
 __all__ = ["PairBatch", "PairBatches", "PairSampler", "Pairs"]
@@ -60,10 +62,11 @@ class PairSampler:
     """
 
     def __init__(
-        self, pairing: Pairing, indices: Tensor, factors: Tensor, factor_names: Sequence[str], seed: int
+        self, pairing: Pairing, indices: Integers, factors: Integers, factor_names: Sequence[str], seed: int
     ) -> None:
+        indices, factors = as_integers("indices", indices, "[N]"), as_integers("factors", factors, "[N, F]")
         self.pairing = pairing
-        self.seed = seed
+        self.seed = index(seed)
         self.indices, order = indices.sort()
         self.partners = {}
         for name, sharing in pairing.sharing.items():
@@ -80,13 +83,14 @@ class PairSampler:
                 )
             self.partners[name] = partners
 
-    def pairs(self, inputs: Tensor, step: int) -> Pairs:
+    def pairs(self, inputs: Integers, step: int) -> Pairs:
         """The pairs of one batch, which follow from it, the seed and ``step`` alone.
 
         Args:
             inputs: indices of x, among the training data, int64, [B].
             step: number of the batch, from 0.
         """
+        inputs, step = as_integers("inputs", inputs, "[B]"), index(step)
         generator = generator_of(self.seed, step, _OF_PAIRS)
         size = len(inputs)
         rates = torch.tensor(self.pairing.rates(step), dtype=torch.float64)

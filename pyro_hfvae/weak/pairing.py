@@ -83,7 +83,7 @@ class Pairing:
     @property
     def sharing(self) -> dict[str, Sharing]:
         """Blocks that share something; the residual ones are left out."""
-        given = {name: shared for name, shared in self.blocks.items() if isinstance(shared, Sharing) or shared}
+        given = {name: shared for name, shared in self.blocks.items() if isinstance(shared, Sharing) or len(shared)}
         return {name: s if isinstance(s, Sharing) else SharedFactors(s) for name, s in given.items()}
 
     @property

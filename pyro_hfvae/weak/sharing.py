@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pyro_hfvae.data.integers import Integers, as_integers
 from pyro_hfvae.weak.partners import GroupPartners, ListedPartners, Partners
 
 __all__ = ["Groups", "IndexPairs", "SharedFactors", "Sharing"]
@@ -37,16 +38,16 @@ class SharedFactors(Sharing):
     """Data share the factor of a block if they agree in all of some known factors.
 
     Args:
-        names: of the factors.
+        names: of the factors, or the name of one.
 
     Raises:
         ValueError: no name; later, a name that the data do not know.
     """
 
-    def __init__(self, names: Sequence[str]) -> None:
-        if not names:
+    def __init__(self, names: str | Sequence[str]) -> None:
+        self.names = (names,) if isinstance(names, str) else tuple(map(str, names))
+        if not self.names:
             raise ValueError("name one factor or more that are to be shared")
-        self.names = tuple(names)
 
     def partners(self, indices: Tensor, factors: Tensor, factor_names: Sequence[str]) -> Partners:
         """Groups of data with the same combination of values."""
@@ -76,7 +77,7 @@ class Groups(Sharing):
         ValueError: not integers, not one for each datum.
     """
 
-    def __init__(self, labels: str | Tensor) -> None:
+    def __init__(self, labels: str | Path | Integers) -> None:
         self.labels = _integers("labels", labels, "[N]")
 
     def partners(self, indices: Tensor, factors: Tensor, factor_names: Sequence[str]) -> Partners:
@@ -100,7 +101,7 @@ class IndexPairs(Sharing):
         ValueError: not integers, not two for each pair, negative, or a datum paired with itself.
     """
 
-    def __init__(self, pairs: str | Tensor) -> None:
+    def __init__(self, pairs: str | Path | Integers) -> None:
         self.pairs = _integers("pairs", pairs, "[P, 2]")
         if (self.pairs < 0).any():
             raise ValueError(f"pairs hold the index {int(self.pairs.min())}; indices start at 0")
@@ -115,20 +116,18 @@ class IndexPairs(Sharing):
         return ListedPartners(place[both], len(indices))
 
 
-def _integers(argument: str, given: str | Tensor, shape: str) -> Tensor:
-    """A tensor, or the content of a file, as int64 of as many dimensions as ``shape`` says."""
-    where = argument
-    if isinstance(given, str):
-        path = Path(given).expanduser()
-        if not path.is_file():
-            raise FileNotFoundError(f"no file of {argument} at '{path}': put an .npy file with integers {shape} there")
-        where = f"{argument} in '{path}'"
-        try:
-            given = torch.from_numpy(np.load(path, allow_pickle=False))
-        except (ValueError, EOFError, TypeError) as error:
-            raise ValueError(f"{where} cannot be read, expected an .npy file with integers {shape}: {error}") from error
-    dims = list(given.shape)
-    fits = len(dims) == shape.count(",") + 1 and (len(dims) == 1 or dims[1] == 2)
-    if given.is_floating_point() or given.is_complex() or given.dtype == torch.bool or not fits:
-        raise ValueError(f"{where} must be integers {shape}, got {given.dtype} {dims}")
-    return given.long()
+def _integers(name: str, given: str | Path | Integers, shape: str) -> Tensor:
+    """The integers given, or those in a file."""
+    if not isinstance(given, str | Path):
+        return as_integers(name, given, shape)
+    path = Path(given).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(f"no file of {name} at '{path}': put an .npy file with integers {shape} there")
+    where = f"{name} in '{path}'"
+    try:
+        content = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError, TypeError) as error:
+        raise ValueError(f"{where} cannot be read, expected an .npy file with integers {shape}: {error}") from error
+    if not isinstance(content, np.ndarray):
+        raise ValueError(f"{where} cannot be read, expected an .npy file with integers {shape}: it is an .npz file")
+    return as_integers(where, content, shape)

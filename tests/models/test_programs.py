@@ -1,7 +1,9 @@
 """Every shipped pair of programs through the same properties."""
 
+import copy
 import math
 
+import numpy as np
 import pyro
 import pytest
 import torch
@@ -441,3 +443,78 @@ def test_a_broadcast_decoder_gives_each_place_the_latents_and_its_position():
         last.weight[..., [0, 0, 0, 1, 1, 2, 2, 2], [0, 1, 2, 0, 2, 0, 1, 2]] = 0.0
     expected = centre.relu() @ last.weight[:, :, 1, 1].T + last.bias  # [4, 2 · 16]
     torch.testing.assert_close(decoder(z)[:, :, 28:32, 44:48].flatten(1), expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
+def test_precisions(pair, dtype):
+    """Programs run forwards and backwards, and the model's density is that of float64 but for the type's rounding."""
+    model, guide, x = (part.to(dtype) for part in pair)
+    poutine.trace(model).get_trace(x)
+    of_guide = poutine.trace(guide).get_trace(x)
+    of_model = poutine.trace(poutine.replay(model, trace=of_guide)).get_trace(x)
+    found = of_model.log_prob_sum()
+    (found - of_guide.log_prob_sum()).backward()
+    for program in (model, guide):
+        for name, parameter in program.named_parameters():
+            assert parameter.dtype == dtype, name
+            assert parameter.grad is None or parameter.grad.isfinite().all(), name
+    pyro.clear_param_store()
+    wide = copy.deepcopy(model).double()
+    latents = {name: of_guide.nodes[name]["value"].detach().double() for name in of_guide.stochastic_nodes}
+    data = {
+        name: value / value.sum(-1, keepdim=True) if name in model.discrete else value  # of float32, to float64's 1
+        for name, value in latents.items()
+        if name != "data"
+    }
+    expected = poutine.trace(poutine.condition(wide, data=data)).get_trace(x.double()).log_prob_sum()
+    torch.testing.assert_close(found.double(), expected, rtol=0.02, atol=0.02)  # a bfloat16 has 8 bits
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case[0] != "hierarchy"], ids=" ".join)
+def test_objective_in_bfloat16(case):
+    model, guide, x = (part.bfloat16() for part in make(*case))
+    loss = HierarchicalELBO(50)(model, guide)(x)
+    loss.backward()
+    assert loss.isfinite()
+
+
+@pytest.mark.parametrize("integer", [np.int64, np.uint8, lambda n: torch.tensor(n)], ids=["int64", "uint8", "tensor"])
+@pytest.mark.parametrize("number", [np.float32, np.float64, np.array, torch.tensor])
+def test_sizes_and_settings_as_numbers_of_numpy_and_torch(integer, number):
+    i = integer
+    gaussian, discrete = {"z": i(2), "w": i(2)}, {"y": i(3)}
+    given, settings = {"z": "y"}, {"temperature": number(0.5), "scale": number(0.25)}
+    x = torch.rand(4, 1, 16, 16)
+
+    def decoder(size):
+        return MLPDecoder(size, (i(1), i(16), i(16)), (i(5),))
+
+    def encoder():
+        return ConvEncoder(i(1), i(2), i(5), i(16))
+
+    for model in (
+        ImageModel(gaussian, discrete, decoder, **settings),
+        MixtureModel(gaussian, discrete, given, decoder, **settings),
+        HierarchicalModel(gaussian, discrete, decoder, hidden=i(4), **settings),
+        CorrelatedModel(gaussian, discrete, decoder, **settings),
+    ):
+        assert (model.scale, model.temperature.dtype) == (0.25, torch.float32)
+        model(x)
+    ImageGuide(gaussian, discrete, encoder, number(0.5), initial_scale=number(0.1))(x)
+    StructuredGuide(gaussian, discrete, given, encoder, number(0.5), hidden=i(4))(x)
+
+
+@pytest.mark.parametrize("kind", [np.array, list, tuple, torch.tensor])
+def test_networks_of_numbers_of_numpy(kind):
+    n = np.int64
+    assert MLPEncoder(kind([1, 4, 6]), kind([5, 3]))(torch.zeros(2, 1, 4, 6)).shape == (2, 3)
+    assert MLPDecoder(n(2), kind([1, 4, 6]), kind([5, 3]))(torch.zeros(2, 2)).shape == (2, 1, 4, 6)
+    assert SubpixelEncoder(n(1), n(2), n(5))(torch.zeros(2, 1, 64, 64)).shape == (2, 5)
+    for decoder in (ConvDecoder, SubpixelDecoder):
+        assert decoder(n(2), n(1), n(2), n(5))(torch.zeros(2, 2)).shape == (2, 1, 64, 64)
+    assert SpatialBroadcastDecoder(n(2), n(1), n(2), n(2))(torch.zeros(2, 2)).shape == (2, 1, 64, 64)
+
+
+def test_sizes_that_are_no_integers_are_not_rounded():
+    with pytest.raises(TypeError, match="cannot be interpreted as an integer"):
+        ImageModel({"z": 2.5}, {}, mlp)
