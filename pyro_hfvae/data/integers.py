@@ -29,8 +29,8 @@ def as_integers(name: str, given: Integers, shape: str) -> Tensor:
         array = given.detach().cpu().numpy() if isinstance(given, Tensor) else np.asarray(given)
     except ValueError as error:
         raise ValueError(f"{name} must be integers {shape}, got lists of different lengths") from error
-    if array.size == 0 and not isinstance(given, Tensor | np.ndarray):
-        array = array.astype(np.int64)  # an empty list has no type
+    if array.size == 0:
+        array = array.astype(np.int64)  # nothing has no type
     wanted = shape.strip("[]").split(", ")
     fits = len(wanted) == array.ndim and all(
         not size.isdigit() or int(size) == found for size, found in zip(wanted, array.shape, strict=True)

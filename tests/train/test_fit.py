@@ -10,10 +10,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pyro
 import pytest
 import torch
 from pytorch_lightning import Trainer
+from support import TinyImages
 from torch.utils.data import DataLoader
 
 from pyro_hfvae.cli import main
@@ -21,7 +23,8 @@ from pyro_hfvae.guides import ImageGuide, MLPEncoder
 from pyro_hfvae.infer import VAE, FactorVAE
 from pyro_hfvae.models import ImageModel, MLPDecoder
 from pyro_hfvae.schedules import Linear
-from pyro_hfvae.train import RunFolder, Training
+from pyro_hfvae.train import ImageDataModule, RunFolder, Training
+from pyro_hfvae.train import fit as train
 
 TESTS = Path(__file__).parents[1]
 TINY = str(TESTS / "tiny.yaml")
@@ -263,3 +266,21 @@ def test_temperature_follows_its_schedule(tmp_path):
     state = run.load_checkpoint()["state_dict"]
     assert state["programs.guide.temperature"] == 0.5
     assert state["programs.model.temperature"] == 0.5
+
+
+def test_numbers_of_numpy_and_a_folder_by_its_name(tmp_path):
+    trainer = {"max_steps": np.int64(3), "accelerator": "cpu", "limit_val_batches": 0}
+    with pyro.settings.context(module_local_params=True):
+        model = ImageModel({"z": 2}, {}, lambda size: MLPDecoder(size, (1, 8, 8), [6]))
+        guide = ImageGuide({"z": 2}, {}, lambda: MLPEncoder((1, 8, 8), [6]))
+        train(
+            Training(model, guide, VAE(70)),
+            ImageDataModule(TinyImages(), 16, 30),
+            str(tmp_path / "run"),
+            config="{}",
+            seed=np.int64(4),
+            trainer=trainer,
+            checkpoint_every=np.int64(2),
+        )
+    assert RunFolder(tmp_path / "run").load_checkpoint()["global_step"] == 3
+    assert json.loads((tmp_path / "run" / "versions.json").read_text())["seed"] == 4

@@ -129,3 +129,8 @@ def test_names_of_the_files(run):
     assert run.config == run.path / "config.yaml"
     assert run.checkpoint == run.path / "checkpoints" / "last.ckpt"
     assert run.metrics == run.path / "metrics.json"
+
+
+def test_a_folder_by_its_name_or_path(tmp_path):
+    assert RunFolder(str(tmp_path)) == RunFolder(tmp_path)
+    assert RunFolder(str(tmp_path)).config == tmp_path / "config.yaml"

@@ -3,6 +3,7 @@
 import math
 from itertools import islice
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -322,3 +323,12 @@ def test_what_the_data_cannot_give(pairing, message):
 def test_more_in_a_batch_than_there_are_is_refused():
     with pytest.raises(ValueError, match="^batch size 301 is larger than the 300 training data$"):
         PairBatches(IndexBatches(torch.arange(300), 301, 0), sampler(Pairing(BLOCKS)))
+
+
+@pytest.mark.parametrize("kind", [np.array, lambda values: np.array(values, np.int32), list])
+def test_pairs_of_arrays_and_numbers_of_numpy(kind):
+    pairing = Pairing(BLOCKS, identity=np.float32(0.5), wrong=np.float64(0.25), gated_from=np.int64(0))
+    expected = sampler(pairing, seed=3).pairs(torch.arange(40), 2)
+    of_arrays = PairSampler(pairing, kind(range(300)), kind(GRID.tolist()), np.array(NAMES), np.int64(3))
+    found = of_arrays.pairs(kind(range(40)), np.int64(2))
+    assert equal(found, expected)

@@ -1,12 +1,14 @@
 """Partners against brute force: a grid of uniform numbers draws every partner exactly once."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyro_hfvae.weak import Groups, IndexPairs, SharedFactors
+from pyro_hfvae.weak import Groups, IndexPairs, Pairing, SharedFactors
 from pyro_hfvae.weak.partners import GroupPartners, ListedPartners
 
 
@@ -103,9 +105,9 @@ def test_read_from_files(tmp_path):
     ("make", "message"),
     [
         (lambda: SharedFactors([]), "^name one factor or more that are to be shared$"),
-        (lambda: Groups(torch.tensor([0.5])), r"^labels must be integers \[N\], got torch.float32 \[1\]$"),
-        (lambda: Groups(torch.zeros(2, 2).long()), r"^labels must be integers \[N\], got torch.int64 \[2, 2\]$"),
-        (lambda: IndexPairs(torch.zeros(2, 3).long()), r"^pairs must be integers \[P, 2\], got torch.int64 \[2, 3\]$"),
+        (lambda: Groups(torch.tensor([0.5])), r"^labels must be integers \[N\], got float32 \[1\]$"),
+        (lambda: Groups(torch.zeros(2, 2).long()), r"^labels must be integers \[N\], got int64 \[2, 2\]$"),
+        (lambda: IndexPairs(torch.zeros(2, 3).long()), r"^pairs must be integers \[P, 2\], got int64 \[2, 3\]$"),
         (lambda: IndexPairs(torch.tensor([[0, -1]])), "^pairs hold the index -1; indices start at 0$"),
         (lambda: IndexPairs(torch.tensor([[0, 1], [5, 5]])), "^pairs hold datum 5 with itself; that is no pair$"),
     ],
@@ -131,7 +133,7 @@ def test_bad_files(tmp_path):
         Groups(str(path))
     assert str(missing.value) == f"no file of labels at '{path}': put an .npy file with integers [N] there"
     np.save(path, np.zeros(3))
-    with pytest.raises(ValueError, match=rf"^labels in '{path}' must be integers \[N\], got torch.float64 \[3\]$"):
+    with pytest.raises(ValueError, match=rf"^labels in '{path}' must be integers \[N\], got float64 \[3\]$"):
         Groups(str(path))
     for content in (b"", b"text", b"\x93NUMPY"):
         path.write_bytes(content)
@@ -140,3 +142,41 @@ def test_bad_files(tmp_path):
     np.save(path, np.array([object()]), allow_pickle=True)
     with pytest.raises(ValueError, match=r"cannot be read, expected an .npy file with integers \[N\]: Object arrays"):
         Groups(str(path))
+
+
+@pytest.mark.parametrize("kind", [list, tuple, np.array, lambda v: np.array(v, np.uint16), torch.tensor, "str", Path])
+def test_labels_and_pairs_as_users_have_them(kind, tmp_path):
+    labels, pairs = [3, 3, 0, 3, 0], [[0, 1], [3, 2]]
+    if kind in ("str", Path):
+        for name, values in (("labels", labels), ("pairs", pairs)):
+            np.save(tmp_path / f"{name}.npy", np.array(values))
+        make = str if kind == "str" else Path
+        groups, listed = Groups(make(tmp_path / "labels.npy")), IndexPairs(make(tmp_path / "pairs.npy"))
+    else:
+        groups, listed = Groups(kind(labels)), IndexPairs(kind(pairs))
+    assert groups.labels.equal(torch.tensor(labels))
+    assert listed.pairs.equal(torch.tensor(pairs))
+
+
+@pytest.mark.parametrize("names", ["pitch", ("pitch",), ["pitch"], np.array(["pitch"])])
+def test_names_of_factors_as_users_have_them(names):
+    assert SharedFactors(names).names == ("pitch",)
+    assert Pairing({"pose": names, "rest": []}).sharing["pose"].names == ("pitch",)
+
+
+def test_several_names_in_an_array():
+    sharing = Pairing({"pose": np.array(["yaw", "pitch"]), "rest": np.array([])}).sharing
+    assert list(sharing) == ["pose"]
+    assert sharing["pose"].names == ("yaw", "pitch")
+
+
+def test_labels_that_are_no_integers():
+    for labels in (["anna", "ben"], [0.0, 1.0], [[0], [1, 2]], None, 3, [True, False]):
+        with pytest.raises(ValueError, match=r"^labels must be integers \[N\], got "):
+            Groups(labels)
+
+
+def test_an_archive_in_the_place_of_an_array(tmp_path):
+    np.savez(tmp_path / "labels.npz", labels=np.arange(3))
+    with pytest.raises(ValueError, match=r"cannot be read, expected an \.npy file with integers \[N\]: it is an \.npz"):
+        Groups(tmp_path / "labels.npz")
