@@ -17,7 +17,7 @@ def check(options: Namespace) -> None:
 
 
 def check_run(run: LoadedRun, options: Namespace) -> None:
-    """The same for a run that is loaded."""
+    """Checks a run that is loaded."""
     # ArviZ takes seconds to import, which neither the other subcommands nor a folder that is no run need wait for.
     from pyro_hfvae.posterior import check_figures, findings, run_checks, summary, to_arviz, write_netcdf
 

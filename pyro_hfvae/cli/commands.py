@@ -36,7 +36,7 @@ INFORMATION_SAMPLES = 1_000
 """Of these, how many give a sample: the cost is their product."""
 
 PAINTED_DATA = 5_000
-"""Held-out data that are painted with a block of another, or teach a reader of pictures, at most."""
+"""Held-out data that are decoded with a block of another, or train the regressor of pictures, at most."""
 
 SHARED_IMAGES = 2_000
 """Images of the whole data set, held out or not, that every run of it encodes: UDR compares runs by them."""
@@ -81,7 +81,7 @@ def evaluate(options: Namespace) -> None:
 
 
 def evaluate_run(run: LoadedRun, options: Namespace) -> None:
-    """The same for a run that is loaded."""
+    """Measures a run that is loaded."""
     images, factors = zip(*run.data.held_out_batches(options.samples), strict=True)
     torch.manual_seed(options.seed)  # a guide whose sites depend on one another is sampled
     codes = encode(run.guide, _on_device(run, images), run.objective.blocks)
@@ -117,7 +117,7 @@ def evaluate_run(run: LoadedRun, options: Namespace) -> None:
 
 
 def _marginal_information(run: LoadedRun, images: Sequence[Tensor], factors: Tensor, seed: int) -> dict[str, Any]:
-    """Information of blocks and variables with the factors of the first data, or why it is not known."""
+    """Information of blocks and variables with the factors of the first data, or the reason why there is none."""
     try:
         posteriors = encode_posteriors(
             run.guide, _on_device(run, _first(images, INFORMATION_DATA)), run.objective.blocks
@@ -130,7 +130,7 @@ def _marginal_information(run: LoadedRun, images: Sequence[Tensor], factors: Ten
 
 
 def _swaps(run: LoadedRun, images: Sequence[Tensor], factors: Tensor, seed: int) -> dict[str, Any]:
-    """What the first data paint with a block of another, or why it is not known."""
+    """Scores of swaps among the first data, or the reason why there is none."""
     (x,) = zip(*_on_device(run, _first(images, PAINTED_DATA)), strict=True)
     known = _factors(run.data.images, factors[:PAINTED_DATA])
     try:

@@ -52,7 +52,7 @@ def _evaluate_parser() -> ArgumentParser:
         "--permutations",
         type=NonNegativeInt,
         default=5,
-        help="random orders of the codes that tell what each score is at chance; each costs as much as the scores",
+        help="permutations of the codes for the value of each score at chance; each costs as much as the scores",
     )
     parser.add_argument("--seed", type=Seed, default=0, help="of the regressors and of the posterior samples")
     return parser

@@ -59,7 +59,7 @@ Pictures = Iterator[tuple[str, Figure | bytes]]
 
 @dataclass(frozen=True)
 class _Encoded:
-    """Held-out data of a run, and what its guide makes of them."""
+    """Held-out data of a run, with modes and draws of their posteriors."""
 
     run: LoadedRun
     batches: list[Tensor]
@@ -72,7 +72,7 @@ class _Encoded:
 
 @dataclass(frozen=True)
 class _Start:
-    """What a traversal starts from."""
+    """The point that a traversal starts from."""
 
     prefix: str
     place: str
@@ -81,7 +81,7 @@ class _Start:
     categories: Mapping[Variable, int] = field(default_factory=dict)
 
     def without(self, variables: Sequence[Variable]) -> str:
-        """What all other variables are at."""
+        """The values of all other variables, in words."""
         others = [f", {v.name} = {category}" for v, category in self.categories.items() if v not in variables]
         return f"all else {self.place}{''.join(others)}"
 
@@ -92,7 +92,7 @@ def traverse(options: Namespace) -> None:
 
 
 def traverse_run(run: LoadedRun, options: Namespace) -> None:
-    """The same for a run that is loaded."""
+    """Draws the pictures of a run that is loaded."""
     columns = options.columns
     if columns > len(run.data.held_out_indices):
         raise ValueError(f"--columns {columns} is more than the {len(run.data.held_out_indices):,} held-out data")
@@ -225,7 +225,7 @@ def _mixed(data: _Encoded, columns: int) -> Pictures:
 
 
 def _of_distributions(data: _Encoded) -> Pictures:
-    """The aggregate posterior against the prior, and for each factor the two variables that tell most of it."""
+    """The aggregate posterior against the prior, and for each factor the two most informative variables."""
     run, blocks = data.run, data.run.objective.blocks
     if marginals := read_marginals(run.model, run.guide, data.batches, blocks):
         yield "aggregate_posterior.png", aggregate_posterior(marginals)

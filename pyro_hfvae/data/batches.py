@@ -60,7 +60,7 @@ class IndexBatches(Sampler[Tensor]):
 
 
 def generator_of(*key: int) -> torch.Generator:
-    """A random stream of its own for each key; trailing zeros do not tell keys apart."""
+    """A random stream of its own for each key; keys that differ in trailing zeros only share it."""
     return torch.Generator().manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
 
 

@@ -62,7 +62,7 @@ class DSprites(Images):
             ``DSprites({"orientation": 0})`` are the 18,432 upright frames, with four factors.
         first: factor to how many of its values it keeps, the first ones, at least 2.
             ``DSprites(first={"orientation": 10})`` are the 184,320 frames turned by less than a right angle, in which
-            orientation can be told: a square looks the same four times in a turn, an ellipse twice.
+            orientation is unambiguous: a square looks the same four times in a turn, an ellipse twice.
 
     Raises:
         ValueError: a factor or value that dSprites does not have, one both fixed and kept in part, or none that varies.

@@ -35,7 +35,7 @@ class ImageFile(Images):
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is not such a file; says what is wrong with which array.
+        ValueError: it is not such a file; the message names the array.
     """
 
     def __init__(self, path: str | Path) -> None:

@@ -81,7 +81,7 @@ def pair_plot(
         period: of a circular factor; its largest value + 1 by default.
 
     Raises:
-        ValueError: arrays of other shapes, or more categories than colours and shapes can tell apart.
+        ValueError: arrays of other shapes, or more categories than there are distinct markers.
     """
     values, factor = np.asarray(values, float), np.asarray(factor)
     check_count("variables", variables, 2)
@@ -113,7 +113,7 @@ def _by_category(axes: Axes, values: NDArray[Any], factor: NDArray[Any], factor_
     found = np.unique(factor)
     most = len(COLOURS) * len(MARKERS)
     if len(found) > most:
-        raise ValueError(f"factor '{factor_name}' has {len(found)} categories, and {most} can be told apart")
+        raise ValueError(f"factor '{factor_name}' has {len(found)} categories; at most {most} can be drawn")
     for place, category in enumerate(found):
         chosen = values[factor == category]
         axes.scatter(

@@ -127,7 +127,7 @@ def swaps_of(group: Group) -> HeatTable | None:
 
 
 def information_of(group: Group) -> HeatTable | None:
-    """What blocks tell about factors, in nats, over the runs of a group; None where no run has it."""
+    """Information of blocks about factors, in nats, over the runs of a group; None where no run has it."""
     tables = [_measured(run, "marginal_information") for run in group.runs]
     tables = [table for table in tables if table]
     if not tables:
@@ -135,7 +135,7 @@ def information_of(group: Group) -> HeatTable | None:
     lower, deviation = _over(tables, lambda table: table["block_lower"])
     upper, _ = _over(tables, lambda table: table["block_information"])
     return heat_table(
-        f"What each block tells about each factor, in nats, by exact marginals.{BOUNDS}",
+        f"Information of each block about each factor, in nats, by exact marginals.{BOUNDS}",
         tables[0]["blocks"],
         tables[0]["factors"],
         lower,

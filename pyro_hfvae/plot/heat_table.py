@@ -154,7 +154,7 @@ def run_tables(metrics: Mapping[str, Any]) -> dict[str, HeatTable]:
             "counted_information",
             "mig",
             "mutual_information",
-            "MIG: what the posterior mean of each variable tells about each factor, in nats, by counting in bins.",
+            "MIG: information of the posterior mean of each variable about each factor, in nats, by counting in bins.",
             False,
         ),
     ):
@@ -214,7 +214,7 @@ def swap_table(table: Mapping[str, Any], *, spread: Matrix | None = None, inacti
     """
     return heat_table(
         "Swaps: score with which the factors of the image that gave a block are read off a picture with that block and "
-        "all else of another image. An R² of about −1 says that the picture follows the other image.",
+        "all else of another image. An R² of about −1 means that the picture follows the other image.",
         [*table["blocks"], "as it is"],
         table["factors"],
         np.vstack([as_array(table["given"]), as_array(table["unswapped"])]),
@@ -232,7 +232,7 @@ def _measures(table: Mapping[str, Any]) -> list[str]:
 
 
 def information_tables(metrics: Mapping[str, Any]) -> dict[str, HeatTable]:
-    """What blocks and variables tell about the factors, in nats; nothing where it was not measured."""
+    """Information of blocks and variables about the factors, in nats; nothing where it was not measured."""
     found = (metrics.get("disentanglement") or {}).get("marginal_information")
     if not found:
         return {}
@@ -244,7 +244,7 @@ def information_tables(metrics: Mapping[str, Any]) -> dict[str, HeatTable]:
     ):
         error = number(float(as_array(found[f"{kind}_error"]).max(initial=0.0)))
         tables[f"{kind}_information"] = heat_table(
-            f"What each {kind} tells about each factor, in nats, by exact marginals of {found['data']:,} "
+            f"Information of each {kind} about each factor, in nats, by exact marginals of {found['data']:,} "
             f"posteriors and {found['samples']:,} samples; standard errors up to {error}.{BOUNDS}",
             found[f"{kind}s"],
             found["factors"],

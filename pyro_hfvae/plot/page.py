@@ -17,7 +17,7 @@ from pyro_hfvae.plot.summary import number
 __all__ = ["Picture", "duration", "embed", "from_figure", "require_page", "write_page"]
 
 GENERATOR = b'<meta name="generator" content="pyro-hfvae report">'
-"""What every page says of itself in its head."""
+"""In the head of every page: only a file with it is overwritten."""
 
 
 class Picture(NamedTuple):

@@ -17,11 +17,11 @@ __all__ = ["write_report"]
 EXPLAINED = (
     ("elbo", "ELBO", "the bound on log p(x): reconstruction less the four terms below; higher is better"),
     ("reconstruction", "reconstruction E[log p(x|z)]", "how well the data are rebuilt from their latent variables"),
-    ("mutual_information", "mutual information I(x;z)", "what the latent variables tell about the datum"),
+    ("mutual_information", "mutual information I(x;z)", "what the latent variables encode of the datum"),
     (
         "between",
         "between-block total correlation (A)",
-        "dependence between blocks beyond the prior's own; 0: blocks are as independent as the prior says",
+        "dependence between blocks beyond the prior's own; 0: blocks are as independent as in the prior",
     ),
     (
         "within",
@@ -40,15 +40,19 @@ EXPLAINED_DCI = (
     ("dci.disentanglement", "DCI disentanglement", "each variable matters for one factor only"),
     ("dci.completeness", "DCI completeness", "each factor sits in one variable only"),
     ("dci.informativeness", "DCI informativeness", "how well all variables together predict the factors"),
-    ("mig", "MIG", "gap between the two variables that tell most about a factor, as a share of the factor's entropy"),
+    ("mig", "MIG", "gap between the two most informative variables of a factor, as a share of the factor's entropy"),
 )
 
 # the same of the scores that are known by their values alone
 EXPLAINED_SCORES = (
     ("sap", "SAP", "gap between the two variables that each alone predict a factor best"),
-    ("factor_vae_score", "FactorVAE score", "how often the variable that varies least tells which factor was fixed"),
-    ("infomec.modularity", "InfoM", "each variable tells of one factor only"),
-    ("infomec.compactness", "InfoC", "each factor is told by one variable only"),
+    (
+        "factor_vae_score",
+        "FactorVAE score",
+        "how often the variable that varies least identifies the factor that was fixed",
+    ),
+    ("infomec.modularity", "InfoM", "each variable is predictive of one factor only"),
+    ("infomec.compactness", "InfoC", "each factor is encoded by one variable only"),
     ("infomec.explicitness", "InfoE", "how much of the factors a linear predictor reads"),
 )
 
@@ -66,13 +70,13 @@ _CAPTIONS = (
     ("swap_", "Block {} of the image on the left, all else of the image above."),
     ("combinations", "Each block of another image: combinations that no image has."),
     ("aggregate_posterior", "Each variable over all data, q(z), against its prior p(z); KL in nats."),
-    ("pair_", "The two variables that tell most of {}, one draw for each held-out image, coloured by it."),
+    ("pair_", "The two variables most predictive of {}, one draw for each held-out image, coloured by it."),
 )
 
 _CHECK_CAPTIONS = {
     "guide": "Pareto k and the gap of each datum, and the bound on log p(x) over the number of draws.",
     "calibration": "Ranks of what was drawn among the guide's draws: their ECDF less the uniform one, with its band.",
-    "aggregate": "Accuracy of a classifier that tells q(z) from p(z), for each block; 50 % is chance.",
+    "aggregate": "Accuracy of a classifier that separates q(z) from p(z), for each block; 50 % is chance.",
     "predictive": "Statistics of the data beside those of draws of the model.",
     "loo_pit": "LOO-PIT: one number of each datum predicted from the others.",
 }
@@ -165,7 +169,7 @@ def curves(history: History) -> Picture | None:
 
 
 def _ceiling(metrics: dict[str, Any]) -> int | None:
-    """The number of data behind the terms, if I(x; z) comes so near to its logarithm that it cannot be told from it."""
+    """The number of data behind the terms, if I(x; z) is so close to its logarithm that only a bound is known."""
     count = (metrics.get("data") or {}).get("held_out_for_terms")
     information = (metrics.get("terms") or {}).get("mutual_information")
     return count if count and information is not None and information > 0.95 * math.log(count) else None

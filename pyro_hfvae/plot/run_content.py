@@ -25,7 +25,7 @@ _SHOWN = {"evaluate": "the numbers are", "traverse": "the pictures are", "check"
 
 @dataclass(frozen=True, eq=False)
 class RunContent:
-    """A run as its folder tells it.
+    """The content of a run folder.
 
     Attributes:
         path: the folder.
@@ -34,7 +34,7 @@ class RunContent:
         configuration: the text of `config.yaml`, or None.
         history: of `metrics.csv`; empty where there is none.
         pictures: what `traverse` drew, PNG and GIF.
-        checks: what `check` said, or None.
+        checks: the summary of `check`, or None.
         check_pictures: what `check` drew.
         codes: of the images that runs share, or None.
         stale: what was made at another step than that of the newest checkpoint, in a sentence, or None.

@@ -33,7 +33,7 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#0
 """Blue, vermilion, green, purple, orange, sky blue, black and a darker yellow, after Okabe and Ito."""
 
 MARKERS = ("o", "^", "s", "D", "v", "P", "X", "*")
-"""Shapes that tell on where the colours begin again."""
+"""Shapes of markers, the next one whenever the colours begin again."""
 
 
 def style() -> AbstractContextManager[None]:

@@ -1,4 +1,4 @@
-"""What the measurements of a run say, in words."""
+"""The measurements of a run in words."""
 
 import math
 from collections.abc import Mapping
@@ -126,7 +126,7 @@ def summary_lines(metrics: Mapping[str, Any]) -> list[str]:
 
 
 class Inactive(NamedTuple):
-    """What tells next to nothing of x, whatever a regressor makes of its traces: a regressor sees no scale.
+    """What encodes next to nothing of x, even where a regressor predicts factors from it: regressors ignore scale.
 
     Attributes:
         blocks: names of blocks.
@@ -138,11 +138,11 @@ class Inactive(NamedTuple):
 
 
 def inactive(metrics: Mapping[str, Any]) -> Inactive:
-    """The blocks and variables that `metrics.json` says are not active."""
+    """The blocks and variables that are not active by `metrics.json`."""
     blocks = _blocks(metrics)
-    variables = {name: part for said in blocks.values() for name, part in (said.get("variables") or {}).items()}
+    variables = {name: part for block in blocks.values() for name, part in (block.get("variables") or {}).items()}
     return Inactive(
-        *(tuple(n for n, said in parts.items() if said.get("active") is False) for parts in (blocks, variables))
+        *(tuple(n for n, entry in parts.items() if entry.get("active") is False) for parts in (blocks, variables))
     )
 
 
@@ -164,7 +164,7 @@ def _place(found: Finding) -> str:
 
 def block_of_variables(metrics: Mapping[str, Any]) -> dict[str, str]:
     """The block of every variable that the terms name."""
-    return {variable: block for block, said in _blocks(metrics).items() for variable in said.get("variables") or {}}
+    return {variable: block for block, entry in _blocks(metrics).items() for variable in entry.get("variables") or {}}
 
 
 def _blocks(metrics: Mapping[str, Any]) -> Mapping[str, Any]:

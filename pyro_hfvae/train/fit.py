@@ -171,5 +171,5 @@ def _steps(trainer: Mapping[str, Any], data: ImageDataModule) -> int:
     limits = [steps] if steps >= 0 else []
     limits += [epochs * data.batches_per_epoch // accumulate] if epochs is not None and epochs >= 0 else []
     if not limits or min(limits) < 1:
-        raise ValueError("say how long to train, one step or more: trainer.max_steps or trainer.max_epochs")
+        raise ValueError("set trainer.max_steps or trainer.max_epochs, so that training takes one step or more")
     return index(min(limits))

@@ -172,7 +172,7 @@ class RunFolder:
 
 
 def processor() -> str:
-    """Name of the processor as Linux tells it; elsewhere what Python knows."""
+    """Name of the processor: from Linux, elsewhere from Python."""
     information = Path("/proc/cpuinfo")
     if information.is_file():
         for line in information.read_text().splitlines():

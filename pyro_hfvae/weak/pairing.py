@@ -15,9 +15,9 @@ class Pairing:
     """How pairs (input x, target t) are drawn, and which blocks may learn from them.
 
     A pair of the mode of block d shares the factor of d and opens the gate of d alone. Other factors may agree by
-    chance; their gates stay closed, for groups and lists of pairs could not tell, and a closed gate teaches nothing
-    wrong. An identity pair, t = x, opens all gates, or those of the blocks that it is given. Without identity pairs the
-    open block learns to cancel what the closed ones paint, so a third to a half of them is advised.
+    chance; their gates stay closed, because groups and lists of pairs do not show it, and a closed gate teaches
+    nothing wrong. An identity pair, t = x, opens all gates, or those of the blocks that it is given. Without identity
+    pairs the open block learns to cancel what the closed ones paint, so a third to a half of them is advised.
 
     Vowels, Camgoz, Bowden, Gated Variational AutoEncoders (arXiv:1911.06443, 2019).
 
@@ -26,7 +26,7 @@ class Pairing:
             :class:`~pyro_hfvae.weak.Sharing`; an empty list for a residual block, which is open in identity pairs only.
         identity: share of identity pairs, from 0 to 1; a schedule gives it for each batch. Few of them at first let the
             blocks that share something take their factors before a residual block can.
-        identity_opens: names of the blocks that identity pairs open; all by default. A single image tells nothing of
+        identity_opens: names of the blocks that identity pairs open; all by default. A single image does not show
             what a block should leave out, so that where pairs swap, the residual blocks alone are enough.
         shares: block name to its part of the other pairs, in any unit; equal parts by default. Names each block that
             has a factor.

@@ -232,8 +232,14 @@ def refused_fit(refused):
             ["--training.temperature.end", ".nan"],
             "the values of a schedule must be finite, got Linear(start=1.0, end=nan",
         ),
-        (["--trainer.max_steps", "-1"], "say how long to train, one step or more: trainer.max_steps or trainer.max_ep"),
-        (["--trainer.max_steps", "0"], "say how long to train, one step or more: trainer.max_steps or trainer.max_ep"),
+        (
+            ["--trainer.max_steps", "-1"],
+            "set trainer.max_steps or trainer.max_epochs, so that training takes one step or more",
+        ),
+        (
+            ["--trainer.max_steps", "0"],
+            "set trainer.max_steps or trainer.max_epochs, so that training takes one step or more",
+        ),
         (["--trainer.val_check_interval", "0"], "trainer.val_check_interval must be 1 or more; for no validation set"),
         (["--trainer.val_check_interval", "0.5"], "trainer: `val_check_interval` should be an integer or a time"),
         (["--trainer.devices", "2"], "training on 2 devices is not supported: set --trainer.devices 1"),

@@ -102,5 +102,5 @@ def test_wrong_arrays_are_refused():
         pair_plot(VALUES, ("a",), np.zeros(60), "f", "ordinal")
     most = len(COLOURS) * len(MARKERS)
     many = np.arange(most + 1)
-    with pytest.raises(ValueError, match=f"factor 'f' has {most + 1} categories, and {most} can be told apart"):
+    with pytest.raises(ValueError, match=f"factor 'f' has {most + 1} categories; at most {most} can be drawn"):
         pair_plot(np.zeros((most + 1, 2)), ("a", "b"), many, "f", "categorical")

@@ -261,7 +261,8 @@ def test_why_swaps_are_not_known(tmp_path):
 def test_exact_information_is_told_in_nats(html):
     text = Page(html).text
     assert (
-        "What each block tells about each factor, in nats, by exact marginals of 5,000 posteriors and 1,000 samples; "
+        "Information of each block about each factor, in nats, by exact marginals of 5,000 posteriors and 1,000 "
+        "samples; "
         "standard errors up to 0.02. Of two numbers the first is the least for any data like these, the second" in text
     )
     cells = " ".join(re.sub("<[^>]*>", " ", html).split())
@@ -274,7 +275,7 @@ def test_why_the_exact_information_is_not_known(tmp_path):
     metrics = copy.deepcopy(METRICS)
     metrics["disentanglement"] |= {"marginal_information": None, "marginal_information_note": "site 'z' depends on 'y'"}
     text = Page(write_report(make_run(tmp_path / "run", metrics)).read_text()).text
-    assert "What posteriors tell about the factors in nats is not known: site 'z' depends on 'y'." in text
+    assert "The information of posteriors about the factors is not known: site 'z' depends on 'y'." in text
 
 
 def test_checks_are_shown_where_they_were_run(tmp_path, html):
