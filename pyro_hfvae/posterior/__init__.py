@@ -7,6 +7,7 @@ from pyro_hfvae.posterior.draws import Draw, Simulation, draw_guide, draw_log_we
 from pyro_hfvae.posterior.findings import Finding, findings, summary
 from pyro_hfvae.posterior.importance import GuideQuality, guide_quality, importance_bounds
 from pyro_hfvae.posterior.inference_data import pareto_k, write_netcdf
+from pyro_hfvae.posterior.leave_one_out import LeaveOneOut, leave_one_out
 from pyro_hfvae.posterior.nuts import Agreement, compare_with_nuts
 from pyro_hfvae.posterior.pictures import (
     aggregate_figure,
@@ -19,10 +20,9 @@ from pyro_hfvae.posterior.pictures import (
 from pyro_hfvae.posterior.predictive import (
     IMAGE_STATISTICS,
     PLAIN_STATISTICS,
-    LeaveOneOut,
+    SCALAR_STATISTICS,
     PredictiveCheck,
     Statistics,
-    leave_one_out,
     predictive_checks,
 )
 from pyro_hfvae.posterior.to_arviz import to_arviz
@@ -31,6 +31,7 @@ from pyro_hfvae.posterior.uniformity import ecdf_band, uniformity_p_value
 __all__ = [
     "IMAGE_STATISTICS",
     "PLAIN_STATISTICS",
+    "SCALAR_STATISTICS",
     "Agreement",
     "Calibration",
     "Checks",

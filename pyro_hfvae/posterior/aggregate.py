@@ -15,8 +15,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from pyro_hfvae.blocks import Layout
-from pyro_hfvae.posterior.draws import Program, draw_guide, simulate
+from pyro_hfvae.posterior.draws import draw_guide, simulate
 from pyro_hfvae.posterior.layout import read_arrays
+from pyro_hfvae.posterior.programs import Program, fix
 
 __all__ = ["ALL_BLOCKS", "TwoSample", "aggregate_against_prior", "classifier_two_sample"]
 
@@ -77,7 +78,12 @@ def classifier_two_sample(first: NDArray[np.float64], second: NDArray[np.float64
 
 @torch.no_grad()
 def aggregate_against_prior(
-    model: Program, guide: Program, batches: Iterable[tuple[Any, ...]], blocks: Layout | None = None, seed: int = 0
+    model: Program,
+    guide: Program,
+    batches: Iterable[tuple[Any, ...]],
+    blocks: Layout | None = None,
+    seed: int = 0,
+    **kwargs: Any,
 ) -> dict[str, TwoSample]:
     r"""Compares draws of the aggregate posterior with as many draws of the prior.
 
@@ -85,7 +91,8 @@ def aggregate_against_prior(
 
     One z ~ q(z|x_n) is drawn for each datum. For a model that has learned the data, with exact inference, the two are
     equal; what a decoder makes of draws of the prior is only as good as they are alike. All blocks together also tell
-    of dependence between blocks. A Concrete site is compared by its relaxed values.
+    of dependence between blocks. A Concrete site is compared by its relaxed values, or by its categories where the
+    prior of another site depends on it.
 
     Args:
         model: the generative program.
@@ -93,6 +100,7 @@ def aggregate_against_prior(
         batches: arguments of both, batch by batch.
         blocks: the layout, as for the objective; each site by default.
         seed: of the classifiers.
+        kwargs: keyword arguments of both, the same for each batch.
 
     Returns:
         Block, or "all blocks", to the outcome; a single block has no "all blocks" beside it.
@@ -100,9 +108,10 @@ def aggregate_against_prior(
     drawn: dict[str, list[torch.Tensor]] = {}
     prior: dict[str, list[torch.Tensor]] = {}
     for args in batches:
-        posterior = draw_guide(model, guide, *args)
+        fixed = fix(model, guide, *args, **kwargs)
+        posterior = draw_guide(*fixed, *args, **kwargs)
         layout = read_arrays(posterior.guide_trace, blocks)
-        for kept, values in ((drawn, posterior.values), (prior, simulate(model, *args).latents)):
+        for kept, values in ((drawn, posterior.values), (prior, simulate(fixed[0], *args, **kwargs).latents)):
             for block, columns in layout.blocks(values).items():
                 kept.setdefault(block, []).append(columns.cpu())
     if not drawn:

@@ -11,8 +11,11 @@ from pyro import poutine
 from torch import Tensor
 
 from pyro_hfvae.blocks import Layout
-from pyro_hfvae.posterior.draws import Program, draw_guide, simulate, with_observed
+from pyro_hfvae.infer.latents import read_log_likelihood
+from pyro_hfvae.posterior.arguments import with_observed
+from pyro_hfvae.posterior.draws import draw_guide, simulate
 from pyro_hfvae.posterior.layout import LatentArrays, read_arrays
+from pyro_hfvae.posterior.programs import Program, fix
 from pyro_hfvae.posterior.uniformity import uniformity_p_value
 
 __all__ = ["LOG_LIKELIHOOD", "Calibration", "simulation_based_calibration"]
@@ -37,7 +40,7 @@ class Calibration:
 
 @torch.no_grad()
 def simulation_based_calibration(
-    model: Program, guide: Program, *args: Any, draws: int = 99, blocks: Layout | None = None
+    model: Program, guide: Program, *args: Any, draws: int = 99, blocks: Layout | None = None, **kwargs: Any
 ) -> Calibration:
     r"""Draws z* ~ p(z), x ~ p(x|z*) and L draws of q(z|x), and ranks z* among them.
 
@@ -54,26 +57,30 @@ def simulation_based_calibration(
     Args:
         model: the generative program.
         guide: the inference program.
-        args: arguments of both, one batch; N is its size, and the data in it are replaced by simulated ones.
+        args: arguments of both, one batch; N is its size, and the data in it are replaced by simulated ones, wherever
+            they lie: in lists and dictionaries too.
         draws: L.
         blocks: the layout, as for the objective, which here only checks names and gives the order.
+        kwargs: keyword arguments of both.
 
     Raises:
-        ValueError: the simulated data cannot be put in the place of the arguments; names the observed site.
+        ValueError: the simulated data cannot be put in the place of the arguments, or an argument looks computed from
+            the data; names the observed site and the argument.
     """
     if draws < 1:
         raise ValueError(f"the number of draws must be 1 or more, got {draws}")
-    simulated = simulate(model, *args)
-    inputs = with_observed(model, simulated.observed, *args)
-    layout = read_arrays(poutine.trace(guide).get_trace(*inputs), blocks)
-    scored = poutine.trace(poutine.replay(model, trace=simulated.trace)).get_trace(*inputs)
+    model, guide = fix(model, guide, *args, **kwargs)
+    simulated = simulate(model, *args, **kwargs)
+    inputs, named = with_observed(model, guide, simulated.observed, args, kwargs)
+    layout = read_arrays(poutine.trace(guide).get_trace(*inputs, **named), blocks)
+    scored = poutine.trace(poutine.replay(model, trace=simulated.trace)).get_trace(*inputs, **named)
     size = next(iter(simulated.latents.values())).shape[0]
-    log_likelihood = log_likelihood(scored, torch.Size([1, size]))[0].double()
+    log_likelihood = read_log_likelihood(scored, torch.Size([1, size]))[0].double()
     truth = _quantities(layout, simulated.latents, log_likelihood)
     less = {name: torch.zeros_like(value) for name, value in truth.items()}
     equal = {name: torch.zeros_like(value) for name, value in truth.items()}
     for _ in range(draws):
-        drawn = draw_guide(model, guide, *inputs)
+        drawn = draw_guide(model, guide, *inputs, **named)
         for name, value in _quantities(layout, drawn.values, drawn.log_likelihood).items():
             less[name] += value < truth[name]
             equal[name] += value == truth[name]

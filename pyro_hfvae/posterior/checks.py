@@ -4,15 +4,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor
-
 from pyro_hfvae.blocks import Layout
 from pyro_hfvae.posterior.aggregate import TwoSample, aggregate_against_prior
+from pyro_hfvae.posterior.arguments import one_datum
 from pyro_hfvae.posterior.calibration import Calibration, simulation_based_calibration
-from pyro_hfvae.posterior.draws import Program
 from pyro_hfvae.posterior.importance import GuideQuality, guide_quality
+from pyro_hfvae.posterior.leave_one_out import LeaveOneOut, leave_one_out
 from pyro_hfvae.posterior.nuts import Agreement, compare_with_nuts
-from pyro_hfvae.posterior.predictive import LeaveOneOut, PredictiveCheck, leave_one_out, predictive_checks
+from pyro_hfvae.posterior.predictive import PredictiveCheck, predictive_checks
+from pyro_hfvae.posterior.programs import Program, fix
 
 __all__ = ["Checks", "run_checks"]
 
@@ -43,6 +43,7 @@ def run_checks(
     predictive_draws: int = 100,
     nuts_data: int = 0,
     seed: int = 0,
+    **kwargs: Any,
 ) -> Checks:
     """Runs every check; set torch's seed before, and put modules into evaluation mode.
 
@@ -58,23 +59,22 @@ def run_checks(
         predictive_draws: data drawn for each datum.
         nuts_data: how many of the data to run NUTS on; seconds to minutes each.
         seed: of the classifiers.
+        kwargs: keyword arguments of both programs, the same in every call.
     """
+    fixed = fix(model, guide, *args, **kwargs)
     try:
-        left_out = leave_one_out(model, guide, *args, draws=draws)
+        left_out = leave_one_out(*fixed, *args, draws=draws, **kwargs)
     except NotImplementedError:  # discrete data, say: the PIT does not apply
         left_out = []
+    quality = guide_quality(*fixed, *args, draws=draws, **kwargs)
+    singles = [one_datum(args, place, len(quality.elbo)) for place in range(nuts_data)]
     return Checks(
-        quality=guide_quality(model, guide, *args, draws=draws),
+        quality=quality,
         calibration=simulation_based_calibration(
-            model, guide, *simulation_args, draws=calibration_draws, blocks=blocks
+            model, guide, *simulation_args, draws=calibration_draws, blocks=blocks, **kwargs
         ),
-        aggregate=aggregate_against_prior(model, guide, batches, blocks, seed),
-        predictive=predictive_checks(model, guide, *args, draws=predictive_draws),
+        aggregate=aggregate_against_prior(model, guide, batches, blocks, seed, **kwargs),
+        predictive=predictive_checks(*fixed, *args, draws=predictive_draws, **kwargs),
         leave_one_out=left_out,
-        nuts=[compare_with_nuts(model, guide, *_one(args, place)) for place in range(nuts_data)],
+        nuts=[compare_with_nuts(model, guide, *single, **kwargs) for single in singles],
     )
-
-
-def _one(args: tuple[Any, ...], place: int) -> tuple[Any, ...]:
-    """The arguments of one datum."""
-    return tuple(part[place : place + 1] if isinstance(part, Tensor) and part.dim() else part for part in args)

@@ -1,28 +1,20 @@
 """Draws of latents and data from a guide and a model, with their densities for each datum."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
 from pyro import poutine
+from pyro.distributions import Delta
 from pyro.distributions.util import scale_and_mask
 from pyro.poutine import Trace
 from torch import Tensor
 
-from pyro_hfvae.infer.traces import broadcasts, latent_sites, name_list
+from pyro_hfvae.infer.latents import broadcasts, latent_sites, name_list, read_log_likelihood
+from pyro_hfvae.posterior.programs import Program, fix, fix_model, subsampled_plates
 
-__all__ = [
-    "Draw",
-    "Simulation",
-    "draw_guide",
-    "draw_log_weights",
-    "predict",
-    "simulate",
-    "with_observed",
-]
-
-Program = Callable[..., Any]
+__all__ = ["Draw", "Simulation", "draw_guide", "draw_log_weights", "predict", "simulate"]
 
 
 @dataclass(frozen=True)
@@ -64,25 +56,41 @@ class Simulation:
 
 
 @torch.no_grad()
-def draw_guide(model: Program, guide: Program, *args: Any) -> Draw:
+def draw_guide(model: Program, guide: Program, *args: Any, **kwargs: Any) -> Draw:
     r"""Draws every latent of a batch from the guide, and scores the draw.
 
     Densities are those of the values as they were sampled. A Concrete site is scored on both sides by the density of
-    its relaxed value, never by the mass of its category, and the two temperatures may differ: the weight
-    :math:`p(x, z) / q(z|x)` is then that of the relaxed program, which is the program that the model defines. What
-    plates or ``poutine.scale`` multiply densities by does not enter; masks do.
+    its relaxed value, and the two temperatures may differ: the weight :math:`p(x, z) / q(z|x)` is then that of the
+    relaxed program, which is the program that the model defines. Where the prior of another site depends on it, as in
+    a mixture, it is sampled and scored as the categorical that it relaxes, in both programs. What plates or
+    ``poutine.scale`` multiply densities by does not enter; masks do.
 
     Args:
         model: the generative program.
         guide: the inference program; it samples every latent site of the model and no other.
         args: arguments of both, one batch.
+        kwargs: keyword arguments of both.
 
     Raises:
         ValueError: a latent site that only one of the two samples, or that is not sampled for each datum; names it.
+        NotImplementedError: the guide has a point estimate (Delta) of a site; names it.
     """
-    guide_trace = poutine.trace(guide).get_trace(*args)
-    model_trace = poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace(*args)
-    inferred, generated = latent_sites(guide_trace), latent_sites(model_trace)
+    model, guide = fix(model, guide, *args, **kwargs)
+    guide_trace = poutine.trace(guide).get_trace(*args, **kwargs)
+    inferred = latent_sites(guide_trace)
+    if strangers := [name for name in subsampled_plates(guide_trace).nodes if name not in model.subsample]:
+        raise ValueError(
+            f"the guide draws a subsample in plate '{strangers[0]}', and the model another one: give the plate of both "
+            "one name, so that they are of the same data"
+        )
+    for name, site in inferred.items():
+        if _is_point(site["fn"]):
+            raise NotImplementedError(
+                f"site '{name}' is Delta in the guide, a point estimate, which has no density and so no importance "
+                "weights: give the guide a distribution with a spread, or make the site pyro.deterministic in the model"
+            )
+    model_trace = poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace(*args, **kwargs)
+    generated = latent_sites(model_trace)
     for name in generated:
         if name not in inferred:
             raise ValueError(
@@ -99,11 +107,11 @@ def draw_guide(model: Program, guide: Program, *args: Any) -> Draw:
         model_trace=model_trace,
         log_q=_log_density(inferred, size),
         log_prior=_log_density(generated, size),
-        log_likelihood=log_likelihood(model_trace, torch.Size([1, size]))[0].double(),
+        log_likelihood=read_log_likelihood(model_trace, torch.Size([1, size]))[0].double(),
     )
 
 
-def draw_log_weights(model: Program, guide: Program, *args: Any, draws: int) -> Iterator[Tensor]:
+def draw_log_weights(model: Program, guide: Program, *args: Any, draws: int, **kwargs: Any) -> Iterator[Tensor]:
     r"""The importance weights :math:`\log p(x, z_k) - \log q(z_k|x)`, [B] for each draw k, one after the other.
 
     Args:
@@ -111,24 +119,28 @@ def draw_log_weights(model: Program, guide: Program, *args: Any, draws: int) -> 
         guide: the inference program.
         args: arguments of both, one batch.
         draws: K.
+        kwargs: keyword arguments of both.
     """
     if draws < 1:
         raise ValueError(f"the number of draws must be 1 or more, got {draws}")
-    return (draw_guide(model, guide, *args).log_weight for _ in range(draws))
+    model, guide = fix(model, guide, *args, **kwargs)
+    return (draw_guide(model, guide, *args, **kwargs).log_weight for _ in range(draws))
 
 
 @torch.no_grad()
-def simulate(model: Program, *args: Any) -> Simulation:
+def simulate(model: Program, *args: Any, **kwargs: Any) -> Simulation:
     """Draws latents and data from the model; of the arguments only the shapes matter.
 
     Args:
         model: the generative program; it may observe its data by ``obs=…`` as in training.
         args: its arguments, one batch.
+        kwargs: its keyword arguments.
 
     Raises:
         ValueError: the model observes nothing, or a latent site is not sampled for each datum; names it.
     """
-    trace = poutine.trace(poutine.uncondition(model)).get_trace(*args)
+    model = fix_model(model, *args, **kwargs)
+    trace = poutine.trace(poutine.uncondition(model)).get_trace(*args, **kwargs)
     sites = latent_sites(trace)
     observed = {name: site["value"] for name, site in sites.items() if _was_observed(site)}
     if not observed:
@@ -139,45 +151,17 @@ def simulate(model: Program, *args: Any) -> Simulation:
 
 
 @torch.no_grad()
-def predict(model: Program, latents: Trace, *args: Any) -> dict[str, Tensor]:
+def predict(model: Program, latents: Trace, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
     """Draws the observed sites given the latents of a trace, x ~ p(x|z); site name to value, [B, ...]."""
-    trace = poutine.trace(poutine.uncondition(poutine.replay(model, trace=latents))).get_trace(*args)
+    trace = poutine.trace(poutine.uncondition(poutine.replay(model, trace=latents))).get_trace(*args, **kwargs)
     return {name: site["value"] for name, site in latent_sites(trace).items() if _was_observed(site)}
 
 
-def with_observed(model: Program, observed: Mapping[str, Tensor], *args: Any) -> tuple[Any, ...]:
-    """The arguments with the data replaced by other data.
-
-    The argument that holds the data of an observed site is the one whose numbers the site observes, in whatever shape.
-
-    Args:
-        model: the generative program.
-        observed: observed site to the data to put in, [B, ...].
-        args: its arguments, one batch.
-
-    Raises:
-        ValueError: an observed site whose data are none of the arguments as they stand; names it.
-    """
-    with torch.no_grad():
-        trace = poutine.trace(model).get_trace(*args)
-    replaced = list(args)
-    for name, value in observed.items():
-        held = cast(Tensor, trace.nodes[name]["value"])
-        places = [place for place, argument in enumerate(args) if _same_numbers(argument, held)]
-        if not places:
-            raise ValueError(
-                f"the data of the observed site '{name}' are none of the model's arguments as they stand, so that data "
-                "simulated for it cannot be given to the guide: pass what the site observes as an argument"
-            )
-        for place in places:
-            replaced[place] = value.reshape(args[place].shape).to(args[place].dtype)
-    return tuple(replaced)
-
-
-def _same_numbers(argument: object, value: Tensor) -> bool:
-    if not isinstance(argument, Tensor) or argument.numel() != value.numel():
-        return False
-    return argument is value or torch.equal(argument.reshape(value.shape).to(value.dtype), value)
+def _is_point(fn: Any) -> bool:
+    """Whether a distribution is a Delta, under whatever wraps it."""
+    while hasattr(fn, "base_dist"):
+        fn = fn.base_dist
+    return isinstance(fn, Delta)
 
 
 def _was_observed(site: Mapping[str, Any]) -> bool:

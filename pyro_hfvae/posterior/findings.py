@@ -54,16 +54,20 @@ def summary(found: Sequence[Finding]) -> str:
 
 def _guide(checks: Checks) -> Iterator[Finding]:
     quality = checks.quality
-    high = float((quality.pareto_k > LARGEST_K).mean())
-    yield Finding(
-        "importance weights",
-        high <= LARGEST_K_SHARE,
-        f"PSIS k̂ is above {LARGEST_K} for {high:.0%} of {len(quality.pareto_k):,} data "
-        f"(median {np.median(quality.pareto_k):z.2f}, {quality.draws:,} draws)",
-        "the guide misses mass of the posterior: it is too narrow or in the wrong place. Give it more capacity or a "
-        "richer family, train it longer with the model fixed, or take a larger temperature for Concrete sites; weights "
-        "of terms other than 1 also lead it away from the posterior",
-    )
+    given = quality.pareto_k[~np.isnan(quality.pareto_k)]
+    high = float((given > LARGEST_K).mean()) if len(given) else 0.0
+    if len(given):
+        missing = len(quality.pareto_k) - len(given)
+        yield Finding(
+            "importance weights",
+            high <= LARGEST_K_SHARE,
+            f"PSIS k̂ is above {LARGEST_K} for {high:.0%} of {len(given):,} data "
+            f"(median {np.median(given):z.2f}, {quality.draws:,} draws)"
+            + (f"; none for {missing:,} whose weights tie, as those of discrete latents do" if missing else ""),
+            "the guide misses mass of the posterior: it is too narrow or in the wrong place. Give it more capacity or "
+            "a richer family, train it longer with the model fixed, or take a larger temperature for Concrete sites; "
+            "weights of terms other than 1 also lead it away from the posterior",
+        )
     gap, bound = float(quality.gap.mean()), float(quality.bounds[-1].mean())
     yield Finding(
         "gap of the ELBO",

@@ -10,8 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pyro_hfvae.posterior.draws import Program, draw_log_weights
-from pyro_hfvae.posterior.inference_data import pareto_k
+from pyro_hfvae.infer.latents import latent_sites
+from pyro_hfvae.posterior.draws import draw_guide
+from pyro_hfvae.posterior.inference_data import SMALLEST_TAIL, pareto_k
+from pyro_hfvae.posterior.programs import Program, fix
 
 __all__ = ["GuideQuality", "guide_quality", "importance_bounds"]
 
@@ -69,7 +71,8 @@ class GuideQuality:
     bounds: NDArray[np.float64]
     """Importance-weighted bounds on log p(x), [len(counts), B], in nats."""
     pareto_k: NDArray[np.float64]
-    """k̂ of each datum, [B]."""
+    """k̂ of each datum, [B]; NaN where there is none: all latents are discrete, or the largest weights tie because some
+    are. Whether the guide misses a category that it never draws, no weight can show."""
 
     @property
     def gap(self) -> NDArray[np.float64]:
@@ -77,7 +80,7 @@ class GuideQuality:
         return np.asarray(self.bounds[-1] - self.elbo)
 
 
-def guide_quality(model: Program, guide: Program, *args: Any, draws: int = 1000) -> GuideQuality:
+def guide_quality(model: Program, guide: Program, *args: Any, draws: int = 1000, **kwargs: Any) -> GuideQuality:
     """Draws importance weights and measures the guide of each datum by them.
 
     The weights are those of the relaxed program where a site is Concrete; :func:`draw_guide` says how.
@@ -87,8 +90,21 @@ def guide_quality(model: Program, guide: Program, *args: Any, draws: int = 1000)
         guide: the inference program.
         args: arguments of both, one batch of B data.
         draws: K of the largest bound, 25 or more for PSIS.
+        kwargs: keyword arguments of both.
+
+    Raises:
+        ValueError: weights that are not finite.
+        NotImplementedError: the guide has a point estimate (Delta) of a site; names it.
     """
-    log_weights = torch.stack(list(draw_log_weights(model, guide, *args, draws=draws)))  # [K, B]
+    if draws < SMALLEST_TAIL:
+        raise ValueError(f"PSIS needs {SMALLEST_TAIL} draws or more, got {draws}")
+    model, guide = fix(model, guide, *args, **kwargs)
+    parts, discrete = [], False
+    for _ in range(draws):
+        drawn = draw_guide(model, guide, *args, **kwargs)
+        parts.append(drawn.log_weight)
+        discrete = all(site["fn"].support.is_discrete for site in latent_sites(drawn.guide_trace).values())
+    log_weights = torch.stack(parts)  # [K, B]
     counts = tuple(dict.fromkeys([*(count for count in (1, 10, 100, 1000) if count < draws), draws]))
     weights = log_weights.cpu().numpy()
     if not np.isfinite(weights).all():
@@ -97,10 +113,11 @@ def guide_quality(model: Program, guide: Program, *args: Any, draws: int = 1000)
             f"importance weights of {count} of the {weights.shape[1]} data are not finite: the guide draws latents "
             "where a density of the model or of the guide is zero or not a number"
         )
+    shape = pareto_k(weights)
     return GuideQuality(
         draws=draws,
         elbo=weights.mean(0),
         counts=counts,
         bounds=importance_bounds(log_weights, counts).cpu().numpy(),
-        pareto_k=pareto_k(weights),
+        pareto_k=np.full_like(shape, np.nan) if discrete else shape,
     )

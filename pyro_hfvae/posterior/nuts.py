@@ -9,10 +9,10 @@ import torch
 from numpy.typing import NDArray
 from pyro.infer import MCMC, NUTS
 
-from pyro_hfvae.infer.traces import latent_sites
-from pyro_hfvae.posterior.draws import Program, draw_guide
+from pyro_hfvae.infer.latents import describe, latent_sites
+from pyro_hfvae.posterior.draws import draw_guide
 from pyro_hfvae.posterior.inference_data import convergence
-from pyro_hfvae.sites import describe
+from pyro_hfvae.posterior.programs import Program, fix
 
 __all__ = ["Agreement", "compare_with_nuts"]
 
@@ -32,7 +32,7 @@ class Agreement:
 
 
 def compare_with_nuts(
-    model: Program, guide: Program, *args: Any, draws: int = 500, warmup: int = 300, chains: int = 2
+    model: Program, guide: Program, *args: Any, draws: int = 500, warmup: int = 300, chains: int = 2, **kwargs: Any
 ) -> dict[str, Agreement]:
     """Runs NUTS on the model given one datum and compares its draws with as many of the guide.
 
@@ -45,17 +45,20 @@ def compare_with_nuts(
         draws: of each chain.
         warmup: steps before them.
         chains: number of chains, run one after the other; two or more for r̂.
+        kwargs: keyword arguments of both.
 
     Returns:
         Latent site to agreement.
 
     Raises:
         ValueError: more than one datum, or fewer than two chains.
-        NotImplementedError: a discrete latent site, for which there is no gradient; names it.
+        NotImplementedError: a discrete latent site, or a relaxed one that the prior of another site depends on, for
+            which there is no gradient; names it.
     """
     if chains < 2:
         raise ValueError(f"r̂ needs two chains or more, got {chains}")
-    first = draw_guide(model, guide, *args)
+    model, guide = fix(model, guide, *args, **kwargs)
+    first = draw_guide(model, guide, *args, **kwargs)
     if len(first.log_q) != 1:
         raise ValueError(f"NUTS is run for one datum at a time, got a batch of {len(first.log_q)}")
     for name, site in latent_sites(first.model_trace).items():
@@ -68,12 +71,12 @@ def compare_with_nuts(
         with pyro.validation_enabled(False):  # a step that leaves the support is rejected, not an error
             kernel = NUTS(model, max_tree_depth=8)
             run = MCMC(kernel, num_samples=draws, warmup_steps=warmup, disable_progbar=True)
-            run.run(*args)
+            run.run(*args, **kwargs)
         for name, values in run.get_samples().items():
             found.setdefault(name, []).append(values.reshape(draws, -1).double().cpu().numpy())
     reference = {name: np.stack(parts) for name, parts in found.items()}  # [chains, draws, V]
     with torch.no_grad():
-        drawn = [draw_guide(model, guide, *args).values for _ in range(chains * draws)]
+        drawn = [draw_guide(model, guide, *args, **kwargs).values for _ in range(chains * draws)]
     r_hat, effective = convergence(reference)
     result = {}
     for name, values in reference.items():

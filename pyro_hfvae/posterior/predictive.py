@@ -1,4 +1,4 @@
-"""Does the model make data like the data: predictive checks of summary statistics, and leave-one-out PIT."""
+"""Does the model make data like the data: predictive checks of summary statistics."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,18 +13,16 @@ from torch import Tensor
 from torch.distributions import Bernoulli
 
 from pyro_hfvae.distributions import unwrap
-from pyro_hfvae.infer.traces import observed_sites
-from pyro_hfvae.posterior.draws import Program, draw_guide, predict, simulate
-from pyro_hfvae.posterior.inference_data import psis_loo_pit
-from pyro_hfvae.sites import describe
+from pyro_hfvae.infer.latents import observed_sites
+from pyro_hfvae.posterior.draws import draw_guide, predict, simulate
+from pyro_hfvae.posterior.programs import Program, fix
 
 __all__ = [
     "IMAGE_STATISTICS",
     "PLAIN_STATISTICS",
-    "LeaveOneOut",
+    "SCALAR_STATISTICS",
     "PredictiveCheck",
     "Statistics",
-    "leave_one_out",
     "predictive_checks",
 ]
 
@@ -58,6 +56,9 @@ PLAIN_STATISTICS: Statistics = {
     "largest": lambda x: x.flatten(1).amax(1),
 }
 """Of anything else."""
+
+SCALAR_STATISTICS: Statistics = {"value": lambda x: x.reshape(len(x))}
+"""Of data of one number each."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ class PredictiveCheck:
 
 @torch.no_grad()
 def predictive_checks(
-    model: Program, guide: Program, *args: Any, draws: int = 100, statistics: Statistics | None = None
+    model: Program, guide: Program, *args: Any, draws: int = 100, statistics: Statistics | None = None, **kwargs: Any
 ) -> list[PredictiveCheck]:
     """Draws data from the model, given the prior and given the posterior of each datum, and takes statistics of them.
 
@@ -116,19 +117,23 @@ def predictive_checks(
         args: arguments of both, one batch of B data.
         draws: S; 39 or more, so that a datum can lie in the outer 5 %.
         statistics: name to function; by default :data:`IMAGE_STATISTICS` where the observed site has data
-            [B, C, H, W], else :data:`PLAIN_STATISTICS`. With several observed sites the name of the site stands before
-            that of the statistic.
+            [B, C, H, W], :data:`SCALAR_STATISTICS` where it has one number for each datum, else
+            :data:`PLAIN_STATISTICS`. With several observed sites the name of the site stands before that of the
+            statistic.
+        kwargs: keyword arguments of both.
 
     Raises:
         ValueError: too few draws, or a statistic that is not one finite number for each datum; names it.
     """
     if draws < 39:
         raise ValueError(f"predictive checks need 39 draws or more, got {draws}: with fewer no tail holds 2.5 %")
-    observed = _observed(draw_guide(model, guide, *args).model_trace)
+    model, guide = fix(model, guide, *args, **kwargs)
+    observed = _observed(draw_guide(model, guide, *args, **kwargs).model_trace)
     priors, posteriors = [], []
     for _ in range(draws):
-        priors.append(_apply(statistics, simulate(model, *args).observed))
-        posteriors.append(_apply(statistics, predict(model, draw_guide(model, guide, *args).guide_trace, *args)))
+        priors.append(_apply(statistics, simulate(model, *args, **kwargs).observed))
+        latents = draw_guide(model, guide, *args, **kwargs).guide_trace
+        posteriors.append(_apply(statistics, predict(model, latents, *args, **kwargs)))
     return [
         PredictiveCheck(
             name, values, np.stack([part[name] for part in priors]), np.stack([part[name] for part in posteriors])
@@ -151,7 +156,7 @@ def _apply(statistics: Statistics | None, data: Mapping[str, Tensor]) -> dict[st
     found = {}
     for site, value in data.items():
         x = value.double()
-        chosen = statistics or (IMAGE_STATISTICS if x.dim() == 4 else PLAIN_STATISTICS)
+        chosen = statistics or _statistics(x)
         for name, function in chosen.items():
             taken = function(x)
             if taken.shape != x.shape[:1] or not bool(taken.isfinite().all()):
@@ -163,74 +168,8 @@ def _apply(statistics: Statistics | None, data: Mapping[str, Tensor]) -> dict[st
     return found
 
 
-@dataclass(frozen=True)
-class LeaveOneOut:
-    """One number of each datum, and what the model predicts of it from the datum's other numbers."""
-
-    site: str
-    observed: NDArray[np.float64]
-    """[B]."""
-    predicted: NDArray[np.float64]
-    """[K, B]."""
-    log_weights: NDArray[np.float64]
-    """Of the predictions, [K, B]."""
-
-    def pit(self) -> NDArray[np.float64]:
-        """P(x̃ ≤ x), [B]; uniform for a right model."""
-        return psis_loo_pit(self.observed, self.predicted, self.log_weights)
-
-
-@torch.no_grad()
-def leave_one_out(model: Program, guide: Program, *args: Any, draws: int = 1000) -> list[LeaveOneOut]:
-    r"""Predicts one number of each datum, chosen at random, from the others of the same datum.
-
-    .. math:: p(x_j | x_{-j}) = \int p(x_j|z) \, p(z|x_{-j}) \, dz, \qquad
-        w_k = \frac{p(x, z_k)}{q(z_k|x) \, p(x_j|z_k)}, \quad z_k \sim q(z|x)
-
-    A latent belongs to one datum, so that to leave out a whole datum would leave the prior; what can be left out is
-    one of its numbers. The weights correct for the guide too: what the check judges is the model. One number of each
-    datum keeps the values independent.
-
-    Args:
-        model: the generative program.
-        guide: the inference program.
-        args: arguments of both, one batch of B data.
-        draws: K, 25 or more for PSIS.
-
-    Returns:
-        An entry for each observed site.
-
-    Raises:
-        NotImplementedError: an observed site whose numbers are discrete, or do not each have a density of their own
-            given z (the PIT does not apply), or that is masked; names it.
-    """
-    chosen: dict[str, Tensor] = {}
-    kept: dict[str, list[tuple[Tensor, Tensor]]] = {}
-    observed = {}
-    for _ in range(draws):
-        drawn = draw_guide(model, guide, *args)
-        for name, site in observed_sites(drawn.model_trace).items():
-            base = unwrap(site["fn"])
-            if base.event_shape or cast(Any, base.support).is_discrete or site["mask"] is not None:
-                raise NotImplementedError(
-                    f"LOO-PIT does not apply to the observed site '{name}' ({describe(site['fn'])}): it needs numbers "
-                    "with a density, independent given the latents, and no mask"
-                )
-            value = cast(Tensor, site["value"])
-            numbers = value.reshape(len(value), -1)  # [B, J]
-            if name not in chosen:
-                chosen[name] = torch.randint(numbers.shape[1], (len(numbers), 1), device=numbers.device)
-                observed[name] = numbers.gather(1, chosen[name])[:, 0]
-            place = chosen[name]
-            log_prob = base.log_prob(value).expand(value.shape).reshape(numbers.shape).gather(1, place)[:, 0].double()
-            predicted = base.expand(value.shape).sample().reshape(numbers.shape).gather(1, place)[:, 0].double()
-            kept.setdefault(name, []).append((predicted, drawn.log_weight - log_prob))
-    return [
-        LeaveOneOut(
-            name,
-            observed[name].double().cpu().numpy(),
-            torch.stack([predicted for predicted, _ in parts]).cpu().numpy(),
-            torch.stack([log_weight for _, log_weight in parts]).cpu().numpy(),
-        )
-        for name, parts in kept.items()
-    ]
+def _statistics(x: Tensor) -> Statistics:
+    """Those that suit data of a shape, [B, ...]."""
+    if x.numel() == len(x):
+        return SCALAR_STATISTICS
+    return IMAGE_STATISTICS if x.dim() == 4 else PLAIN_STATISTICS

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from pyro_hfvae.posterior import Agreement, Checks, check_figures, findings, run_checks, summary
+from pyro_hfvae.posterior import Agreement, Checks, GuideQuality, check_figures, findings, run_checks, summary
 
 ALL = ["importance weights", "gap of the ELBO", "calibration", "q(z) against p(z)", "prior predictive",
        "posterior predictive", "LOO-PIT"]  # fmt: skip
@@ -68,6 +68,20 @@ def test_wrong_model_is_caught():
     found = wrong(checked(lg.Guide(), data=2.5 * lg.data(1200)))
     assert {"prior predictive", "LOO-PIT", "q(z) against p(z)"} <= found
     assert not {"importance weights", "calibration"} & found  # inference is exact all the same
+
+
+def test_no_verdict_on_weights_without_k(exact):
+    def found(pareto_k):
+        quality = GuideQuality(**(vars(exact.quality) | {"pareto_k": np.array(pareto_k)}))
+        checks = Checks(**(vars(exact) | {"quality": quality}))
+        assert check_figures(checks)["guide"].axes[0].get_xlabel() == "datum"
+        return findings(checks)
+
+    assert [finding.subject for finding in found([np.nan] * 3)] == ALL[1:]
+    mixed = found([np.nan, np.nan, 0.9])[0]
+    assert not mixed.fine
+    assert "for 100% of 1 data" in mixed.said
+    assert mixed.said.endswith("; none for 2 whose weights tie, as those of discrete latents do")
 
 
 def test_words_of_nuts(exact):

@@ -20,6 +20,15 @@ GROUPS = {
 }  # fmt: skip
 
 
+def groups_of(made):
+    """Names of the groups, in either ArviZ."""
+    return set(made.groups()) if callable(made.groups) else set(made.children)
+
+
+def dataset(made, group):
+    return made[group] if callable(made.groups) else made[group].to_dataset()
+
+
 @pytest.mark.parametrize("size", [1, 2, 5])
 @pytest.mark.parametrize("draws", [1, 3])
 def test_groups_survive_netcdf(size, draws, tmp_path):
@@ -29,9 +38,9 @@ def test_groups_survive_netcdf(size, draws, tmp_path):
     write_netcdf(made, tmp_path / "posterior.nc")
     assert [path.name for path in tmp_path.iterdir()] == ["posterior.nc"]
     read = arviz.from_netcdf(tmp_path / "posterior.nc")
-    assert set(read.groups()) == GROUPS
+    assert groups_of(read) == GROUPS
     for group in GROUPS:
-        assert read[group].equals(made[group])
+        assert dataset(read, group).equals(dataset(made, group))
     for group in ("posterior", "prior"):
         assert read[group]["a"].dims == ("chain", "draw", "data", "a_variable")
         assert read[group]["a"].shape == (1, draws, size, 2)
@@ -56,7 +65,8 @@ def test_densities_belong_to_the_draws():
     torch.testing.assert_close(stats["log_prior"], log_prior)
     torch.testing.assert_close(stats["lp"], log_prior + log_likelihood)
     torch.testing.assert_close(stats["log_weight"], log_prior + log_likelihood - log_q)
-    torch.testing.assert_close(torch.tensor(made["log_likelihood"]["data_log_likelihood"].values)[0], log_likelihood)
+    assert list(made["log_likelihood"].data_vars) == ["marginal"]
+    assert made["log_likelihood"]["x"].dims == ("chain", "draw", "data", "x_dim_0")
 
 
 def test_prior_and_posterior_are_drawn_from_their_own_program():
@@ -67,6 +77,42 @@ def test_prior_and_posterior_are_drawn_from_their_own_program():
     assert (made["posterior"]["a"] > 50).all()
     assert (abs(made["prior_predictive"]["x"]) < 20).all()
     assert (abs(made["posterior_predictive"]["x"]) > 20).any()
+
+
+def test_chains_coordinates_and_constants(tmp_path):
+    torch.manual_seed(0)
+    x = lg.data(3)
+    made = to_arviz(
+        lg.model, lg.Guide(), x, draws=5, chains=2,
+        coords={"data": ["p", "q", "r"], "organ": list("abcd"), "a_variable": ["first", "second"]},
+        dims={"x": ["organ"], "table": ["row", "column"]},
+        constant_data={"label": np.arange(3), "image": torch.zeros(3, 2), "table": torch.zeros(2, 2)},
+    )  # fmt: skip
+    write_netcdf(made, tmp_path / "posterior.nc")
+    read = arviz.from_netcdf(tmp_path / "posterior.nc")
+    assert read["posterior"]["a"].shape == (2, 5, 3, 2)
+    assert len(np.unique(read["posterior"]["a"])) == 60  # no chain is the copy of another
+    assert read["observed_data"]["x"].sel(data="q", organ="c").item() == x[1, 2].item()
+    assert read["log_likelihood"]["x"].dims == ("chain", "draw", "data", "organ")
+    assert read["posterior"]["a"].sel(a_variable="second").shape == (2, 5, 3)
+    dims = {name: read["constant_data"][name].dims for name in ("label", "image", "table")}
+    assert dims == {"label": ("data",), "image": ("data", "image_dim_0"), "table": ("row", "column")}
+
+
+def test_keyword_arguments_reach_both_programs():
+    def model(x, *, loc, noise=100.0):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(loc, 1.0))
+            pyro.sample("x", dist.Normal(z, noise), obs=x)
+
+    def guide(x, *, loc, noise=100.0):
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(loc + x, noise))
+
+    made = to_arviz(model, guide, x=torch.zeros(3), loc=50.0, noise=1e-3, draws=4)
+    assert abs(made["posterior"]["z"].values - 50).max() < 0.1
+    assert abs(made["prior"]["z"].values - 50).max() < 10
+    assert abs(made["posterior_predictive"]["x"].values - 50).max() < 0.1
 
 
 def test_blocks_name_the_variables():
@@ -163,3 +209,22 @@ def test_refusals():
         to_arviz(lg.model, lg.Guide(), lg.data(2), draws=1, blocks={"x": ["a"], "b": ["b"]})
     with pytest.raises(ValueError, match="the number of draws must be 1 or more, got 0"):
         to_arviz(lg.model, lg.Guide(), lg.data(2), draws=0)
+    with pytest.raises(ValueError, match="the number of chains must be 1 or more, got 0"):
+        to_arviz(lg.model, lg.Guide(), lg.data(2), chains=0)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"coords": {"colour": [1]}}, "coords name 'colour', which is no dimension; dimensions are data, a_variable"),
+        ({"coords": {"data": [1, 2, 3]}}, "coords give 3 values of the dimension 'data', which has 2"),
+        ({"dims": {"y": ["k"]}}, "dims name 'y', which is neither an observed site nor a constant"),
+        ({"dims": {"x": ["i", "j"]}}, r"dims of 'x' must be 1 other names, of .* after 'data', got \['i', 'j'\]"),
+        ({"constant_data": {"x": 1}}, "the constant 'x' has the name of an observed site"),
+        ({"constant_data": {"a": 1}}, "the constant 'a' and a block have one name"),
+        ({"constant_data": {"chain": 1}}, "the constant 'chain' has a name that the ArviZ groups need"),
+    ],
+)
+def test_names_that_do_not_fit(options, said):
+    with pytest.raises(ValueError, match=said):
+        to_arviz(lg.model, lg.Guide(), lg.data(2), draws=1, **options)
