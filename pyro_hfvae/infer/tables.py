@@ -164,6 +164,7 @@ def _structured(
         return Ancestral(component, run, whole(one.posteriors, one.shape), one.shape, samples)
 
     tables = [table(one) for one in every]
+
     def independent(_: Group, keys: Sequence[tuple[str, int]]) -> Tensor:
         found = _independent_masses(sample, keys)
         assert found is not None

@@ -141,11 +141,7 @@ def posterior_sites(guide_trace: Trace, model_trace: Trace | None, plate: DataPl
             f"the guide observes site '{name}'; observed guide sites are not supported: use "
             "pyro_hfvae.poutine.observe_labels for labels of some of the data"
         )
-    sites = {
-        name: site
-        for name, site in latent_sites(guide_trace).items()
-        if name in plate.locals
-    }
+    sites = {name: site for name, site in latent_sites(guide_trace).items() if name in plate.locals}
     if not sites:
         raise ValueError("the guide samples no latent site for each datum")
     first, expected = "", Size()

@@ -10,7 +10,7 @@ from pyro.poutine import Trace
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from pyro_hfvae.infer.latents import latent_sites, observed_sites
+from pyro_hfvae.infer.traces import latent_sites, observed_sites
 from pyro_hfvae.posterior.programs import FixedProgram
 
 __all__ = ["Arguments", "one_datum", "with_observed"]

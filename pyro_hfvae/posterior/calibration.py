@@ -11,7 +11,7 @@ from pyro import poutine
 from torch import Tensor
 
 from pyro_hfvae.blocks import Layout
-from pyro_hfvae.infer.latents import read_log_likelihood
+from pyro_hfvae.infer.traces import DataPlate, log_likelihood
 from pyro_hfvae.posterior.arguments import with_observed
 from pyro_hfvae.posterior.draws import draw_guide, simulate
 from pyro_hfvae.posterior.layout import LatentArrays, read_arrays
@@ -75,8 +75,9 @@ def simulation_based_calibration(
     layout = read_arrays(poutine.trace(guide).get_trace(*inputs, **named), blocks)
     scored = poutine.trace(poutine.replay(model, trace=simulated.trace)).get_trace(*inputs, **named)
     size = next(iter(simulated.latents.values())).shape[0]
-    log_likelihood = read_log_likelihood(scored, torch.Size([1, size]))[0].double()
-    truth = _quantities(layout, simulated.latents, log_likelihood)
+    plate = DataPlate.of(scored, scored)
+    of_truth = log_likelihood(scored, torch.Size([1, size]), plate)[0].double()
+    truth = _quantities(layout, simulated.latents, of_truth)
     less = {name: torch.zeros_like(value) for name, value in truth.items()}
     equal = {name: torch.zeros_like(value) for name, value in truth.items()}
     for _ in range(draws):

@@ -11,7 +11,7 @@ from pyro.distributions.util import scale_and_mask
 from pyro.poutine import Trace
 from torch import Tensor
 
-from pyro_hfvae.infer.latents import broadcasts, latent_sites, name_list, read_log_likelihood
+from pyro_hfvae.infer.traces import DataPlate, broadcasts, latent_sites, log_likelihood, name_list
 from pyro_hfvae.posterior.programs import Program, fix, fix_model, subsampled_plates
 
 __all__ = ["Draw", "Simulation", "draw_guide", "draw_log_weights", "predict", "simulate"]
@@ -107,7 +107,9 @@ def draw_guide(model: Program, guide: Program, *args: Any, **kwargs: Any) -> Dra
         model_trace=model_trace,
         log_q=_log_density(inferred, size),
         log_prior=_log_density(generated, size),
-        log_likelihood=read_log_likelihood(model_trace, torch.Size([1, size]))[0].double(),
+        log_likelihood=log_likelihood(model_trace, torch.Size([1, size]), DataPlate.of(model_trace, model_trace))[
+            0
+        ].double(),
     )
 
 

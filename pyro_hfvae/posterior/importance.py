@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pyro_hfvae.infer.latents import latent_sites
+from pyro_hfvae.infer.traces import latent_sites
 from pyro_hfvae.posterior.draws import draw_guide
 from pyro_hfvae.posterior.inference_data import SMALLEST_TAIL, pareto_k
 from pyro_hfvae.posterior.programs import Program, fix

@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pyro_hfvae.distributions import unwrap
-from pyro_hfvae.infer.latents import describe, observed_sites
+from pyro_hfvae.infer.traces import observed_sites
 from pyro_hfvae.posterior.draws import draw_guide, simulate
 from pyro_hfvae.posterior.inference_data import SMALLEST_TAIL, psis
 from pyro_hfvae.posterior.programs import Program, fix
+from pyro_hfvae.sites import describe
 
 __all__ = ["LeaveOneOut", "leave_one_out"]
 

@@ -9,10 +9,11 @@ import torch
 from numpy.typing import NDArray
 from pyro.infer import MCMC, NUTS
 
-from pyro_hfvae.infer.latents import describe, latent_sites
+from pyro_hfvae.infer.traces import latent_sites
 from pyro_hfvae.posterior.draws import draw_guide
 from pyro_hfvae.posterior.inference_data import convergence
 from pyro_hfvae.posterior.programs import Program, fix
+from pyro_hfvae.sites import describe
 
 __all__ = ["Agreement", "compare_with_nuts"]
 

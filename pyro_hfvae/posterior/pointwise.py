@@ -9,7 +9,7 @@ from pyro.poutine import Trace
 from torch import Tensor
 
 from pyro_hfvae.distributions import unwrap
-from pyro_hfvae.infer.latents import observed_sites
+from pyro_hfvae.infer.traces import observed_sites
 
 __all__ = ["MARGINAL", "marginal", "number_log_probs", "without_number"]
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.distributions import Bernoulli
 
 from pyro_hfvae.distributions import unwrap
-from pyro_hfvae.infer.latents import observed_sites
+from pyro_hfvae.infer.traces import observed_sites
 from pyro_hfvae.posterior.draws import draw_guide, predict, simulate
 from pyro_hfvae.posterior.programs import Program, fix
 

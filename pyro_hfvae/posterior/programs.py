@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.distributions import Distribution, Independent, RelaxedBernoulli, RelaxedOneHotCategorical
 
 from pyro_hfvae.distributions import ConcreteDensity, StraightThroughConcrete, unwrap
-from pyro_hfvae.infer.latents import latent_sites
+from pyro_hfvae.infer.traces import latent_sites
 
 __all__ = ["FixedProgram", "Program", "fix", "fix_model", "subsampled_plates"]
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pyro_hfvae.blocks import Layout
 from pyro_hfvae.distributions import unwrap
-from pyro_hfvae.infer.latents import observed_sites
+from pyro_hfvae.infer.traces import observed_sites
 from pyro_hfvae.posterior.draws import draw_guide, predict, simulate
 from pyro_hfvae.posterior.inference_data import make_inference_data
 from pyro_hfvae.posterior.layout import LatentArrays, read_arrays
