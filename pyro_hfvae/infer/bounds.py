@@ -6,8 +6,8 @@ For groups G_j of variables that depend on one another in the prior, the depende
     Z = E_{\prod_j q(z_{G_j})}\left[\frac{p(z)}{\prod_j p(z_{G_j})}\right],
 
 which does not integrate to one but to Z: the term may fall to -log Z, and a weight that charges it more than others
-pays a guide for leaving the prior, without end. Term + log Z is a divergence, 0 or more. With m the least of the weights w
-of the dependence and dimension terms, the objective charges
+pays a guide for leaving the prior, without end. Term + log Z is a divergence, 0 or more. With m the least of the
+weights w of the dependence and dimension terms, the objective charges
 
 .. math:: \sum_t w_t T_t + (w_t - m) \log Z_t = m\, KL(q(z) \| p(z)) + \sum_t (w_t - m) (T_t + \log Z_t) \ge 0.
 

@@ -179,8 +179,8 @@ def _check_structured_guide(run: Run, parents: Parents) -> None:
         if relaxed and not same_distribution(fn, read[name].fn, read[name].value):
             raise NotImplementedError(
                 f"site '{name}' of the guide depends on the relaxed sample of site '{relaxed[0]}', whose density is "
-                "not known; let it read the category, pyro_hfvae.distributions.nearest_category(y), which is one-hot and "
-                "lets the gradient through"
+                "not known; let it read the category, pyro_hfvae.distributions.nearest_category(y), which is one-hot "
+                "and lets the gradient through"
             )
 
 

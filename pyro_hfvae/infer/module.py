@@ -2,7 +2,7 @@
 
 import copy
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from pyro_hfvae.infer.bounds import dependent_in_prior, log_normalisers
 from pyro_hfvae.infer.dependence import Dependence, read_dependence
 from pyro_hfvae.infer.diagnostics import INTERVAL, EstimateMonitor, EstimateWarning
 from pyro_hfvae.infer.enumeration import check_enumeration, with_every_combination
-from pyro_hfvae.infer.finite import refuse_non_finite
+from pyro_hfvae.infer.finite import NonFiniteError, refuse_non_finite
 from pyro_hfvae.infer.penalties.learned import LearnedPenalty
 from pyro_hfvae.infer.programs import Program
 from pyro_hfvae.infer.references import References
@@ -176,6 +176,10 @@ class HierarchicalModule(ELBOModule):
             if isinstance(penalty, LearnedPenalty) and self._pending:
                 with torch.enable_grad():
                     losses[name] = penalty.learn(self._pending[-1])
+                if not losses[name].isfinite():
+                    raise NonFiniteError(
+                        f"the loss of the network of penalty '{name}' is not finite at step {self.steps}"
+                    )
         for sample in self._pending:
             self.marginal.record(sample, self.elbo.data_size)
         self._pending.clear()
@@ -191,13 +195,13 @@ class HierarchicalModule(ELBOModule):
                     seen.add(id(parameter))
                     yield parameter
 
-    def get_extra_state(self) -> dict[str, int]:
+    def get_extra_state(self) -> Tensor:
         """The number of training steps."""
-        return {"steps": self.steps}
+        return torch.tensor(self.steps)
 
-    def set_extra_state(self, state: Mapping[str, int]) -> None:
+    def set_extra_state(self, state: Tensor) -> None:
         """Takes up the number of training steps."""
-        self.steps = int(state["steps"])
+        self.steps = int(state)
 
     def _samples(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[Sample]:
         if self._dependence is None:

@@ -123,7 +123,7 @@ class _Modes(Messenger):
         fn = cast(Any, msg["fn"])
         site = read_site(msg["name"], fn, fn.sample())
         try:
-            mode = _mode(site)
+            mode = _mode(site) if isinstance(site, DiscreteSite) else fn.mean
         except NotImplementedError:
             raise ValueError(
                 f"site '{msg['name']}' is {describe(fn)} in the model, whose mean is not known: the prior has no "

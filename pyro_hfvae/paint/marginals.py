@@ -15,7 +15,7 @@ from torch import Tensor
 from pyro_hfvae.blocks import Layout, resolve_blocks
 from pyro_hfvae.infer.traces import DataPlate, latent_sites, posterior_sites
 from pyro_hfvae.plot.marginals import Marginal
-from pyro_hfvae.sites import DiscreteSite, Site, read_site
+from pyro_hfvae.sites import Site, read_site
 
 __all__ = ["read_marginals"]
 
@@ -67,38 +67,40 @@ def read_marginals(
 
 def _of_site(posteriors: Sequence[Site], priors: Sequence[Site]) -> list[Marginal]:
     """The marginals of the V variables of a site; none where they have no density of one number."""
-    first = posteriors[0]
+    first, sizes = posteriors[0], [site.fn.batch_shape.numel() for site in posteriors]
     if first.discrete:
-        q, p = (_aggregate_masses(sites) for sites in (posteriors, priors))  # [V, K]
+        q, p = (_aggregate_masses(sites, sizes) for sites in (posteriors, priors))  # [V, K]
         return [Marginal(np.arange(float(q.shape[1])), *masses, discrete=True) for masses in zip(q, p, strict=True)]
     if first.shape_of(priors[0]) != first.fn.event_shape:
         return []
-    ends = torch.stack([_ends(sites) for sites in (posteriors, priors)])  # [2, 2, V]
+    ends = torch.stack([_ends(sites, sizes) for sites in (posteriors, priors)])  # [2, 2, V]
     low, high = ends[:, 0].amin(0), ends[:, 1].amax(0)  # [V]
     points = low + (high - low) * torch.linspace(0, 1, POINTS, dtype=low.dtype, device=low.device)[:, None]  # [G, V]
-    q, p = (_aggregate_density(sites, points) for sites in (posteriors, priors))  # [V, G]
+    q, p = (_aggregate_density(sites, sizes, points) for sites in (posteriors, priors))  # [V, G]
     return [Marginal(*of_one, discrete=False) for of_one in zip(points.T.cpu().numpy(), q, p, strict=True)]
 
 
-def _ends(sites: Sequence[Site]) -> Tensor:
+def _ends(sites: Sequence[Site], sizes: Sequence[int]) -> Tensor:
     """Between what values the draws of each variable lie, but for a thousandth at either end, [2, V]."""
-    both = torch.cat([site.value.reshape(-1, site.variables) for site in sites]).double()  # [N, V]
+    draws = [
+        site.value.expand(size, *site.fn.event_shape).reshape(size, -1) for site, size in zip(sites, sizes, strict=True)
+    ]
+    both = torch.cat(draws).double()  # [N, V]
     return both.quantile(torch.tensor([0.001, 0.999], dtype=both.dtype, device=both.device), 0)
 
 
-def _aggregate_density(sites: Sequence[Site], points: Tensor) -> NDArray[np.float64]:
+def _aggregate_density(sites: Sequence[Site], sizes: Sequence[int], points: Tensor) -> NDArray[np.float64]:
     """Mean over the data of the density of each variable at its points [G, V]; [V, G]."""
-    total, count = torch.zeros_like(points), 0
-    for site in sites:
-        size, event = site.fn.batch_shape.numel(), site.fn.event_shape
+    total = torch.zeros_like(points)
+    for site, size in zip(sites, sizes, strict=True):
+        event = site.fn.event_shape
         at = points.to(site.value.dtype).reshape(len(points), 1, *event).expand(-1, size, *event)
         each = site.at(site.fn, at).each  # [G, B] for each variable
         total += torch.stack([log_prob.expand(len(points), size).exp().sum(1) for log_prob in each], -1)
-        count += size
-    return np.asarray((total / count).T.cpu().numpy())
+    return np.asarray((total / sum(sizes)).T.cpu().numpy())
 
 
-def _aggregate_masses(sites: Sequence[Site]) -> NDArray[np.float64]:
+def _aggregate_masses(sites: Sequence[Site], sizes: Sequence[int]) -> NDArray[np.float64]:
     """Mean over the data of the mass of each category of each variable, [V, K]."""
-    masses = [site.log_mass.double().exp() for site in sites if isinstance(site, DiscreteSite)]
+    masses = [site.mean.double().expand(size, -1, -1) for site, size in zip(sites, sizes, strict=True)]  # [B, V, K]
     return np.asarray(torch.cat(masses).mean(0).cpu().numpy())

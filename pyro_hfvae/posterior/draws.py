@@ -101,15 +101,13 @@ def draw_guide(model: Program, guide: Program, *args: Any, **kwargs: Any) -> Dra
             raise ValueError(
                 f"the guide samples site '{name}', which the model does not; the model samples: {name_list(generated)}"
             )
-    size = _data_size(inferred, "guide")
+    size, plate = _data_size(inferred, "guide"), DataPlate.of(model_trace, model_trace)
     return Draw(
         guide_trace=guide_trace,
         model_trace=model_trace,
         log_q=_log_density(inferred, size),
         log_prior=_log_density(generated, size),
-        log_likelihood=log_likelihood(model_trace, torch.Size([1, size]), DataPlate.of(model_trace, model_trace))[
-            0
-        ].double(),
+        log_likelihood=log_likelihood(model_trace, torch.Size([1, size]), plate)[0].double(),
     )
 
 

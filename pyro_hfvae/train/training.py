@@ -71,6 +71,7 @@ class Training(LightningModule):
             if not 0 <= value < 1:
                 raise ValueError(f"training.trim must be from 0 to below 1, got {value}")
         self.trim = trim
+        self._network_losses: dict[str, Tensor] = {}
         self._random_state: dict[str, Tensor] | None = None
         self._validation_state: Tensor | None = None
         if temperature is not None:
@@ -124,13 +125,15 @@ class Training(LightningModule):
                 self.log("epoch", float(self.trainer.fit_loop.total_batch_idx // data.batches_per_epoch))
         return loss.per_datum
 
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """The optimiser's step, and then the objective's: before a checkpoint is written."""
+        super().optimizer_step(*args, **kwargs)
+        self._network_losses = self.programs.step()
+
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Ends the objective's training step, where the optimiser has taken one."""
-        if self.global_step > self.programs.steps:
-            logs = (self.global_step % max(1, cast(int, self.trainer.log_every_n_steps))) == 0  # type: ignore[attr-defined]
-            for name, loss in self.programs.step().items():
-                if logs:
-                    self.log(f"train/loss/{name}", loss)
+        """Logs the losses of the penalties' networks."""
+        for name, loss in self._network_losses.items():
+            self.log(f"train/loss/{name}", loss)
 
     def validation_step(self, batch: tuple[Any, ...], batch_idx: int) -> None:
         """Logs the terms of held-out data."""

@@ -7,8 +7,8 @@ from painting import X, expected_modes, guide, model, pixels
 from pyro_hfvae.blocks import resolve_blocks
 from pyro_hfvae.paint import painter, swaps
 
-SIZES = {"z": 2, "w": 1, "kind": 1}
-BLOCKS = resolve_blocks({"b": ["z[1]"], "a": ["z[0]", "kind"], "c": ["w"]}, SIZES).blocks
+SHAPES = {"z": (2,), "w": (1,), "kind": ()}
+BLOCKS = resolve_blocks({"b": ["z[1]"], "a": ["z[0]", "kind"], "c": ["w"]}, SHAPES).blocks
 BLOCK_OF_PIXEL = ["a", "b", "c", "a", "a", "a"]
 
 
@@ -30,7 +30,7 @@ def test_a_block_of_some_with_all_else_of_others(batch, monkeypatch):
 
 def test_one_block_has_nothing_to_swap():
     with pytest.raises(ValueError, match="swaps need two blocks or more; there is one"):
-        painter(model, guide, X, resolve_blocks({"all": list(SIZES)}, SIZES).blocks)
+        painter(model, guide, X, resolve_blocks({"all": list(SHAPES)}, SHAPES).blocks)
 
 
 def test_a_model_without_images():

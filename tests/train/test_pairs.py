@@ -120,7 +120,7 @@ def test_a_swapped_block_is_taken_from_the_partner(training):
             pyro.sample("level", guide._categories(guide.discrete["level"](guide.encoder(x))))
 
     torch.manual_seed(1)
-    assert one[0] == training.objective.differentiable_loss(training.programs.model, by_hand, x) / 2
+    assert one[0] == training.programs.elbo.differentiable_loss(training.programs.model, by_hand, x) / 2
     assert one[0] != own[0]
     closed = [name for name in one[1] if name.startswith("guide") and ".level." in name]
     assert closed
@@ -138,7 +138,7 @@ def test_pairs_explained_worst_are_left_out(training):
     loss, _ = gradients(training, batch)
     torch.manual_seed(1)
     with swap(shared, batch.partners), trim(shared, batch.partners, 0.5):
-        assert loss == -training.objective.objective(training.terms(x))
+        assert loss == -training.programs.objective(training.terms(x))
     assert loss < every
     training.trim = {"z": 0.5}
     assert gradients(training, batch)[0] == loss
@@ -174,7 +174,7 @@ def gradients(training, batch):
     training.zero_grad()
     torch.manual_seed(1)
     with training.gated(batch) as arguments:
-        loss = -training.objective.objective(training.terms(*arguments))
+        loss = -training.programs.objective(training.terms(*arguments))
     loss.backward()
     return loss.detach(), {name: p.grad for name, p in training.programs.named_parameters()}
 
