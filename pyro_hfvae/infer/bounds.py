@@ -133,5 +133,6 @@ def _exchanged(site: Site, place: Place) -> Site:
     if site.discrete:
         return site.at(site.fn, value)
     flat = value.reshape(*value.shape[:2], site.variables, -1)  # [S R, B, V, *]
-    rows = torch.stack([place[site.name, index] for index in range(site.variables)], -1)  # [S R, B, V]
+    stays = torch.arange(flat.shape[1], device=value.device).expand(flat.shape[:2])  # of variables in no group
+    rows = torch.stack([place.get((site.name, index), stays) for index in range(site.variables)], -1)  # [S R, B, V]
     return site.at(site.fn, flat.gather(1, rows[..., None].expand_as(flat)).reshape(value.shape))
