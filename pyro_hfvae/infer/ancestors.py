@@ -135,13 +135,16 @@ class Ancestral:
     @cached_property
     def _one_hot(self) -> dict[str, Tensor]:
         """Every combination of categories, [Ktot, V, K] of each discrete site."""
+        return one_hot_combinations(self._sizes, self._device)
+
+    def _check_combinations(self) -> None:
+        """Refuses too many combinations of categories."""
         if self._total > MAXIMUM_COMBINATIONS:
             names = ", ".join(f"'{name}'" for name in self._sizes)
             raise ValueError(
                 f"the {self.run.part} depends on {self._total:,} combinations of categories of the discrete sites "
                 f"{names}, which are enumerated; at most {MAXIMUM_COMBINATIONS:,} can be"
             )
-        return one_hot_combinations(self._sizes, self._device)
 
     def _above(self, group: Group) -> tuple[Group, bool]:
         """The continuous variables of a group that others of it depend on, and whether some are missing in it."""
@@ -201,6 +204,7 @@ class Ancestral:
 
     def _conditionals(self, above: Group, samples: int) -> dict[str, Distribution]:
         """The distributions of the sites given what they depend on, of batch shape [Ktot, P, S or 1, B or 1]."""
+        self._check_combinations()
         particles, batch = self.shape
         if (numbers := self.numbers * particles * batch) > MAXIMUM_NUMBERS:
             first = next(iter(self.component.descendants))
