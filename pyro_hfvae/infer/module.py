@@ -74,10 +74,9 @@ class HierarchicalModule(ELBOModule):
         self._pending: list[Sample] = []
         self._trees: dict[tuple[Any, ...], Node] = {}
         self._particles = _Particles(
-            num_particles=elbo.num_particles,
-            max_plate_nesting=elbo.max_plate_nesting,
-            vectorize_particles=elbo.vectorize_particles,
+            num_particles=elbo.num_particles, vectorize_particles=elbo.vectorize_particles
         )
+        self._particles.max_plate_nesting = elbo.max_plate_nesting  # which has the dimension of the particles in it
         self._monitor = EstimateMonitor(elbo.data_size)
         self._warned = False
 
