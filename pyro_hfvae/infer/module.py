@@ -231,8 +231,8 @@ class HierarchicalModule(ELBOModule):
 
     def _terms(self, sample: Sample, aggregates: bool) -> Terms:
         tree = self._tree(sample)
-        references = self.marginal.references(sample, self.elbo.data_size) if aggregates else None
-        tables = self._tables(sample, [sample], tree, references)
+        references = self.marginal.references(sample, self.elbo.data_size)  # or its refusal, wanted or not
+        tables = self._tables(sample, [sample], tree, references if aggregates else None)
         terms = split_elbo(sample, tree, tables, self.elbo.data_size, self._normalisers(sample, tree))
         terms = self._with_penalties([sample], terms)
         refuse_non_finite(terms.scalars(), sample.model.trace, sample.guide.trace)
