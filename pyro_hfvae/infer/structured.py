@@ -76,11 +76,14 @@ class Structured:
             return self.given(group, keys)
         return table.flatten(0, -3).softmax(0).view(table.shape)
 
-    def own(self, groups: Sequence[Group]) -> dict[Group, Tensor]:
-        """E[log r(z_G|x)] of every group, a scalar each."""
-        return {group: expected(table, self.masses(group, table)) for group, table in self.tables(groups).items()}
+    def own(self, groups: Sequence[Group], tables: Mapping[Group, Tensor] | None = None) -> dict[Group, Tensor]:
+        """E[log r(z_G|x)] of every group, a scalar each, from :meth:`tables` if these are there already."""
+        tables = self.tables(groups) if tables is None else tables
+        return {group: expected(tables[group], self.masses(group, tables[group])) for group in groups}
 
-    def both(self, groups: Sequence[Group]) -> tuple[dict[Group, Tensor], dict[Group, Tensor]]:
+    def both(
+        self, groups: Sequence[Group], tables: Mapping[Group, Tensor] | None = None
+    ) -> tuple[dict[Group, Tensor], dict[Group, Tensor]]:
         r"""E[log r(z_G|x)] and E[log r̂(z_G)] of every group, a scalar each.
 
         .. math:: \hat r(z^b_G, y_G) = w_\mathrm{own}\, r(z^b_G, y_G|x^b)
@@ -91,10 +94,11 @@ class Structured:
         """
         if self.references.bank is not None:
             raise NotImplementedError(NO_MEMORY)
-        tables = self.tables(groups)
+        tables = self.tables(groups) if tables is None else tables
         others = self._log_sums_of_others(groups, tables)
         own, aggregate = {}, {}
-        for group, table in tables.items():
+        for group in groups:
+            table = tables[group]
             masses = self.masses(group, table)
             log_other = self.references.other + others[group]
             mixture = torch.logaddexp((self.references.own + table).to(log_other), log_other)

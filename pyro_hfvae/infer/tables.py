@@ -74,7 +74,7 @@ def read_tables(
             needed = [*groups, *_groups_of_priors(sample, groups)]
             tables = guide.tables(list(dict.fromkeys(needed)))
             masses: Masses | None = _masses(guide, tables)
-            log_q, log_m = (guide.own(groups), zeros) if references is None else guide.both(groups)
+            log_q, log_m = (guide.own(groups, tables), zeros) if references is None else guide.both(groups, tables)
         else:
             masses = None
             found = _of(references, [one.posteriors for one in every], None if references is None else references.bank)
