@@ -10,10 +10,10 @@ from pyro.distributions.util import scale_and_mask
 from pyro.poutine import Trace
 from pyro.poutine.util import site_is_subsample
 from torch import Size, Tensor
-from torch.distributions import Distribution, TransformedDistribution, biject_to
+from torch.distributions import Distribution, RelaxedOneHotCategorical, TransformedDistribution, biject_to
 from torch.distributions.transforms import identity_transform
 
-from pyro_hfvae.distributions import unwrap
+from pyro_hfvae.distributions import ConcreteDensity, StraightThroughConcrete, unwrap
 from pyro_hfvae.sites import DiscreteSite, Site, describe, map_parameters, read_site
 
 __all__ = [
@@ -262,10 +262,24 @@ def prior_sites(
                 f"site '{name}' has the event shape {tuple(posterior.fn.event_shape)} in the guide but "
                 f"{tuple(fn.event_shape)} in the model"
             )
-        prior = _site(name, fn, guide_sites[name]["value"])
+        prior = _entering_as(posterior, _site(name, fn, guide_sites[name]["value"]))
         _check_prior(name, posterior, prior)
         found[name] = prior
     return found
+
+
+def _entering_as(posterior: Site, prior: Site) -> Site:
+    """A relaxed prior by its density or by its masses, as the posterior enters."""
+    by_density = isinstance(posterior.base, ConcreteDensity)
+    if by_density and isinstance(prior.base, RelaxedOneHotCategorical) and not isinstance(prior.base, _HARD):
+        return Site(prior.name, prior.fn, prior.value)
+    if isinstance(posterior, DiscreteSite) and isinstance(prior.base, ConcreteDensity):
+        return DiscreteSite(prior.name, prior.fn, prior.value)
+    return prior
+
+
+_HARD = (StraightThroughConcrete, dist.RelaxedOneHotCategoricalStraightThrough)
+"""Relaxed categoricals whose samples are one-hot, which have no density."""
 
 
 def _check_prior(name: str, posterior: Site, prior: Site) -> None:
