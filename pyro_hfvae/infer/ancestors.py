@@ -113,8 +113,11 @@ class Ancestral:
     @property
     def numbers(self) -> int:
         """Numbers that the largest site's density takes for one particle and one datum."""
+        return self._numbers(self.samples)
+
+    def _numbers(self, samples: int) -> int:
         largest = max(self.sites[name].fn.event_shape.numel() for name in self.component.descendants)
-        return self._total * self.samples * largest
+        return self._total * samples * largest
 
     @property
     def _device(self) -> torch.device:
@@ -206,7 +209,7 @@ class Ancestral:
         """The distributions of the sites given what they depend on, of batch shape [Ktot, P, S or 1, B or 1]."""
         self._check_combinations()
         particles, batch = self.shape
-        if (numbers := self.numbers * particles * batch) > MAXIMUM_NUMBERS:
+        if (numbers := self._numbers(samples) * particles * batch) > MAXIMUM_NUMBERS:
             first = next(iter(self.component.descendants))
             model = self.run.role == "model"
             what, option = ("prior", "prior_samples") if model else ("guide", "guide_samples")
