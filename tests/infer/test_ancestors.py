@@ -11,10 +11,11 @@ from torch.distributions import MultivariateNormal, Normal
 
 from pyro_hfvae import Concrete
 from pyro_hfvae.blocks import Variable
-from pyro_hfvae.infer.ancestors import components, expected_log_marginals
-from pyro_hfvae.infer.checks import read_dependence
-from pyro_hfvae.infer.latents import read_posteriors
-from pyro_hfvae.infer.rerun import Call
+from pyro_hfvae.infer.ancestors import Ancestral, components
+from pyro_hfvae.infer.dependence import read_dependence
+from pyro_hfvae.infer.programs import Run
+from pyro_hfvae.infer.structured import whole
+from pyro_hfvae.infer.traces import posterior_sites
 
 B = 3
 X = torch.linspace(-1, 1, B, dtype=torch.float64)[:, None]
@@ -49,16 +50,24 @@ def group(**indices):
 
 def marginals(model, guide, groups, prior_samples=10, seed=1):
     """E[log p(z_G)] by group, and the guide's sites."""
-    parents = read_dependence(model, guide, (X,), {}).model
-    (component,) = components(parents)
+    dependence, *_ = read_dependence(model, guide, (X,), {})
+    (component,) = components(dependence.model)
     torch.manual_seed(7)
     guide_trace = poutine.trace(guide).get_trace(X)
     trace = poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace(X)
     torch.manual_seed(seed)
-    latents = read_posteriors(guide_trace)
-    found = expected_log_marginals(component, Call(model, (X,), {}, trace), latents, groups, prior_samples)
-    assert all(value.shape == (1, B) for value in found.values())
-    return {key: value[0] for key, value in found.items()}, latents
+    shape, plate = torch.Size([1, B]), dependence.plate
+    sites = whole(posterior_sites(guide_trace, trace, plate), shape)
+    run = Run(model, (X,), {}, trace, plate, "model")
+    table = Ancestral(component, run, sites, shape, prior_samples, shared=not dependence.conditional)
+    found = {}
+    for some, log_density in table.log_densities(groups).items():
+        assert log_density.shape[-2:] == (1, B)
+        mass = torch.ones(1, B)
+        for name, index in table.categoricals(some):
+            mass = mass[..., None, :, :] * sites[name].mean.expand(1, B, -1, -1)[:, :, index].movedim(-1, 0)
+        found[some] = (mass * log_density).reshape(-1, B).sum(0)
+    return found, sites
 
 
 def test_sites_that_depend_on_one_another_are_gathered():
@@ -82,7 +91,7 @@ def test_a_mixture_has_exact_marginals():
     groups = [group(z=some) for some in ([0], [2], [0, 1], [0, 1, 2])]
     groups += [group(y=[0]), group(z=[0, 2], y=[0]), group(z=[0, 1, 2], y=[0])]
     found, latents = marginals(model, guide_of({"z": 3}, {"y": 4}), groups)
-    z, mass = latents["z"].value[0], latents["y"].log_mass[0, :, 0].exp()
+    z, mass = latents["z"].value[0], latents["y"].log_mass[:, 0].exp()
     prior = logits.softmax(-1)
     for some in groups:
         for b in range(B):
@@ -187,7 +196,7 @@ def test_a_discrete_child_of_a_continuous_parent():
 
     both, alone, z_alone = group(z=[0], y=[0]), group(y=[0]), group(z=[0])
     found, latents = marginals(model, guide_of({"z": 1}, {"y": 3}), [both, alone, z_alone], 40_000)
-    mass, z = latents["y"].log_mass[0, :, 0].exp(), latents["z"].value[0]
+    mass, z = latents["y"].log_mass[:, 0].exp(), latents["z"].value[0]
     grid = torch.linspace(-8, 8, 4001)[:, None]
     weight = Normal(0.0, 1.0).log_prob(grid).exp() * 16 / 4000
     marginal = (weight * (grid * torch.tensor([0.0, 1.0, -2.0])).softmax(-1)).sum(0)
@@ -211,7 +220,7 @@ def test_a_continuous_site_between_discrete_ones_and_two_parents():
 
     some, alone = group(w=[0], y=[0]), group(w=[0])
     found, latents = marginals(model, guide_of({"z": 1, "w": 1}, {"y": 2, "v": 3}), [some, alone], 40_000)
-    w, mass = latents["w"].value[0, :, 0], latents["y"].log_mass[0, :, 0].exp()
+    w, mass = latents["w"].value[0, :, 0], latents["y"].log_mass[:, 0].exp()
     scale = math.hypot(0.5, 0.8)
     joint = torch.stack(
         [sum(Normal(means[k, 0] + shift, scale).log_prob(w).exp() for shift in (0.0, 1.0, 4.0)) / 3 for k in range(2)],

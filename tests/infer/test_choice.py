@@ -1,6 +1,6 @@
 """The estimator is chosen by import path, in a configuration or on the command line."""
 
-from pyro_hfvae.infer import Memory, Stratified
+from pyro_hfvae.infer import Memory, Minibatch
 from pyro_hfvae.train.configuration import build_fit_parser, build_objective
 
 ARGUMENTS = ["--run", "r", "--model", "support.NaNGuide", "--guide", "support.NaNGuide", "--data", "support.TinyImages"]
@@ -13,7 +13,7 @@ def built(*options):
 
 
 def test_the_papers_estimator_is_the_default():
-    assert isinstance(built(), Stratified)
+    assert isinstance(built(), Minibatch)
 
 
 def test_another_is_named_by_its_class_path(tmp_path):

@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pyro import poutine
 from pyro.infer import SVI, TraceEnum_ELBO
 from torch import nn
 
@@ -250,7 +251,10 @@ def test_a_discriminator_has_no_gradient_from_a_draw():
         HierarchicalELBO(9, penalties={"tc": DensityRatio(1.0, hidden=[4])}).terms(model, guide, torch.randn(4, 3))
 
 
-def test_a_bernoulli_that_a_prior_depends_on_is_refused():
+def test_a_bernoulli_that_a_prior_depends_on_is_summed_over():
+    """E log p(z, b) and E log p(z_e) by sums over its two values."""
+    mean, x = torch.tensor([1.0, -2.0, 0.5]), torch.randn(4, 3)
+
     def guide(x):
         with pyro.plate("data", 4):
             pyro.sample("b", dist.Bernoulli(logits=x[:, 0]))
@@ -258,11 +262,21 @@ def test_a_bernoulli_that_a_prior_depends_on_is_refused():
 
     def model(x):
         with pyro.plate("data", 4):
-            b = pyro.sample("b", dist.Bernoulli(0.5))
-            z = pyro.sample("z", dist.Normal(b[..., None] * torch.ones(3), 1.0).to_event(1))
+            b = pyro.sample("b", dist.Bernoulli(0.3))
+            z = pyro.sample("z", dist.Normal(b[..., None] * mean, 1.0).to_event(1))
             pyro.sample("x", dist.Normal(z, 1.0).to_event(1), obs=x)
 
-    with pytest.raises(
-        NotImplementedError, match="^site 'b' is Bernoulli in the guide, and its prior depends on other"
-    ):
-        HierarchicalELBO(9).terms(model, guide, torch.randn(4, 3))
+    torch.manual_seed(1)
+    terms = HierarchicalELBO(4).terms(model, guide, x)
+    torch.manual_seed(1)
+    z = poutine.trace(guide).get_trace(x).nodes["z"]["value"]
+    mass = torch.stack([1 - x[:, 0].sigmoid(), x[:, 0].sigmoid()], -1)
+    log_prior = torch.tensor([0.7, 0.3]).log()
+    log_p = torch.stack([dist.Normal(k * mean, 1.0).log_prob(z) for k in range(2)], 1)  # [B, K, V]
+    joint = (mass * (log_prior + log_p.sum(-1))).sum(-1).mean()
+    log_q = (mass * mass.log()).sum(-1).mean() + dist.Normal(x, 1.0).log_prob(z).sum(-1).mean()
+    torch.testing.assert_close(terms.reconstruction - terms.elbo, log_q - joint)
+    marginal = (log_prior[:, None] + log_p).logsumexp(1).mean(0)  # [V]
+    q = dist.Normal(x, 1.0).log_prob(z[:, None]).logsumexp(1).mean(0) - torch.tensor(4.0).log()
+    for e in range(3):
+        torch.testing.assert_close(terms.blocks["z"].variables[f"z[{e}]"].dimension, q[e] - marginal[e])

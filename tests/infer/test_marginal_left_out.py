@@ -7,9 +7,11 @@ import torch
 from mixed_programs import Guide, Model
 
 from pyro_hfvae import HierarchicalELBO, infer
-from pyro_hfvae.infer import Memory, Weighted, split
+from pyro_hfvae.infer import Memory, MinibatchWeighted
+from pyro_hfvae.infer.diagnostics import INTERVAL
+from pyro_hfvae.infer.factorised import Factorised
 from pyro_hfvae.infer.penalties import OffDiagonalCovariance
-from pyro_hfvae.infer.trust import INTERVAL
+from pyro_hfvae.infer.structured import Structured
 from pyro_hfvae.schedules import Linear
 
 N, B = 12, 5
@@ -25,19 +27,24 @@ CANCELS = {
     "DIP-VAE": lambda **options: infer.DIPVAEII(N, off_diagonal=3.0, diagonal=5.0, **options),
     "memory": lambda **options: HierarchicalELBO(N, **ONE, marginal=Memory(N), **options),
     "blocks of variables": lambda **options: HierarchicalELBO(
-        N, **ONE, blocks={"g": {"a": ["z[0]"], "b": ["z[1]", "z[2]"]}, "y": ["y"]}, marginal=Weighted(), **options
+        N,
+        **ONE,
+        blocks={"g": {"a": ["z[0]"], "b": ["z[1]", "z[2]"]}, "y": ["y"]},
+        marginal=MinibatchWeighted(),
+        **options,
     ),
 }
 PROGRAMS = [{}, {"relaxed": False}, {"structured": True}]
 
 
-def one_weight(name, options):
-    """The objective at step 3; InfoVAE with what it leaves of the divergence charged at one weight."""
+def one_weight(name, options, model, guide):
+    """The module at step 3; InfoVAE with what it leaves of the divergence charged at one weight."""
     elbo = CANCELS[name](**options)
-    elbo.step = 3
     if name == "InfoVAE":
         elbo.mutual_information = elbo.between = elbo.within = elbo.dimension = 1.0
-    return elbo
+    module = elbo(model, guide)
+    module.steps = 3
+    return module
 
 
 def programs(**options):
@@ -51,17 +58,17 @@ def programs(**options):
 def test_value_and_gradient_are_those_of_the_terms(name, options, given):
     """Programs that the objective refuses are refused in the same words."""
     model, guide, x = programs(**given)
-    elbo = one_weight(name, options)
+    module = one_weight(name, options, model, guide)
     try:
-        elbo.terms(model, guide, x)  # the discriminator is made
+        module.terms(x)  # the discriminator is made
     except (NotImplementedError, ValueError) as error:
         with pytest.raises(type(error), match=re.escape(str(error))):
-            elbo.training_objective(model, guide, x)
+            module.loss(x)
         return
     results = []
-    for objective in (elbo.training_objective, lambda *a: elbo.objective(elbo.training_terms(*a))):
+    for loss in (lambda: module.loss(x).per_datum, lambda: -module.objective(module.terms(x))):
         torch.manual_seed(5)
-        value = objective(model, guide, x)
+        value = loss()
         parameters = [p for program in (model, guide) for p in program.parameters()]
         results.append([value, *torch.autograd.grad(value, parameters, allow_unused=True, materialize_grads=True)])
     for ours, theirs in zip(*results, strict=True):
@@ -73,18 +80,19 @@ def no_densities(monkeypatch):
     def refuse(*_):
         raise AssertionError("densities of pairs")
 
-    monkeypatch.setattr(split, "expected_log_marginals", refuse)
+    monkeypatch.setattr(Factorised, "aggregate", refuse)
+    monkeypatch.setattr(Structured, "both", refuse)
 
 
 @pytest.mark.parametrize("name", CANCELS)
 def test_no_densities_of_pairs_are_made(name, no_densities):
     model, guide, x = programs()
-    elbo = one_weight(name, {})
-    elbo.training_objective(model, guide, x)
-    elbo.differentiable_loss(model, guide, x)
-    for looked_at in (elbo.terms, elbo.training_terms):
+    module = one_weight(name, {}, model, guide)
+    module.loss(x)
+    module(x)
+    for looked_at in (module.terms, lambda x: module.loss(x, with_terms=True)):
         with pytest.raises(AssertionError, match="densities of pairs"):
-            looked_at(model, guide, x)
+            looked_at(x)
 
 
 class Charged(OffDiagonalCovariance):
@@ -92,8 +100,8 @@ class Charged(OffDiagonalCovariance):
 
 
 class Own(HierarchicalELBO):
-    def objective(self, terms):
-        return super().objective(terms) - terms.mutual_information
+    def objective_at(self, terms, step):
+        return super().objective_at(terms, step) - terms.mutual_information
 
 
 @pytest.mark.parametrize(
@@ -105,29 +113,32 @@ class Own(HierarchicalELBO):
         lambda: HierarchicalELBO(N, **{**ONE, "dimension": Linear(0.0, 2.0, 10)}),  # the same at step 0 only
         lambda: HierarchicalELBO(N, **{**ONE, "within": {"z": 1.2, "y": 1.2}}),
         lambda: HierarchicalELBO(N, **ONE, penalties={"own": Charged()}),
-        lambda: HierarchicalELBO(N),  # information of the discrete block is free
+        lambda: infer.HFVAE(N),  # information of the discrete block is free
         lambda: Own(N, **ONE),
     ],
 )
 def test_they_are_made_where_the_split_counts(make, no_densities):
     model, guide, x = programs()
-    elbo = make()
-    elbo.step = 3
+    module = make()(model, guide)
+    module.steps = 3
     with pytest.raises(AssertionError, match="densities of pairs"):
-        elbo.training_objective(model, guide, x)
+        module.loss(x)
 
 
 def test_what_would_be_refused_is_and_the_memory_is_fed_and_one_in_a_hundred_is_looked_at(monkeypatch):
     model, guide, x = programs()
     with pytest.raises(ValueError, match="a batch of one datum cannot estimate the inference marginal"):
         infer.VAE(N).differentiable_loss(model, guide, x[:1])
-    elbo = one_weight("memory", {})
-    elbo.differentiable_loss(model, guide, x)
-    assert len(elbo.marginal) == B
+    module = one_weight("memory", {}, model, guide)
+    module(x)
+    assert len(module.marginal) == 0
+    module.step()
+    assert len(module.marginal) == B
     found = []
-    monkeypatch.setattr(elbo._watch, "look", lambda terms, _: found.append(terms.mutual_information.item()))
+    monkeypatch.setattr(module._monitor, "check", lambda terms, _: found.append(terms.mutual_information.item()))
     torch.manual_seed(5)
     for _ in range(INTERVAL):
-        elbo.differentiable_loss(model, guide, x)
+        module(x)
+        module.step()
     assert len(found) == 1
     assert 0 < found[0] < 3  # log q(z|x) alone would be outside

@@ -13,8 +13,7 @@ from pyro import poutine
 from torch import nn
 
 from pyro_hfvae import Concrete, HierarchicalELBO
-from pyro_hfvae.infer import Run
-from pyro_hfvae.infer.latents import latent_shape, read_log_likelihood, read_posteriors, tree_of
+from pyro_hfvae.infer.dependence import read_dependence
 from pyro_hfvae.infer.penalties import (
     DensityRatio,
     DiagonalCovariance,
@@ -24,48 +23,43 @@ from pyro_hfvae.infer.penalties import (
     RadialKernel,
     ZhaoKernel,
 )
-from pyro_hfvae.infer.priors import read_priors
-from pyro_hfvae.infer.rerun import Call
+from pyro_hfvae.infer.sample import read_sample
 
 
 def latents(loc=None, scale=None, logits=None, prior=None):
     """A guide and a model whose latent sites are as given."""
 
-    def sites(normal, concrete, x):
+    def sites(normal, concrete, x, observed=False):
         with pyro.plate("data", len(x), dim=-1):
             if loc is not None:
                 pyro.sample("z", normal.to_event(1))
             if logits is not None:
                 pyro.sample("y", Concrete(0.5, logits=concrete).to_event(logits.dim() - 2))
+            if observed:
+                pyro.sample("x", dist.Normal(x, 1.0), obs=x)
 
     def guide(x):
         sites(None if loc is None else dist.Normal(loc, scale), logits, x)
 
     def model(x):
         uniform = None if logits is None else (torch.zeros_like(logits) if prior is None else prior)
-        sites(None if loc is None else dist.Normal(torch.zeros_like(loc), 1.0), uniform, x)
-        with pyro.plate("observed", len(x), dim=-1):
-            pyro.sample("x", dist.Normal(x, 1.0), obs=x)
+        sites(None if loc is None else dist.Normal(torch.zeros_like(loc), 1.0), uniform, x, observed=True)
 
     return model, guide
 
 
-def run_of(batch, **given):
+def sample_of(batch, **given):
     model, guide = latents(**given)
     x = torch.zeros(batch, dtype=next(iter(given.values())).dtype)
     guide_trace = poutine.trace(guide).get_trace(x)
     model_trace = poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace(x)
-    sites = read_posteriors(guide_trace)
-    likelihood = read_log_likelihood(model_trace, latent_shape(sites))
-    independent = {name: frozenset() for name in sites}
-    call = Call(model, (x,), {}, model_trace)
-    priors = read_priors(call, guide_trace, sites, tree_of(sites, None), independent, 1)
-    return Run(sites, priors, likelihood, 1.0, model_trace, guide_trace)
+    dependence, *_ = read_dependence(model, guide, (x,), {})
+    return read_sample(model, guide, (x,), {}, model_trace, guide_trace, dependence)
 
 
 def mean_mmd(times, batch, penalty, **given):
     torch.manual_seed(0)
-    return torch.stack([penalty(run_of(batch, **given), None) for _ in range(times)])
+    return torch.stack([penalty([sample_of(batch, **given)], None) for _ in range(times)])
 
 
 @pytest.mark.parametrize(("variables", "shift", "scale"), [(1, 1.0, 0.5), (2, 0.7, 1.0), (20, 0.5, 0.8)])
@@ -108,11 +102,11 @@ def test_the_default_kernel_does_not_saturate_with_the_number_of_variables_and_z
 def test_mmd_of_categoricals_is_exact():
     torch.manual_seed(1)
     logits, prior = torch.randn(6, 4, dtype=torch.float64), torch.randn(4, dtype=torch.float64)
-    run = run_of(6, logits=logits, prior=prior.expand(6, 4))
+    sample = sample_of(6, logits=logits, prior=prior.expand(6, 4))
     mass, p = logits.softmax(-1), prior.softmax(-1)
     unbiased = (mass.sum(0).square().sum() - mass.square().sum()) / 30
     expected = unbiased + p.square().sum() - 2 * (mass.mean(0) * p).sum()
-    torch.testing.assert_close(MaximumMeanDiscrepancy()(run, None), expected)
+    torch.testing.assert_close(MaximumMeanDiscrepancy()([sample], None), expected)
 
 
 def test_mmd_sees_the_dependence_of_continuous_on_discrete():
@@ -122,15 +116,15 @@ def test_mmd_sees_the_dependence_of_continuous_on_discrete():
     z = torch.where(y == 0, 0.8, -0.8).double()[:, None]
     scale = torch.full_like(z, 0.6)  # .8² + .6² = 1
     logits = 20 * torch.nn.functional.one_hot(y, 2).double()
-    joint = MaximumMeanDiscrepancy()(run_of(400, loc=z, scale=scale, logits=logits), None)
-    apart = MaximumMeanDiscrepancy()(run_of(400, loc=z, scale=scale, logits=logits[torch.randperm(400)]), None)
+    joint = MaximumMeanDiscrepancy()([sample_of(400, loc=z, scale=scale, logits=logits)], None)
+    apart = MaximumMeanDiscrepancy()([sample_of(400, loc=z, scale=scale, logits=logits[torch.randperm(400)])], None)
     assert joint > 0.05
     assert apart.abs() < 0.02
 
 
 def test_mmd_of_one_datum_is_refused():
     with pytest.raises(ValueError, match="a batch of one datum has no maximum mean discrepancy"):
-        MaximumMeanDiscrepancy()(run_of(1, loc=torch.zeros(1, 2), scale=torch.ones(1, 2)), None)
+        MaximumMeanDiscrepancy()([sample_of(1, loc=torch.zeros(1, 2), scale=torch.ones(1, 2))], None)
 
 
 @pytest.mark.parametrize("bandwidth", [0.0, -1.0, float("nan")])
@@ -154,21 +148,21 @@ def test_every_shape_of_latents(batch, normal, discrete, k, wide, seed):
     if discrete or not normal:
         logits = torch.randn(batch, discrete or 1, k, dtype=dtype, requires_grad=True)
         given |= {"logits": logits}
-    run = run_of(batch, **given)
+    sample = sample_of(batch, **given)
     ratio = DensityRatio(hidden=[3])
     penalties = [MaximumMeanDiscrepancy(), ratio]
     if normal:
         penalties += [OffDiagonalCovariance(), DiagonalCovariance(), DiagonalCovariance(of_samples=True)]
     for penalty in penalties:
-        value = penalty(run, None)
+        value = penalty([sample], None)
         assert value.shape == ()
         assert value.dtype is dtype
         assert value.isfinite()
     leaves = [tensor for name, tensor in given.items() if name != "scale"]
-    gradients = torch.autograd.grad(sum(penalty(run, None) for penalty in penalties), leaves)
+    gradients = torch.autograd.grad(sum(penalty([sample], None) for penalty in penalties), leaves)
     assert all(gradient.isfinite().all() and gradient.abs().sum() > 0 for gradient in gradients)
     assert ratio.network[0].weight.shape == (3, normal + (discrete or (not normal)) * k)
-    assert ratio.learn().isfinite()
+    assert ratio.learn(sample).isfinite()
 
 
 @settings(max_examples=25, deadline=None)
@@ -177,19 +171,19 @@ def test_covariance_of_any_batch(batch, variables, seed):
     torch.manual_seed(seed)
     loc, scale = torch.randn(2, batch, variables, dtype=torch.float64)
     scale = scale.exp()
-    run = run_of(batch, loc=loc, scale=scale)
+    sample = sample_of(batch, loc=loc, scale=scale)
     means = torch.from_numpy(np.cov(loc.T, bias=True)).reshape(variables, variables)
     off = means.square().sum() - means.diagonal().square().sum()
-    torch.testing.assert_close(OffDiagonalCovariance()(run, None), off)
-    torch.testing.assert_close(DiagonalCovariance()(run, None), (means.diagonal() - 1).square().sum())
+    torch.testing.assert_close(OffDiagonalCovariance()([sample], None), off)
+    torch.testing.assert_close(DiagonalCovariance()([sample], None), (means.diagonal() - 1).square().sum())
     total = means.diagonal() + scale.square().mean(0)
-    torch.testing.assert_close(DiagonalCovariance(of_samples=True)(run, None), (total - 1).square().sum())
+    torch.testing.assert_close(DiagonalCovariance(of_samples=True)([sample], None), (total - 1).square().sum())
 
 
 def test_covariance_of_discrete_sites_is_refused_by_name():
-    run = run_of(3, logits=torch.zeros(3, 4))
-    with pytest.raises(ValueError, match="the guide samples only discrete sites: 'y'"):
-        OffDiagonalCovariance()(run, None)
+    sample = sample_of(3, logits=torch.zeros(3, 4))
+    with pytest.raises(ValueError, match="needs normal variables, .* the guide has none among its sites: 'y'$"):
+        OffDiagonalCovariance()([sample], None)
 
 
 def test_the_discriminator_learns_the_total_correlation_of_gaussians():
@@ -200,8 +194,9 @@ def test_the_discriminator_learns_the_total_correlation_of_gaussians():
     for step in range(700):
         common = torch.randn(256, 1)
         loc = math.sqrt(0.8) * common.expand(-1, 2)
-        value = ratio(run_of(256, loc=loc, scale=torch.full((256, 2), math.sqrt(0.2))), None)
-        ratio.learn()
+        sample = sample_of(256, loc=loc, scale=torch.full((256, 2), math.sqrt(0.2)))
+        value = ratio([sample], None)
+        ratio.learn(sample)
         if step >= 500:
             values.append(value.item())
     assert sum(values) / len(values) == pytest.approx(-math.log(1 - 0.64) / 2, abs=0.06)
@@ -211,13 +206,13 @@ def test_the_loss_of_the_discriminator_is_that_of_the_paper():
     torch.manual_seed(0)
     loc = torch.randn(6, 2, dtype=torch.float64)
     logits = torch.randn(6, 3, dtype=torch.float64)
-    run = run_of(6, loc=loc, scale=torch.ones_like(loc), logits=logits)
+    sample = sample_of(6, loc=loc, scale=torch.ones_like(loc), logits=logits)
     ratio = DensityRatio(hidden=[4])
-    ratio(run, None)
+    ratio([sample], None)
     torch.manual_seed(7)
-    loss = ratio.network_loss()
+    loss = ratio.network_loss(sample)
     torch.manual_seed(7)
-    z, y = run.latents["z"].value[0], run.guide_trace.nodes["y"]["value"]
+    z, y = (sample.guide.trace.nodes[name]["value"] for name in "zy")
     parts = [z[:, :1], z[:, 1:], y]
     permuted = [part[torch.randperm(6)] for part in parts]
     joint, product = (ratio.network(torch.cat(rows, -1)).sigmoid()[:, 0] for rows in (parts, permuted))
@@ -230,28 +225,31 @@ def test_the_loss_of_the_discriminator_is_that_of_the_paper():
 
 def test_gradients_stay_on_their_side():
     loc = torch.randn(5, 2, requires_grad=True)
-    run = run_of(5, loc=loc, scale=torch.ones(5, 2))
+    sample = sample_of(5, loc=loc, scale=torch.ones(5, 2))
     ratio = DensityRatio(hidden=[4])
-    ratio(run, None).backward()
+    ratio([sample], None).backward()
     assert loc.grad.abs().sum() > 0
     assert all(parameter.grad is None for parameter in ratio.network.parameters())
     loc.grad = None
-    ratio.network_loss().backward()
+    ratio.network_loss(sample).backward()
     assert loc.grad is None
     assert all(parameter.grad.abs().sum() > 0 for parameter in ratio.network.parameters())
 
 
 def test_the_discriminator_does_not_learn_from_validation_or_from_nothing():
-    ratio = DensityRatio(hidden=[4])
-    with pytest.raises(RuntimeError, match="learns from a batch that the objective was computed on: there is none"):
-        ratio.network_loss()
+    model, guide = latents(loc=torch.randn(5, 2, requires_grad=True), scale=torch.ones(5, 2))
+    module = HierarchicalELBO(9, penalties={"tc": DensityRatio(hidden=[4])})(model, guide)
+    module.terms(torch.zeros(5))  # the discriminator is made
+    before = [parameter.detach().clone() for parameter in module.penalties.parameters()]
+    assert module.step() == {}
     with torch.no_grad():
-        ratio(run_of(5, loc=torch.zeros(5, 2), scale=torch.ones(5, 2)), None)
-    with pytest.raises(RuntimeError, match="there is none"):
-        ratio.network_loss()
-    ratio(run_of(1, loc=torch.zeros(1, 2), scale=torch.ones(1, 2)), None)
+        module(torch.zeros(5))
+    module.eval()(torch.zeros(5))
+    assert module.step() == {}
+    assert all(a.equal(b) for a, b in zip(module.penalties.parameters(), before, strict=True))
+    ratio = DensityRatio(hidden=[4])
     with pytest.raises(ValueError, match="a batch of one datum cannot be permuted"):
-        ratio.network_loss()
+        ratio.network_loss(sample_of(1, loc=torch.zeros(1, 2), scale=torch.ones(1, 2)))
 
 
 @pytest.mark.parametrize("hidden", [[], [3, 0]])
@@ -268,11 +266,12 @@ def test_the_discriminator_is_that_of_the_paper_by_default():
     assert (group["lr"], group["betas"]) == (1e-4, (0.5, 0.9))
 
 
-def test_an_own_loop_trains_the_discriminator_by_learn():
+def test_an_own_loop_trains_the_discriminator_by_a_step():
     model, guide = latents(loc=torch.randn(5, 2, requires_grad=True), scale=torch.ones(5, 2))
     elbo = HierarchicalELBO(9, penalties={"tc": DensityRatio(hidden=[4])})
-    elbo.differentiable_loss(model, guide, torch.zeros(5)).backward()
-    before = [parameter.detach().clone() for parameter in elbo.penalties["tc"].network.parameters()]
-    elbo.penalties["tc"].learn()
-    after = list(elbo.penalties["tc"].network.parameters())
+    module = elbo(model, guide)
+    module(torch.zeros(5)).backward()
+    before = [parameter.detach().clone() for parameter in module.penalties["tc"].network.parameters()]
+    assert list(module.step()) == ["tc"]
+    after = list(module.penalties["tc"].network.parameters())
     assert all((a != b).any() for a, b in zip(after, before, strict=True))

@@ -1,6 +1,8 @@
 """The relaxations that stand for comparison: the density of a Concrete, and straight-through samples."""
 
 import re
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pyro
 import pyro.distributions as dist
@@ -12,12 +14,13 @@ from pyro.infer import Trace_ELBO
 from torch import nn
 
 from pyro_hfvae import Concrete, HierarchicalELBO, NonFiniteError
+from pyro_hfvae.blocks import Variable
 from pyro_hfvae.distributions import ConcreteDensity, StraightThroughConcrete
 from pyro_hfvae.guides import ImageGuide, MLPEncoder
-from pyro_hfvae.infer import Memory, Stratified
-from pyro_hfvae.infer.families import read_family
-from pyro_hfvae.infer.marginals import Group, Posteriors, expected_log_marginals
+from pyro_hfvae.infer import Memory, Minibatch
+from pyro_hfvae.infer.factorised import Factorised
 from pyro_hfvae.models import ImageModel, MLPDecoder
+from pyro_hfvae.sites import read_site
 
 VECTORISED = {"num_particles": 3, "vectorize_particles": True, "max_plate_nesting": 1}
 STRAIGHT = [StraightThroughConcrete, dist.RelaxedOneHotCategoricalStraightThrough]
@@ -84,14 +87,19 @@ def test_marginal_of_the_density_against_direct_sums(particles, batch, size, sit
     data_size = batch + 3 if batch > 1 else 1
     logits = [torch.randn(particles, batch, size, requires_grad=True) for _ in range(sites)]
     value, loc = torch.randn(2, particles, batch, normal).unbind()
-    mass = torch.randn(particles, batch, 2).log_softmax(-1).requires_grad_()
+    free = torch.randn(particles, batch, 2, requires_grad=True)
+    mass = free.log_softmax(-1)
     fns = [ConcreteDensity(0.6, logits=part) for part in logits]
     samples = [fn.sample() for fn in fns]
-    shape = torch.Size([particles, batch])
-    other = tuple(read_family(fn, y, shape, fn.event_shape) for fn, y in zip(fns, samples, strict=True))
-    posteriors = Posteriors(value, loc, torch.ones_like(loc), (mass,) * categories, other)
-    group = Group(tuple(range(normal)), tuple(range(categories)), tuple((site, (0,)) for site in range(sites)))
-    (found,) = expected_log_marginals(posteriors, [group], Stratified().references(posteriors, data_size))
+    given = [(f"density {site}", fn, y) for site, (fn, y) in enumerate(zip(fns, samples, strict=True))]
+    if normal:
+        given.append(("normal", dist.Normal(loc, 1.0).to_event(1), value))
+    given += [(f"category {site}", Concrete(logits=mass), mass.detach().exp()) for site in range(categories)]
+    posteriors = {name: read_site(name, fn, y) for name, fn, y in given}
+    group = frozenset(Variable(name, e, "") for name, site in posteriors.items() for e in range(site.variables))
+    shape = SimpleNamespace(shape=(particles, batch))
+    references = replace(Minibatch().references(shape, data_size), parts=[posteriors])
+    found = Factorised(posteriors, posteriors, references, torch.float64).aggregate([group])[group]
     rows = []
     for s in range(particles):
         for b in range(batch):
@@ -113,10 +121,12 @@ def test_marginal_of_the_density_against_direct_sums(particles, batch, size, sit
                     probability = probability * mass[s, b, k].exp()
                 total = total + probability * mixture.log()
             rows.append(total)
-    expected = torch.stack(rows).view(particles, batch)
+    expected = torch.stack(rows).mean()
     torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-8)
-    inputs = [*logits, *([mass] if categories else [])]
-    ours, theirs = (torch.autograd.grad(part.sum(), inputs, materialize_grads=True) for part in (found, expected))
+    inputs = [*logits, *([free] if categories else [])]
+    ours, theirs = (
+        torch.autograd.grad(part, inputs, retain_graph=True, materialize_grads=True) for part in (found, expected)
+    )
     for a, b in zip(ours, theirs, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-8)
 
@@ -255,13 +265,14 @@ def test_shipped_programs_take_the_class(relaxation):
 def test_what_has_no_density_is_refused_by_name():
     x = torch.randn(5, 4)
     message = (
-        "site 'y' enters by its density in the guide (ConcreteDensity) but is OneHotCategorical in the model; its "
-        "prior must have such a density too: ConcreteDensity, Concrete or RelaxedOneHotCategorical"
+        "site 'y' is ConcreteDensity in the guide but OneHotCategorical in the model; make both discrete, or neither"
     )
     model = Model(lambda _, logits: dist.OneHotCategorical(logits=logits))
     with pytest.raises(NotImplementedError, match="^" + re.escape(message) + "$"):
         HierarchicalELBO(50).terms(model, Guide(ConcreteDensity), x)
-    with pytest.raises(NotImplementedError, match="enters by its density .* but is StraightThroughConcrete"):
+    with pytest.raises(NotImplementedError, match="is ConcreteDensity in the guide but StraightThroughConcrete in"):
         HierarchicalELBO(50).terms(Model(StraightThroughConcrete), Guide(ConcreteDensity), x)
-    with pytest.raises(NotImplementedError, match="^a memory remembers normal and discrete variables only"):
-        HierarchicalELBO(50, marginal=Memory(9)).terms(Model(), Guide(ConcreteDensity), x)
+    module = HierarchicalELBO(50, marginal=Memory(9))(Model(), Guide(ConcreteDensity))
+    module(x)
+    with pytest.raises(NotImplementedError, match="^a memory cannot keep site 'y': "):
+        module.step()

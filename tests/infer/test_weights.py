@@ -10,6 +10,7 @@ from pyro import poutine
 from torch import nn
 
 from pyro_hfvae import Concrete, HierarchicalELBO
+from pyro_hfvae.infer import HFVAE
 from pyro_hfvae.infer.penalty import Penalty
 from pyro_hfvae.infer.weights import Capacity
 from pyro_hfvae.schedules import Linear
@@ -128,13 +129,20 @@ def test_weights_by_name_by_level_and_one_for_all():
     torch.testing.assert_close(same["between"], 5 * (terms.between + pose))
 
 
-def test_discrete_blocks_beside_others_are_free_by_default_and_only_they():
+def test_all_information_costs_1_by_default():
     terms, _ = terms_of()
     costs = HierarchicalELBO(N).costs(terms)
+    torch.testing.assert_close(costs["mutual_information"], terms.mutual_information)
+    torch.testing.assert_close(HierarchicalELBO(N).objective(terms), terms.elbo)
+
+
+def test_discrete_blocks_beside_others_are_free_by_default_in_hfvae_and_only_they():
+    terms, _ = terms_of()
+    costs = HFVAE(N).costs(terms)
     torch.testing.assert_close(costs["mutual_information"], terms.blocks["z"].conditional_information)
     assert terms.blocks["y"].conditional_information > 0.1
     together, _ = terms_of(blocks={"all": ["z", "y"]})
-    costs = HierarchicalELBO(N).costs(together)
+    costs = HFVAE(N).costs(together)
     torch.testing.assert_close(costs["mutual_information"], together.mutual_information)
 
 
@@ -142,7 +150,7 @@ def test_a_schedule_follows_the_step():
     terms, _ = terms_of()
     elbo = HierarchicalELBO(N, between=Linear(1.0, 5.0, 10))
     for step, weight in ((0, 1.0), (5, 3.0), (20, 5.0)):
-        elbo.step = step
+        elbo(model, model).steps = step
         torch.testing.assert_close(elbo.costs(terms)["between"], weight * terms.between)
 
 
@@ -151,20 +159,20 @@ def test_a_capacity_holds_a_term_at_its_nats():
     information = terms.blocks["y"].conditional_information
     for nats in (0.0, 100.0):
         elbo = HierarchicalELBO(N, mutual_information={"z": 0.0, "y": Capacity(3.0, Linear(50.0, nats, 10))})
-        elbo.step = 10
+        elbo(model, model).steps = 10
         torch.testing.assert_close(elbo.costs(terms)["mutual_information"], 3 * (information - nats).abs())
 
 
 class SquaredMeans(Penalty):
-    def __call__(self, run, terms):
-        return run.latents["z"].loc.square().mean()
+    def forward(self, samples, terms):
+        return samples[0].posteriors["z"].loc.square().mean()
 
 
 def test_penalties_are_charged_with_their_weight_and_reported_without():
     guide = Guide()
     torch.manual_seed(3)
     elbo = HierarchicalELBO(N, penalties={"means": SquaredMeans(Linear(0.0, 4.0, 2))})
-    elbo.step = 1
+    elbo(model, guide).steps = 1
     terms = elbo.terms(model, guide, X)
     expected = traced(guide)[1].loc.square().mean()
     torch.testing.assert_close(terms.scalars()["penalty/means"], expected)
@@ -202,7 +210,36 @@ def test_weights_that_do_not_fit_the_blocks_are_refused(options, message):
         HierarchicalELBO(N, blocks=DEEP, **options).objective(terms)
 
 
-@pytest.mark.parametrize("given", [{"a": float("nan")}, [1.0, float("inf")], Capacity(1.0, float("nan"))])
-def test_weights_that_are_not_finite_are_refused(given):
-    with pytest.raises(ValueError, match="^weight 'between' must be a finite number, got "):
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        ({"a": float("nan")}, "between.a"),
+        ([1.0, float("inf")], "between"),
+        (Capacity(1.0, float("nan")), "between.nats"),
+        ({"a": Capacity(float("inf"), 1.0)}, "between.a.weight"),
+    ],
+)
+def test_weights_that_are_not_finite_are_refused(given, name):
+    with pytest.raises(ValueError, match=f"^weight '{name}' must be a finite number, got (nan|inf)$"):
         HierarchicalELBO(N, between=given)
+
+
+@pytest.mark.parametrize(
+    ("given", "name", "kind"),
+    [
+        ("2", "within", "str"),
+        (None, "within", "NoneType"),
+        (True, "within", "bool"),
+        (torch.ones(2), "within", "Tensor"),
+        (lambda step: 1.0, "within", "function"),
+        ({"a": "2"}, "within.a", "str"),
+        ([1.0, None], "within", "NoneType"),
+        (Capacity(1.0, None), "within.nats", "NoneType"),
+    ],
+)
+def test_weights_of_a_wrong_type_are_refused_when_the_objective_is_made(given, name, kind):
+    message = f"^weight '{name}' must be a number, a schedule or a Capacity, got {kind}: "
+    with pytest.raises(TypeError, match=message):
+        HierarchicalELBO(N, within=given)
+    with pytest.raises(TypeError, match=message.replace("within", "weight")):
+        SquaredMeans(given)

@@ -1,4 +1,4 @@
-"""Structured priors in the objective: the telescoping sum, hand enumeration, and where every term is exactly 0."""
+"""The tables of structured priors: the telescoping sum, hand enumeration, and where every term is exactly 0."""
 
 import math
 
@@ -13,6 +13,7 @@ from pyro.infer import Trace_ELBO
 from torch import nn
 
 from pyro_hfvae import Concrete, HierarchicalELBO
+from pyro_hfvae.infer.dependence import read_dependence
 
 WEIGHTS = ("mutual_information", "between", "within", "dimension")
 
@@ -145,7 +146,7 @@ def test_a_discrete_parent_enters_by_its_categories(size, data, categories, layo
     elbo = HierarchicalELBO(100, blocks=layout, mutual_information=1.0, prior_samples=3, **options)
     ours = elbo.differentiable_loss(model, guide, x)
     torch.manual_seed(1)
-    model_trace, guide_trace = next(elbo._get_traces(model, guide, (x,), {}))
+    model_trace, guide_trace = next(Trace_ELBO(**options)._get_traces(model, guide, (x,), {}))
     u, z, y = (guide_trace.nodes[name] for name in "uzy")
     mass = y["fn"].logits.softmax(-1)
     expected = u["fn"].log_prob(u["value"]) + z["fn"].log_prob(z["value"]) + (mass * mass.log()).sum(-1)
@@ -186,6 +187,34 @@ def test_gradients_of_the_prior_against_finite_differences(program):
             below = loss().item()
             flat[place] = kept
             assert gradients.flatten()[place].item() == pytest.approx((above - below) / (2 * step), rel=1e-5, abs=1e-6)
+
+
+@pytest.mark.parametrize("layout", [None, {"a": ["y", "z"], "b": ["u"]}])
+def test_a_dependent_prior_of_any_density_enters_by_its_categories(layout):
+    """z ~ Student t about the category's mean, one variable: E log p(z, y) by a sum over the categories."""
+    means, guide, x = torch.randn(3, 2), Guide(2, 3), batch()
+
+    def model(x):
+        with pyro.plate("data", len(x)):
+            y = pyro.sample("y", Concrete(0.7, logits=torch.arange(3.0)))
+            pyro.sample("u", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+            pyro.sample("z", dist.MultivariateStudentT(5.0, y @ means, torch.eye(2)))
+            pyro.sample("x", dist.Normal(torch.zeros(5), 1.0).to_event(1), obs=x)
+
+    torch.manual_seed(1)
+    terms = HierarchicalELBO(100, blocks=layout).terms(model, guide, x)
+    torch.manual_seed(1)
+    nodes = poutine.trace(guide).get_trace(x).nodes
+    u, z, y = (nodes[name] for name in "uzy")
+    mass = y["fn"].logits.softmax(-1)
+    divergence = u["fn"].log_prob(u["value"]) - dist.Normal(0.0, 1.0).log_prob(u["value"]).sum(-1)
+    divergence = divergence + z["fn"].log_prob(z["value"]) + (mass * mass.log()).sum(-1)
+    for k in range(3):
+        log_p = torch.arange(3.0).log_softmax(-1)[k]
+        log_p = log_p + dist.MultivariateStudentT(5.0, means[k], torch.eye(2)).log_prob(z["value"])
+        divergence = divergence - mass[:, k] * log_p
+    torch.testing.assert_close(terms.reconstruction - terms.elbo, divergence.mean())
+    assert list(terms.blocks["a" if layout else "z"].variables)[-1] == "z"  # of one density
 
 
 def test_everything_is_0_where_the_aggregate_is_the_mixture_prior():
@@ -308,7 +337,7 @@ def test_dependence_through_an_affine_transform_is_seen():
     elbo, guide = HierarchicalELBO(100, prior_samples=20_000), Guide()
     torch.manual_seed(1)
     terms = elbo.terms(model, guide, batch())
-    assert elbo._dependence.model["z"] == {"u"}
+    assert read_dependence(model, guide, (batch(),), {})[0].model == {"u": frozenset(), "z": {"u"}}
     torch.manual_seed(1)
     value = poutine.trace(guide).get_trace(batch()).nodes["z"]["value"]
     marginal = dist.Normal(0.0, math.sqrt(2)).log_prob(value).mean(0)

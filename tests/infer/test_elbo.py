@@ -1,4 +1,4 @@
-"""HierarchicalELBO: the telescoping sum, exact cases, and the ways to train with it."""
+"""HierarchicalELBO: the telescoping sum, exact cases, and plain SVI."""
 
 import math
 
@@ -298,20 +298,6 @@ def test_autocast_leaves_the_terms_in_float32():
     assert abs(mixed.mutual_information - plain.mutual_information) < 0.05
 
 
-def test_aggregate_is_the_batch_of_everything():
-    model, guide = pair()
-    torch.manual_seed(1)
-    whole = HierarchicalELBO(len(X)).terms(model, guide, X)
-    torch.manual_seed(1)
-    parts = HierarchicalELBO(99_999).aggregate_terms(model, guide, [(X,)])
-    for name, value in whole.scalars().items():
-        torch.testing.assert_close(parts.scalars()[name], value.detach())
-    # in batches the noise differs, the exact discrete terms do not
-    parts = HierarchicalELBO(99_999).aggregate_terms(model, guide, [(X[:5],), (X[5:],)])
-    torch.testing.assert_close(parts.blocks["y"].mutual_information, whole.blocks["y"].mutual_information.detach())
-    torch.testing.assert_close(parts.blocks["y"].dimension, whole.blocks["y"].dimension.detach())
-
-
 def test_plain_svi_trains_every_parameter():
     model, guide = pair()
     before = [parameter.detach().clone() for program in (model, guide) for parameter in program.parameters()]
@@ -321,24 +307,6 @@ def test_plain_svi_trains_every_parameter():
     assert all((a != b).any() for a, b in zip(before, after, strict=True))
     assert sum(losses[-10:]) < sum(losses[:10])
     assert math.isfinite(svi.evaluate_loss(X))
-
-
-def test_elbo_module_trains_every_parameter_with_a_torch_optimiser():
-    with pyro.settings.context(module_local_params=True):
-        model, guide = pair()
-        loss_of = HierarchicalELBO(100, between=5.0)(model, guide)
-        assert isinstance(loss_of, nn.Module)
-        before = [parameter.detach().clone() for parameter in loss_of.parameters()]
-        optimiser = torch.optim.Adam(loss_of.parameters(), lr=1e-2)
-        losses = []
-        for _ in range(60):
-            optimiser.zero_grad()
-            loss = loss_of(X)
-            loss.backward()
-            optimiser.step()
-            losses.append(loss.item())
-        assert all((a != b).any() for a, b in zip(before, loss_of.parameters(), strict=True))
-        assert sum(losses[-10:]) < sum(losses[:10])
 
 
 @pytest.mark.parametrize(

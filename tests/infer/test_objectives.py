@@ -131,9 +131,9 @@ class Written:
                     total = total + same / (B * (B - 1))
         return total
 
-    def log_ratio(self, elbo):
+    def log_ratio(self, module):
         """log D / (1 - D), layer by layer."""
-        network = elbo.penalties["total_correlation"].network
+        network = module.penalties["total_correlation"].network
         rows = torch.cat([self.z, self.relaxed], -1)
         for layer in (network[0], network[2]):
             rows = rows @ layer.weight.T + layer.bias
@@ -142,7 +142,7 @@ class Written:
         return (discriminator / (1 - discriminator)).log().mean()
 
 
-def vae(w, elbo=None):
+def vae(w, module=None):
     return w.reconstruction - w.kl
 
 
@@ -150,63 +150,63 @@ LINEAR = Linear(0.0, 4.0, 10)  # 1.2 at step 3, which the tests are at
 
 FAMILY = {
     "VAE": (infer.VAE, {}, vae),
-    "BetaVAE": (infer.BetaVAE, {"beta": LINEAR}, lambda w, elbo: w.reconstruction - 1.2 * w.kl),
+    "BetaVAE": (infer.BetaVAE, {"beta": LINEAR}, lambda w, module: w.reconstruction - 1.2 * w.kl),
     "AnnealedVAE": (
         infer.AnnealedVAE,
         {"gamma": 7.0, "capacity": Linear(0.0, 400.0, 10)},
-        lambda w, elbo: w.reconstruction - 7 * abs(w.kl - 120),
+        lambda w, module: w.reconstruction - 7 * abs(w.kl - 120),
     ),
     "BetaTCVAE": (
         infer.BetaTCVAE,
         {"beta": 6.0},
-        lambda w, elbo: w.reconstruction - w.information - 6 * (w.between + w.within) - w.dimension,
+        lambda w, module: w.reconstruction - w.information - 6 * (w.between + w.within) - w.dimension,
     ),
     "FactorVAE": (
         infer.FactorVAE,
         {"gamma": LINEAR, "hidden": [7, 5]},
-        lambda w, elbo: vae(w) - 1.2 * w.log_ratio(elbo),
+        lambda w, module: vae(w) - 1.2 * w.log_ratio(module),
     ),
     "InfoVAE": (
         infer.InfoVAE,
         {"mmd": 50.0, "alpha": 0.3},
-        lambda w, elbo: w.reconstruction - 0.7 * w.information - 50 * w.mmd(2 * V),
+        lambda w, module: w.reconstruction - 0.7 * w.information - 50 * w.mmd(2 * V),
     ),
     "MMD-VAE": (
         infer.InfoVAE,
         {"mmd": LINEAR, "kernel": ZhaoKernel()},
-        lambda w, elbo: w.reconstruction - 1.2 * w.mmd(V**2),
+        lambda w, module: w.reconstruction - 1.2 * w.mmd(V**2),
     ),
     "DIPVAEI": (
         infer.DIPVAEI,
         {"off_diagonal": 3.0, "diagonal": 5.0},
-        lambda w, elbo: vae(w) - 3 * w.off_diagonal() - 5 * w.diagonal(False),
+        lambda w, module: vae(w) - 3 * w.off_diagonal() - 5 * w.diagonal(False),
     ),
     "DIPVAEII": (
         infer.DIPVAEII,
         {"off_diagonal": LINEAR, "diagonal": 5.0},
-        lambda w, elbo: vae(w) - 1.2 * w.off_diagonal() - 5 * w.diagonal(True),
+        lambda w, module: vae(w) - 1.2 * w.off_diagonal() - 5 * w.diagonal(True),
     ),
     "DIPVAEI with a weight on the information": (
         infer.DIPVAEI,
         {"off_diagonal": 3.0, "diagonal": 5.0, "mutual_information": LINEAR},
-        lambda w, elbo: vae(w) - 0.2 * w.information - 3 * w.off_diagonal() - 5 * w.diagonal(False),
+        lambda w, module: vae(w) - 0.2 * w.information - 3 * w.off_diagonal() - 5 * w.diagonal(False),
     ),
     "DIPVAEII with a weight on the information": (
         infer.DIPVAEII,
         {"off_diagonal": 3.0, "diagonal": 5.0, "mutual_information": LINEAR},
-        lambda w, elbo: vae(w) - 0.2 * w.information - 3 * w.off_diagonal() - 5 * w.diagonal(True),
+        lambda w, module: vae(w) - 0.2 * w.information - 3 * w.off_diagonal() - 5 * w.diagonal(True),
     ),
     "JointVAE": (
         infer.JointVAE,
         {"gamma": 3.0, "capacity": {"z": Linear(0.0, 300.0, 10), "y": 100.0}},
         # The prior's rarest category has the mass .1, and log 10 is all that y's divergence could be.
-        lambda w, elbo: w.reconstruction - 3 * abs(w.of_z - 90) - 3 * abs(w.of_y - math.log(10)),
+        lambda w, module: w.reconstruction - 3 * abs(w.of_z - 90) - 3 * abs(w.of_y - math.log(10)),
     ),
     "HFVAE": (
         infer.HFVAE,
         {"between": 4.0, "within": 2.0},
         # Information of the discrete block is free.
-        lambda w, elbo: (
+        lambda w, module: (
             w.reconstruction - (w.information - w.information_of_y) - 4 * w.between - 2 * w.within - w.dimension
         ),
     ),
@@ -214,11 +214,12 @@ FAMILY = {
 MEMBERS = pytest.mark.parametrize("name", FAMILY)
 
 
-def make(name, **options):
+def make(name, model, guide, **options):
+    """An objective, and its module of model and guide, at step 3."""
     member, arguments, _ = FAMILY[name]
     elbo = member(N, **arguments, **options)
-    elbo.step = 3
-    return elbo
+    elbo(model, guide).steps = 3
+    return elbo, elbo(model, guide)
 
 
 def written(model, guide, x, particles):
@@ -241,11 +242,11 @@ def written(model, guide, x, particles):
 @pytest.mark.parametrize(("dtype", "particles"), [(torch.float32, 1), (torch.float64, 1), (torch.float64, 3)])
 def test_value_and_gradient_against_the_formula(name, dtype, particles):
     model, guide, x = programs(dtype)
-    elbo = make(name, num_particles=particles, vectorize_particles=particles > 1)
-    elbo.terms(model, guide, x)  # the discriminator is made
+    elbo, module = make(name, model, guide, num_particles=particles, vectorize_particles=particles > 1)
+    module.terms(x)  # the discriminator is made
     torch.manual_seed(5)
     value = elbo.objective(elbo.terms(model, guide, x))
-    expected = sum(FAMILY[name][2](w, elbo) for w in written(model, guide, x, particles)) / particles
+    expected = sum(FAMILY[name][2](w, module) for w in written(model, guide, x, particles)) / particles
     tolerance = {"rtol": 1e-4, "atol": 1e-3} if dtype is torch.float32 else {"rtol": 1e-9, "atol": 1e-9}
     assert value.dtype is dtype
     torch.testing.assert_close(value, expected, **tolerance)
@@ -260,32 +261,34 @@ def test_value_and_gradient_against_the_formula(name, dtype, particles):
 @MEMBERS
 def test_one_particle_after_the_other_is_their_mean(name):
     model, guide, x = programs()
-    elbo = make(name, num_particles=2)
-    if name == "FactorVAE":
-        elbo.terms(model, guide, x)
+    (_, both), (_, one) = (make(name, model, guide, num_particles=particles) for particles in (2, 1))
+    for module in (both, one):
+        module.terms(x)  # the discriminator is made
+    one.load_state_dict(both.state_dict())
     torch.manual_seed(5)
-    value = elbo.objective(elbo.terms(model, guide, x))
-    elbo.num_particles = 1
+    value = both.objective(both.terms(x))
     torch.manual_seed(5)
-    terms = [elbo.terms(model, guide, x) for _ in range(2)]
-    torch.testing.assert_close(value, sum(elbo.objective(one) for one in terms) / 2)
+    samples = [next(one._samples((x,), {})) for _ in range(2)]  # both before the penalties draw what they need
+    terms = [one._mean_terms([sample]) for sample in samples]
+    torch.testing.assert_close(value, sum(one.objective(part) for part in terms) / 2)
 
 
 @MEMBERS
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_every_parameter_moves_under_svi_the_discriminators_too(name, dtype):
     model, guide, x = programs(dtype)
-    elbo = make(name)
-    elbo.loss(model, guide, x)
-    modules = [model, guide, *(penalty.network for penalty in elbo.penalties.values() if name == "FactorVAE")]
-    before = [parameter.detach().clone() for module in modules for parameter in module.parameters()]
 
     def registered(program, key):
         return lambda x: pyro.module(key, program)(x)
 
+    programs_of_svi = registered(model, "model"), registered(guide, "guide")
+    elbo, module = make(name, *programs_of_svi)
+    module.terms(x)  # the discriminator is made
+    modules = [model, guide, *(penalty.network for penalty in module.penalties.values() if name == "FactorVAE")]
+    before = [parameter.detach().clone() for module in modules for parameter in module.parameters()]
     pyro.clear_param_store()
     with pyro.settings.context(module_local_params=False):
-        svi = SVI(registered(model, "model"), registered(guide, "guide"), Adam({"lr": 0.01}), loss=elbo)
+        svi = SVI(*programs_of_svi, Adam({"lr": 0.01}), loss=elbo)
         losses = [svi.step(x) for _ in range(2)]
     after = [parameter for module in modules for parameter in module.parameters()]
     assert all(math.isfinite(loss) for loss in losses)
@@ -295,18 +298,18 @@ def test_every_parameter_moves_under_svi_the_discriminators_too(name, dtype):
 @MEMBERS
 def test_two_data_are_enough_and_one_is_not_if_there_are_more(name):
     model, guide, x = programs()
-    elbo = make(name)
-    assert elbo.objective(elbo.terms(model, guide, x[:2])).isfinite()
+    elbo, module = make(name, model, guide)
+    assert module.objective(module.terms(x[:2])).isfinite()
     elbo.loss_and_grads(model, guide, x[:2])
     assert all(parameter.grad.isfinite().all() for parameter in guide.parameters())
     with pytest.raises(ValueError, match="one datum"):
-        make(name).terms(model, guide, x[:1])
+        make(name, model, guide)[1].terms(x[:1])
 
 
 @MEMBERS
 def test_what_is_charged_is_logged_and_reported(name):
     model, guide, x = programs()
-    elbo = make(name)
+    elbo, _ = make(name, model, guide)
     terms = elbo.terms(model, guide, x)
     costs = elbo.costs(terms)
     torch.testing.assert_close(elbo.objective(terms), terms.reconstruction - sum(costs.values()))
@@ -318,9 +321,10 @@ def test_what_is_charged_is_logged_and_reported(name):
 
 @MEMBERS
 def test_it_is_one_objective_of_the_mechanism(name):
-    elbo = make(name, blocks={"a": ["z[0]"], "b": ["z[1:]", "y"]} if name != "JointVAE" else None)
-    assert isinstance(elbo, HierarchicalELBO)
     model, guide, x = programs()
+    blocks = {"a": ["z[0]"], "b": ["z[1:]", "y"]} if name != "JointVAE" else None
+    elbo, _ = make(name, model, guide, blocks=blocks)
+    assert isinstance(elbo, HierarchicalELBO)
     aggregate = elbo.aggregate_terms(model, guide, [(x,), (x + 1,)])
     assert list(aggregate.blocks) == (["a", "b"] if name != "JointVAE" else ["z", "y"])
 
@@ -363,7 +367,7 @@ def test_a_capacity_moves_with_the_step():
     terms = elbo.terms(model, guide, x)
     divergence = terms.reconstruction - terms.elbo
     for step, nats in ((0, 0.0), (5, 50.0), (99, 100.0)):
-        elbo.step = step
+        elbo(model, guide).steps = step
         torch.testing.assert_close(elbo.costs(terms)["divergence"], 2 * (divergence - nats).abs())
 
 
@@ -397,14 +401,16 @@ def test_the_capacity_of_a_part_of_a_discrete_site_ends_where_it_must():
 
     capacity = {"a": 10.0, "b": Linear(0.5, 10.0, 10)}
     elbo = infer.JointVAE(N, 1.0, capacity, blocks={"a": ["y[0]"], "b": ["y[1]"]})
-    elbo.step = 10
-    terms = elbo.terms(Pair(torch.zeros(3)), Pair(torch.randn(2, 3)), torch.randn(B))
+    module = elbo(Pair(torch.zeros(3)), Pair(torch.randn(2, 3)))
+    module.steps = 10
+    terms = module.terms(torch.randn(B))
     for block in ("a", "b"):
         left = elbo.costs(terms)[f"divergence/{block}"]
         torch.testing.assert_close(left, math.log(3) - terms.blocks[block].divergence)
-    assert elbo.scheduled_weights()["divergence/b/nats"] == pytest.approx(math.log(3))
-    elbo.step = 0
+    assert elbo.scheduled_weights()["divergence/b/nats"] == 10.0
+    module.steps = 0
     assert elbo.scheduled_weights()["divergence/b/nats"] == 0.5
+    torch.testing.assert_close(elbo.costs(terms)["divergence/b"], (terms.blocks["b"].divergence - 0.5).abs())
 
 
 @pytest.mark.parametrize(
