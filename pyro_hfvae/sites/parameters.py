@@ -95,8 +95,10 @@ def _replace(fn: Distribution, new: Distribution, name: str, value: Tensor, chan
         new.__dict__[name] = change(value, fn.batch_shape + event, event_dims)
     elif derived:
         del new.__dict__[name]
-    elif value.requires_grad or anew:
-        raise NotImplementedError(f"{type(fn).__name__} has a '{name}' that is no parameter of a datum")
+    elif value.requires_grad:
+        raise NotImplementedError(f"{type(fn).__name__} has a '{name}' that learns and is no parameter per datum")
+    elif anew and value.dim():  # a single number, as a temperature, fits any batch
+        raise NotImplementedError(f"{type(fn).__name__} has a '{name}' that is no parameter per datum")
 
 
 def _event_dims(fn: Distribution, name: str) -> int | None:
@@ -108,6 +110,10 @@ def _event_dims(fn: Distribution, name: str) -> int | None:
     name = name.removeprefix("_unbroadcasted_")
     if name in fn.arg_constraints:
         return fn.arg_constraints[name].event_dim
+    for cls in type(fn).__mro__:  # a subclass may be made of others, as Chi2 is of the df that a Gamma has not
+        known = vars(cls).get("arg_constraints", {})
+        if isinstance(known, dict) and name in known:
+            return int(known[name].event_dim)
     for public, constraint in fn.arg_constraints.items():
         if vars(fn).get(public) is vars(fn).get(name):
             return constraint.event_dim

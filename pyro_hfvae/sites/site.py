@@ -168,7 +168,7 @@ class Site:
             ) from None
 
     def parameters(self) -> list[Tensor]:
-        """What the distribution is made of, [*batch, ...] each.
+        """What the distribution is made of, [*batch, ...] each; of independent variables [*batch, *cells, ...].
 
         Raises:
             NotImplementedError: the distribution hides what it depends on; says what.
@@ -218,14 +218,16 @@ def register_site(cls: type[Distribution]) -> Callable[[_R], _R]:
     return register
 
 
-def read_site(name: str, fn: Distribution, value: Tensor) -> Site:
+def read_site(name: str, fn: Distribution, value: Tensor | None = None) -> Site:
     """The site of a distribution and a value of it.
 
     Args:
         name: of the site.
         fn: the distribution.
-        value: [*batch, *event].
+        value: [*batch, *event]; may be left out where only the distribution is asked about.
     """
+    if value is None:
+        value = torch.zeros(()).expand(fn.batch_shape + fn.event_shape)
     for cls in type(unwrap(fn)).__mro__:
         if cls in _readers and (site := _readers[cls](name, fn, value)) is not None:
             return site
