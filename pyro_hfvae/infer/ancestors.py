@@ -75,13 +75,13 @@ class Ancestral:
     sites: Sites
     """The given values, [S, B, *event]; of discrete sites no more is read than their sizes."""
     shape: Size
-    """S, B."""
+    """S, B; with further dimensions in front."""
     samples: int
     """P."""
     shared: bool = False
     """Whether all data have the same distributions, so that one ancestral sample may serve all."""
     paired: bool = False
-    """Whether each particle's value is the same for all data: a sample that is set against B references."""
+    """Whether values are the same for all data: R samples that are set against M references, of shape R, S, M."""
 
     def log_densities(self, groups: Sequence[Group]) -> dict[Group, Tensor]:
         """[K of each categorical of G ..., S, B] by group; the categoricals in the order of the component's sites.
@@ -162,9 +162,10 @@ class Ancestral:
 
     def _log_mass(self, site: DiscreteSite) -> Tensor:
         """log p(y_s | a_s) of each combination, [Ktot, P, S or 1, B or 1]."""
-        mass = site.log_mass
-        mass = mass.expand(*(1,) * (6 - mass.dim()), *mass.shape[-6:])  # [Ktot or 1, P or 1, S or 1, B or 1, V, K]
-        return (mass * self._one_hot[site.name][:, None, None, None].to(mass)).sum((-1, -2))
+        mass, inner = site.log_mass, 1 + len(self.shape)
+        mass = mass.reshape((1,) * (inner + 3 - mass.dim()) + mass.shape)  # [Ktot or 1, P or 1, S or 1, B or 1, V, K]
+        one_hot = self._one_hot[site.name].to(mass)
+        return (mass * one_hot.reshape(-1, *(1,) * inner, *one_hot.shape[1:])).sum((-1, -2))
 
     def _log_density(self, group: Group, read: Sites, masses: Mapping[str, Tensor]) -> Tensor:
         """log p(z_G, y_G), [K of each categorical of G ..., S, B]."""
@@ -180,7 +181,8 @@ class Ancestral:
                 # These categories are independent of the group: average over them uniformly.
                 count, size = self._sizes[name]
                 log_joint = log_joint - count * math.log(size)
-        log_joint = log_joint.expand(*(1,) * (4 - log_joint.dim()), *log_joint.shape)  # [Ktot, P, S, B], or 1
+        missing = 2 + len(self.shape) - log_joint.dim()
+        log_joint = log_joint.reshape((1,) * missing + log_joint.shape)  # [Ktot, P, S, B], or 1
         log_joint = log_joint.expand(self._total, *log_joint.shape[1:])
         samples = log_joint.shape[1]
         log_density = log_joint.logsumexp(1) - math.log(samples) if samples > 1 else log_joint[:, 0]  # [Ktot, S, B]
@@ -191,25 +193,26 @@ class Ancestral:
             if key not in inside:
                 log_density = log_density.logsumexp(place)
         found: Tensor = log_density if each else log_density[0]
-        return found.expand(*found.shape[:-2], *self.shape)
+        return found.expand(*found.shape[: found.dim() - len(self.shape)], *self.shape)
 
     def _of_variables(self, site: Site, indices: Sequence[int]) -> Tensor:
         """Log-density of some variables of a continuous site, [..., S, B]."""
-        if self.paired and (fits := _alike_for_samples(site.fn)) is not None:
-            wide = site.at(site.fn, site.value[:, :1]).double()
+        if self.paired and _alike_for_samples(site.fn):
+            wide = site.at(site.fn, site.value[:, :, :1]).double()
             features, coefficients = wide.features(indices), wide.coefficients(indices)
             if features is not None and coefficients is not None:
                 # One matrix product for each group, where log_prob makes a number for each pair and variable.
-                (f, h), (g, c) = features, coefficients
-                g, c = (part.squeeze(fits) if fits >= 0 else part for part in (g, c))  # [..., M, P] and [..., M]
-                return f[:, 0] @ g.mT + c[..., None, :] + h
+                (f, h), (g, c) = features, coefficients  # [R, S, 1, P], [R, S, 1], [..., 1, 1, M, P], [..., 1, 1, M]
+                product: Tensor = f.flatten(0, 1)[:, 0] @ _last(g, 2).mT  # [..., R S, M]
+                found: Tensor = product.unflatten(-2, f.shape[:2]) + c + h
+                return found
         return site.log_prob(indices)
 
     def _conditionals(self, above: Group, samples: int) -> dict[str, Distribution]:
         """The distributions of the sites given what they depend on, of batch shape [Ktot, P, S or 1, B or 1]."""
         self._check_combinations()
-        particles, batch = self.shape
-        if (numbers := self._numbers(samples) * particles * batch) > MAXIMUM_NUMBERS:
+        batch = self.shape[-1]
+        if (numbers := self._numbers(samples) * self.shape.numel()) > MAXIMUM_NUMBERS:
             first = next(iter(self.component.descendants))
             model = self.run.role == "model"
             what, option = ("prior", "prior_samples") if model else ("guide", "guide_samples")
@@ -218,13 +221,13 @@ class Ancestral:
                 f"lower {option}, the batch, or the number of categories"
             )
         rows = 1 if self.shared and not above else batch
-        shape = Size([self._total, samples, particles if above else 1, rows])
+        shape = Size([self._total, samples, *(self.shape[:-1] if above else (1,) * (len(self.shape) - 1)), rows])
         return self._run(above, shape)
 
     def _run(self, above: Group, shape: Size) -> dict[str, Distribution]:
         """The distributions of the sites, with the program run on latents of shape [*shape, *event]."""
         known = latent_sites(self.run.trace)
-        whole = shape[:-1] + self.shape[1:]
+        whole = shape[:2] + self.shape  # a handler may treat each particle in its own way, where a program does not
 
         def value(name: str, fn: Distribution) -> Tensor:
             event = self.run.plate.local(known[name]["fn"]).event_shape
@@ -237,7 +240,7 @@ class Ancestral:
             site = self.sites[name]
             if isinstance(site, DiscreteSite) and name in self._sizes:
                 vertex = site.vertex(self._one_hot[name]).to(site.value)  # [Ktot, *event]
-                return vertex[:, None, None, None].expand(*shape, *event)
+                return vertex.reshape(-1, *(1,) * (len(shape) - 1), *event).expand(*shape, *event)
             given = sorted(variable.index for variable in above if variable.site == name)
             if site.discrete or not given:
                 if not fn.has_rsample and self.component.descendants.get(name):
@@ -251,9 +254,12 @@ class Ancestral:
         return conditionals(self.run, value, self.component.descendants)
 
 
-def _alike_for_samples(fn: Distribution) -> int | None:
-    """The dimension of the samples if they all have the same distribution, -1 if there is none; else None."""
-    batch = len(fn.batch_shape)
-    if batch <= 1:
-        return -1
-    return batch - 2 if fn.batch_shape[-2] == 1 else None
+def _alike_for_samples(fn: Distribution) -> bool:
+    """Whether all samples, of any particle, have the same distribution, of batch shape [..., R, S, M]."""
+    return fn.batch_shape[-3:-1].numel() == 1
+
+
+def _last(tensor: Tensor, kept: int) -> Tensor:
+    """[..., 1, 1, M, P] as [..., M, P]."""
+    lead = tensor.shape[: max(0, tensor.dim() - kept - 2)]
+    return tensor.reshape(lead + tensor.shape[tensor.dim() - kept :])

@@ -18,7 +18,7 @@ from torch.distributions import Distribution
 from pyro_hfvae.infer.traces import DataPlate, latent_sites
 from pyro_hfvae.sites import DiscreteSite, read_site
 
-__all__ = ["Run", "buffers_kept", "check_leading_dimensions", "conditionals", "same_distribution"]
+__all__ = ["Run", "buffers_kept", "check_leading_dimensions", "conditionals", "runs_again", "same_distribution", "samples_of_others"]
 
 Program = Callable[..., Any]
 
@@ -86,6 +86,16 @@ def conditionals(
             error.add_note(f"The {run.role} was run for the marginals of {', '.join(wanted)}: {run.must_keep}.")
         raise
     return given.met
+
+
+def runs_again() -> bool:
+    """Whether a program is now being run again, on given latents; for handlers that act on samples."""
+    return any(isinstance(handler, _Given) for handler in _PYRO_STACK)
+
+
+def samples_of_others() -> list[Tensor]:
+    """What of the given latents of a guide that is being run again is set against all data, and of one of them."""
+    return [value for handler in _PYRO_STACK if isinstance(handler, _Given) for value in handler.of_others]
 
 
 def check_leading_dimensions(run: Run, wanted: Iterable[str]) -> None:
@@ -174,6 +184,7 @@ class _Given(Messenger):
         self.latents = frozenset(run.latents)
         self.wanted = frozenset(wanted)
         self.met: dict[str, Distribution] = {}
+        self.of_others: list[Tensor] = []
 
     @contextmanager
     def installed(self) -> Iterator[None]:
@@ -197,7 +208,11 @@ class _Given(Messenger):
             fn = self.run.plate.local(msg["fn"])
             if name in self.wanted:
                 self.met[name] = fn
-            msg["value"] = self.value(name, fn)
+            value = self.value(name, fn)
+            repeated = value.stride(value.dim() - len(fn.event_shape) - 1) == 0
+            if value.requires_grad and repeated and self.run.role == "guide":
+                self.of_others.append(value)
+            msg["value"] = value
             msg["done"] = True
 
     def _pyro_post_sample(self, msg: Any) -> None:

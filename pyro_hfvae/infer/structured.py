@@ -125,17 +125,16 @@ class Structured:
             start = 0
             for table in self.others:
                 size = table.shape[1]
-                shape = Size([particles * len(rows), size])
+                shape = Size([len(rows), particles, size])
                 paired = replace(
                     table, sites=_paired(own.sites, rows, own.shape, size), shape=shape, samples=samples, paired=True,
                     shared=False,
                 )  # fmt: skip
                 columns = torch.arange(size) + start
                 mine = torch.tensor(rows)[:, None] + self.references.first == columns  # [R, M]
-                for group, found in paired.log_densities(groups).items():
-                    pairs = found.unflatten(-2, (particles, len(rows)))  # [K ..., S, R, M]
-                    pairs = pairs.masked_fill(mine.to(pairs.device), NOTHING)
-                    sums[group].append(pairs.logsumexp(-1))
+                for group, pairs in paired.log_densities(groups).items():  # [K ..., R, S, M]
+                    others = pairs.masked_fill(mine[:, None].to(pairs.device), NOTHING)
+                    sums[group].append(others.logsumexp(-1).mT)  # [K ..., S, R]
                 start += size
             for group in groups:
                 chunks[group].append(torch.stack(sums[group]).logsumexp(0))
@@ -158,10 +157,10 @@ def whole(sites: Sites, shape: Size) -> Sites:
 
 
 def _paired(sites: Sites, rows: range, shape: Size, references: int) -> Sites:
-    """Some samples against M references: values of S·R particles and M data, each particle one value for all data."""
+    """R samples against M references: values [R, S, M, *event], which are the same for all M."""
 
     def pair(value: Tensor) -> Tensor:
-        some = value[:, rows.start : rows.stop].flatten(0, 1)[:, None]  # [S·R, 1, *event]
-        return some.expand(-1, references, *some.shape[2:])
+        some = value[:, rows.start : rows.stop].transpose(0, 1)[:, :, None]  # [R, S, 1, *event]
+        return some.expand(-1, -1, references, *some.shape[3:])
 
     return {name: site.at(site.fn, pair(site.value)) for name, site in sites.items()}
