@@ -5,14 +5,17 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Literal, ParamSpec, TypeVar, get_args, overload
 
+import torch
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
-from torch.distributions import Distribution
 
 from pyro_hfvae.blocks import Layout
-from pyro_hfvae.poutine.block_masks import blocks_at, check_masks, names_in_words, variable_mask
+from pyro_hfvae.infer.programs import runs_again, samples_of_others
+from pyro_hfvae.poutine.arguments import ArrayLike, as_masks, names_in_words
+from pyro_hfvae.poutine.block_masks import along_event, blocks_at, variable_mask
 from pyro_hfvae.poutine.gated_distribution import gate_distribution, gate_tensor
-from pyro_hfvae.poutine.met_messenger import MetMessenger
+from pyro_hfvae.poutine.named_messenger import NamedMessenger
+from pyro_hfvae.sites import read_site
 
 __all__ = ["GateMessenger", "gate"]
 
@@ -23,7 +26,7 @@ _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 
-class GateMessenger(MetMessenger):
+class GateMessenger(NamedMessenger):
     r"""Lets the gradient of each datum through the open blocks only; nothing that is computed changes, to the bit.
 
     .. math:: \mathrm{gate}(v, g) = g\, v + (1 - g)\, \mathrm{stop\_gradient}(v), \qquad g \in \{0, 1\}
@@ -45,13 +48,16 @@ class GateMessenger(MetMessenger):
         [1.0, 0.0]
 
     It acts on sites that are sampled inside it, and leaves those alone whose value is given: observed, conditioned or
-    replayed ones. So it may enclose the call of an objective, in which the guide samples and the model is replayed. A
-    gate inside a gate: both must be open. Where a gate is closed the gradients are zero, but an optimiser with momentum
-    or weight decay still moves parameters whose gradient is zero.
+    replayed ones. So it may enclose the call of an objective, in which the guide samples and the model is replayed. Of
+    a guide whose sites depend on one another an objective asks the densities of all data at given samples: the
+    parameters of each are gated by the mask of their own datum, and a sample by that of the datum that it is of.
+
+    A gate inside a gate: both must be open. Where a gate is closed the gradients are zero, but an optimiser with
+    momentum or weight decay still moves parameters whose gradient is zero.
 
     Args:
-        masks: block name to a boolean tensor, True where the block is open, [B], or [S, B] with vectorised particles.
-            A block without a mask is open. With ``blocks`` a name may also be that of a group of blocks.
+        masks: block name to booleans, True where the block is open, [B], or [S, B] with vectorised particles. A block
+            without a mask is open. With ``blocks`` a name may also be that of a group of blocks.
         blocks: which variables form which block, as of :func:`pyro_hfvae.blocks.resolve_blocks`. Each site by default.
         what: what a closed gate holds back.
 
@@ -70,25 +76,26 @@ class GateMessenger(MetMessenger):
         NotImplementedError: a distribution that cannot be gated; names the site.
     """
 
-    def __init__(self, masks: Mapping[str, Tensor], blocks: Layout | None = None, what: Gated = "parameters") -> None:
+    def __init__(
+        self, masks: Mapping[str, ArrayLike], blocks: Layout | None = None, what: Gated = "parameters"
+    ) -> None:
         if not isinstance(masks, Mapping):
             raise TypeError(f"a gate takes block name to boolean mask, got {type(masks).__name__}")
         super().__init__(masks)
-        check_masks(masks, blocks)
-        for name, mask in masks.items():
+        self.masks = as_masks(masks, blocks)
+        for name, mask in self.masks.items():
             if not 1 <= mask.dim() <= 2:
                 raise ValueError(
                     f"the mask of block '{name}' must have the shape (B,) or (S, B), got {tuple(mask.shape)}"
                 )
         if what not in get_args(Gated):
             raise ValueError(f"what a gate holds back is one of {', '.join(map(repr, get_args(Gated)))}, got {what!r}")
-        self.masks = dict(masks)
         self.blocks = blocks
         self.what = what
         self._start()
 
     def _start(self) -> None:
-        self._sites: list[str] = []  # sampled inside
+        self._sites: list[str] = []  # all that were sampled inside
         self._pending: dict[str, Tensor] = {}  # masks of sites between the two halves of their message
         self._values: dict[str, Tensor] = {}  # samples whose use is gated
         self._replayed = False
@@ -111,7 +118,7 @@ class GateMessenger(MetMessenger):
                 "a gate with what='likelihood' must enclose guide and model, but no gated site was replayed inside it"
             )
 
-    def _unmet(self, name: str) -> str:
+    def _not_sampled(self, name: str) -> str:
         return (
             f"there is a mask for '{name}', but no such block was sampled inside the gate; "
             f"the sampled sites are: {names_in_words(dict.fromkeys(self._sites))}"
@@ -127,18 +134,17 @@ class GateMessenger(MetMessenger):
                 self._gate_use(msg)
             return
         self._sites.append(name)
-        mask = self._site_mask(name, msg["fn"])
+        mask = self._event_mask(name, msg["fn"])
         if mask is None:
             return
         if self.what == "parameters":
-            try:
-                msg["fn"] = gate_distribution(msg["fn"], mask)
-            except NotImplementedError as error:
-                raise NotImplementedError(f"site '{name}' cannot be gated: {error}") from None
+            msg["fn"] = _gate_parameters(name, msg["fn"], mask)
         elif not msg["fn"].has_rsample:
             raise NotImplementedError(
                 f"site '{name}' cannot be gated by its sample, which carries no gradient; gate its parameters"
             )
+        elif runs_again():  # on samples that were gated when they were drawn
+            return
         elif self.what == "sample":
             self._pending[name] = mask
         else:
@@ -157,27 +163,41 @@ class GateMessenger(MetMessenger):
             self._values[msg["name"]] = msg["value"]
             if earlier is not None:
                 earlier(msg)
-            mask = self._site_mask(msg["name"], msg["fn"])
+            mask = self._event_mask(msg["name"], msg["fn"])
             assert mask is not None
             msg["value"] = _gate_sample(msg["value"], mask)
 
         msg["continuation"] = gate_value
 
-    def _site_mask(self, site: str, fn: Distribution) -> Tensor | None:
-        """Which variables are open, [*batch, *event], of size 1 along event dimensions that share a gate."""
-        here = blocks_at(site, fn, self.masks, self.blocks)
-        self._met.update(here)
+    def _event_mask(self, name: str, fn: Any) -> Tensor | None:
+        """Which variables are open, [*batch, *event], of size 1 along dimensions that share a gate."""
+        site = read_site(name, fn)
+        here = blocks_at(site, self.masks, self.blocks)
+        self._sampled.update(here)
         if not here:
             return None
         batch = fn.batch_shape
-        for name in here:
-            shape = self.masks[name].shape
+        for block in here:
+            shape = self.masks[block].shape
+            if len(shape) == 2 and (runs_again() or not torch.is_grad_enabled()):
+                shape = torch.Size(shape[-1:])  # a run for its distributions alone may have no dimension for particles
             if shape != batch[len(batch) - len(shape) :]:
                 raise ValueError(
-                    f"the mask of block '{name}' has the shape {tuple(shape)}, but site '{site}' has the batch shape "
+                    f"the mask of block '{block}' has the shape {tuple(shape)}, but site '{name}' has the batch shape "
                     f"{tuple(batch)}: give one entry for each datum"
                 )
-        return variable_mask(fn, here, self.masks)
+        return along_event(variable_mask(site, here, self.masks), site)
+
+
+def _gate_parameters(name: str, fn: Any, mask: Tensor) -> Any:
+    if not torch.is_grad_enabled():
+        return fn
+    event = len(fn.event_shape)
+    batch = torch.broadcast_shapes(mask.shape[: mask.dim() - event], fn.batch_shape)
+    try:
+        return gate_distribution(fn if batch == fn.batch_shape else fn.expand(batch), mask, samples_of_others())
+    except NotImplementedError as error:
+        raise NotImplementedError(f"site '{name}' cannot be gated: {error}") from None
 
 
 def _gate_sample(value: Tensor, mask: Tensor) -> Tensor:
@@ -188,17 +208,19 @@ def _gate_sample(value: Tensor, mask: Tensor) -> Tensor:
 
 
 @overload
-def gate(fn: Mapping[str, Tensor], /, *, blocks: Layout | None = None, what: Gated = "parameters") -> GateMessenger: ...
+def gate(
+    fn: Mapping[str, ArrayLike], /, *, blocks: Layout | None = None, what: Gated = "parameters"
+) -> GateMessenger: ...
 
 
 @overload
 def gate(
-    fn: Callable[_P, _T], masks: Mapping[str, Tensor], *, blocks: Layout | None = None, what: Gated = "parameters"
+    fn: Callable[_P, _T], masks: Mapping[str, ArrayLike], *, blocks: Layout | None = None, what: Gated = "parameters"
 ) -> Callable[_P, _T]: ...
 
 
 def gate(
-    fn: Any, masks: Mapping[str, Tensor] | None = None, *, blocks: Layout | None = None, what: Gated = "parameters"
+    fn: Any, masks: Mapping[str, ArrayLike] | None = None, *, blocks: Layout | None = None, what: Gated = "parameters"
 ) -> Any:
     """Handler of :class:`GateMessenger`: ``with gate(masks): …`` or ``gate(guide, masks)``.
 

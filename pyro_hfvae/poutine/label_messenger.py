@@ -7,16 +7,13 @@ import pyro
 import torch
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
-from torch.distributions import OneHotCategorical, RelaxedOneHotCategorical
 from torch.nn.functional import one_hot
 
-from pyro_hfvae.distributions import log_mass
-from pyro_hfvae.poutine.posterior_parameters import with_parameters
+from pyro_hfvae.infer.programs import runs_again
+from pyro_hfvae.poutine.arguments import ArrayLike, as_mask, as_tensor, integral, kind
+from pyro_hfvae.sites import NOTHING, DiscreteSite, describe, read_site
 
 __all__ = ["LabelMessenger", "observe_labels"]
-
-NEVER = -1e30
-"""Log-mass of a category that is none; finite, so that 0 · log 0 is 0, as :func:`pyro_hfvae.distributions.log_mass`."""
 
 
 class LabelMessenger(Messenger):
@@ -61,20 +58,20 @@ class LabelMessenger(Messenger):
         NotImplementedError: a site that is no single categorical; names it.
     """
 
-    def __init__(self, site: str, labels: Tensor, mask: Tensor, weight: float = 1.0) -> None:
+    def __init__(self, site: str, labels: ArrayLike, mask: ArrayLike, weight: float = 1.0) -> None:
         super().__init__()
-        if labels.dtype not in (torch.int32, torch.int64):
-            raise TypeError(f"the labels of site '{site}' must be integers, got {labels.dtype}")
-        if mask.dtype != torch.bool:
-            raise TypeError(f"the mask of the labels of site '{site}' must be boolean, got {mask.dtype}")
-        if labels.dim() != 1 or labels.shape != mask.shape:
+        categories = as_tensor(labels)
+        if categories is None or not integral(categories):
+            raise TypeError(f"the labels of site '{site}' must be integers, got {kind(labels)}")
+        known = as_mask(f"the mask of the labels of site '{site}' must be boolean", mask)
+        if categories.dim() != 1 or categories.shape != known.shape:
             raise ValueError(
-                f"labels and mask of site '{site}' must have the shape (B,), got {tuple(labels.shape)} and "
-                f"{tuple(mask.shape)}"
+                f"labels and mask of site '{site}' must have the shape (B,), got {tuple(categories.shape)} and "
+                f"{tuple(known.shape)}"
             )
         self.site = site
-        self.labels = torch.where(mask, labels, 0).long()
-        self.mask = mask
+        self.labels = torch.where(known, categories.long().to(known.device), 0)
+        self.mask = known
         self.weight = weight
         self._term: Tensor | None = None
         self._replayed = False
@@ -103,7 +100,9 @@ class LabelMessenger(Messenger):
         # What has a value after the guide has sampled it is the model's.
         self._replayed = self._term is not None and (msg["done"] or msg["value"] is not None)
         if not msg["done"] and msg["value"] is None:
-            msg["fn"], self._term = self._labelled(msg["fn"])
+            msg["fn"], term = self._labelled(msg["fn"])
+            if not runs_again():
+                self._term = term
 
     def _pyro_post_sample(self, msg: Any) -> None:
         if msg["name"] == self.site and self._replayed and self._term is not None:
@@ -112,26 +111,30 @@ class LabelMessenger(Messenger):
 
     def _labelled(self, fn: Any) -> tuple[Any, Tensor]:
         """The posterior with labels, and w log q(c|x), [*batch], 0 where there is no label."""
-        if not isinstance(fn, OneHotCategorical | RelaxedOneHotCategorical):
+        site = read_site(self.site, fn)
+        if not isinstance(site, DiscreteSite) or site.variables != 1:
+            several = f" with {site.variables} variables" if isinstance(site, DiscreteSite) else ""
             raise NotImplementedError(
-                f"site '{self.site}' is {type(fn).__name__}; labels are for one OneHotCategorical or Concrete"
+                f"site '{self.site}' is {describe(fn)}{several}; labels are for one categorical, as OneHotCategorical "
+                "or Concrete"
             )
-        batch, categories = fn.batch_shape, fn.event_shape[-1]
+        batch, categories = fn.batch_shape, site.categories
         if not batch or batch[-1] != len(self.labels):
             raise ValueError(
                 f"there are {len(self.labels)} labels, but site '{self.site}' has the batch {tuple(batch)}"
             )
         if bool(((self.labels < 0) | (self.labels >= categories)).any()):
             raise ValueError(f"a label of site '{self.site}' is not one of its categories 0 to {categories - 1}")
-        masses = log_mass(fn)  # [*batch, K]
-        label = one_hot(self.labels, categories).bool()  # [B, K]
-        certain = torch.zeros_like(masses).masked_fill(~label, NEVER)
-        logits = torch.where(self.mask[:, None], certain, masses)
-        term = torch.where(self.mask, masses.masked_fill(~label, 0.0).sum(-1), 0.0)
-        return with_parameters(fn, [logits]), self.weight * term
+        masses = site.log_mass[..., 0, :]  # [*batch, K]
+        known = self.mask.to(masses.device)
+        label = one_hot(self.labels, categories).bool().to(masses.device)  # [B, K]
+        certain = torch.full_like(masses, NOTHING).masked_fill(label, 0.0)
+        posterior = torch.where(known[:, None], certain, masses)
+        term = torch.where(known, masses.masked_fill(~label, 0.0).sum(-1), 0.0)
+        return site.with_parameters([posterior[..., None, :]], batch), self.weight * term
 
 
-def observe_labels(site: str, labels: Tensor, mask: Tensor, weight: float = 1.0) -> LabelMessenger:
+def observe_labels(site: str, labels: ArrayLike, mask: ArrayLike, weight: float = 1.0) -> LabelMessenger:
     """Handler of :class:`LabelMessenger`: ``with observe_labels("digit", labels, is_labelled, weight): loss = …``.
 
     Args:

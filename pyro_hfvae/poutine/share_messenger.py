@@ -6,10 +6,10 @@ from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution
 
-from pyro_hfvae.poutine.met_messenger import MetMessenger
-from pyro_hfvae.poutine.posterior_parameters import posterior_parameters, with_parameters
+from pyro_hfvae.poutine.arguments import ArrayLike, as_integers
+from pyro_hfvae.poutine.named_messenger import NamedMessenger
+from pyro_hfvae.sites import DiscreteSite, NormalSite, Site, describe, read_site
 
 __all__ = ["GroupMessenger", "PairMessenger", "share_group", "share_pairs"]
 
@@ -17,7 +17,7 @@ How = Literal["product", "average"]
 """How several posteriors become one."""
 
 
-class _ShareMessenger(MetMessenger):
+class _ShareMessenger(NamedMessenger):
     def __init__(self, sites: Sequence[str], how: How) -> None:
         if isinstance(sites, str) or not sites:
             raise ValueError(f"the sites that are shared must be a list of names, got {sites!r}")
@@ -27,18 +27,24 @@ class _ShareMessenger(MetMessenger):
         self.sites = tuple(sites)
         self.how = how
 
-    def _unmet(self, name: str) -> str:
+    def _not_sampled(self, name: str) -> str:
         return f"site '{name}' is to be shared, but was not sampled"
 
     def _pyro_sample(self, msg: Any) -> None:
         if msg["name"] not in self.sites or msg["done"] or msg["value"] is not None:
             return
-        self._met.add(msg["name"])
-        msg["fn"] = self._shared(msg["name"], msg["fn"])
+        self._sampled.add(msg["name"])
+        site = read_site(msg["name"], msg["fn"])
+        if not isinstance(site, NormalSite | DiscreteSite):
+            raise NotImplementedError(
+                f"site '{site.name}' is {describe(site.fn)}, whose posteriors are not combined here: share normal and "
+                "categorical sites"
+            )
+        msg["fn"] = site.with_parameters(self._shared(site), site.fn.batch_shape)
 
     @abstractmethod
-    def _shared(self, name: str, fn: Any) -> Distribution:
-        """The distribution of a site, with the posteriors of data that share it made one."""
+    def _shared(self, site: Site) -> list[Tensor]:
+        """The parameters of a site, with those of data that share it made one."""
 
 
 class GroupMessenger(_ShareMessenger):
@@ -70,7 +76,7 @@ class GroupMessenger(_ShareMessenger):
 
     Args:
         sites: names of the sites that are shared.
-        groups: for each datum the number of its group, [B], integers.
+        groups: for each datum the number of its group, [B], integers: a tensor, an array or a list.
         how: ``"product"`` or ``"average"``.
 
     Raises:
@@ -79,29 +85,29 @@ class GroupMessenger(_ShareMessenger):
         NotImplementedError: a site that is neither normal nor categorical; names it.
     """
 
-    def __init__(self, sites: Sequence[str], groups: Tensor, how: How = "product") -> None:
+    def __init__(self, sites: Sequence[str], groups: ArrayLike, how: How = "product") -> None:
         super().__init__(sites, how)
-        if groups.dim() != 1 or groups.dtype not in (torch.int32, torch.int64):
-            raise ValueError(
-                f"groups must be integers of shape (B,), got {groups.dtype} of shape {tuple(groups.shape)}"
-            )
-        _, self._place, self._sizes = groups.unique(return_inverse=True, return_counts=True)
+        numbers = as_integers("groups", groups)
+        _, self._place, self._sizes = numbers.unique(return_inverse=True, return_counts=True)
 
-    def _shared(self, name: str, fn: Any) -> Distribution:
-        batch, members = fn.batch_shape, len(self._place)
+    def _shared(self, site: Site) -> list[Tensor]:
+        batch, members = site.fn.batch_shape, len(self._place)
         if not batch or batch[-1] != members:
             raise ValueError(
-                f"there are groups of {members} data, but site '{name}' has the batch shape {tuple(batch)}"
+                f"there are groups of {members} data, but site '{site.name}' has the batch shape {tuple(batch)}"
             )
+        parameters = site.parameters()
+        place = self._place.to(parameters[0].device)
+        sizes = self._sizes.to(parameters[0].device)
 
         def total(values: Tensor) -> Tensor:
             dim = len(batch) - 1
             shape = (*values.shape[:dim], len(self._sizes), *values.shape[dim + 1 :])
-            sums = values.new_zeros(shape).index_add(dim, self._place, values)
-            return sums.index_select(dim, self._place)
+            sums = values.new_zeros(shape).index_add(dim, place, values)
+            return sums.index_select(dim, place)
 
-        count = self._sizes[self._place].reshape(-1, *(1,) * len(fn.event_shape))  # [B, 1, …]
-        return with_parameters(fn, _combined(posterior_parameters(name, fn), total, count, self.how))
+        count = sizes[place].reshape(-1, *(1,) * (parameters[0].dim() - len(batch)))  # [B, 1, …]
+        return _combined(parameters, total, count, self.how)
 
 
 class PairMessenger(_ShareMessenger):
@@ -127,14 +133,14 @@ class PairMessenger(_ShareMessenger):
     def __init__(self, sites: Sequence[str], how: How = "average") -> None:
         super().__init__(sites, how)
 
-    def _shared(self, name: str, fn: Any) -> Distribution:
-        batch = fn.batch_shape
+    def _shared(self, site: Site) -> list[Tensor]:
+        batch = site.fn.batch_shape
         if not batch or batch[-1] % 2:
-            raise ValueError(f"site '{name}' has the batch shape {tuple(batch)}, which is not two halves of pairs")
+            raise ValueError(f"site '{site.name}' has the batch shape {tuple(batch)}, which is not two halves of pairs")
         dim, half = len(batch) - 1, batch[-1] // 2
-        parameters = posterior_parameters(name, fn)
-        first, second = zip(*(part.detach().split(half, dim) for part in parameters), strict=True)
-        divergence = _divergence(first, second)  # [*batch, *event], one number for each variable
+        parameters = site.parameters()
+        first, second = zip(*(each.detach().split(half, dim) for each in parameters), strict=True)
+        divergence = _divergence(first, second)  # [*batch, *cells], one number for each variable
         variables = tuple(range(len(batch), divergence.dim()))
         threshold = 0.5 * (divergence.amax(variables, True) + divergence.amin(variables, True)) if variables else 0
         shared = (divergence < threshold).repeat((1,) * dim + (2,) + (1,) * len(variables))
@@ -145,7 +151,7 @@ class PairMessenger(_ShareMessenger):
         both = _combined(parameters, total, torch.tensor(2, device=divergence.device), self.how)
         if len(parameters) == 1:
             shared = shared[..., None]
-        return with_parameters(fn, [torch.where(shared, one, own) for one, own in zip(both, parameters, strict=True)])
+        return [torch.where(shared, one, own) for one, own in zip(both, parameters, strict=True)]
 
 
 def _combined(parameters: Sequence[Tensor], total: Callable[[Tensor], Tensor], count: Tensor, how: How) -> list[Tensor]:
@@ -171,12 +177,12 @@ def _divergence(first: Sequence[Tensor], second: Sequence[Tensor]) -> Tensor:
     return (first[0].exp() * (first[0] - second[0])).sum(-1)
 
 
-def share_group(sites: Sequence[str], groups: Tensor, how: How = "product") -> GroupMessenger:
+def share_group(sites: Sequence[str], groups: ArrayLike, how: How = "product") -> GroupMessenger:
     """Handler of :class:`GroupMessenger`: ``with share_group(["content"], groups): …``, or a decorator of a guide.
 
     Args:
         sites: names of the sites that are shared.
-        groups: for each datum the number of its group, [B], integers.
+        groups: for each datum the number of its group, [B], integers: a tensor, an array or a list.
         how: ``"product"`` (ML-VAE) or ``"average"`` (GVAE).
     """
     return GroupMessenger(sites, groups, how)

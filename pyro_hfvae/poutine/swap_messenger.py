@@ -6,17 +6,17 @@ from typing import Any
 import torch
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
-from torch.distributions import Distribution
 
 from pyro_hfvae.blocks import Layout
-from pyro_hfvae.poutine.block_masks import blocks_at, check_masks, variable_mask
-from pyro_hfvae.poutine.met_messenger import MetMessenger
-from pyro_hfvae.poutine.posterior_parameters import posterior_parameters, with_parameters
+from pyro_hfvae.poutine.arguments import ArrayLike, as_masks, as_partners
+from pyro_hfvae.poutine.block_masks import along_event, blocks_at, variable_mask
+from pyro_hfvae.poutine.named_messenger import NamedMessenger
+from pyro_hfvae.sites import Site, describe, read_site
 
 __all__ = ["SwapMessenger", "swap"]
 
 
-class SwapMessenger(MetMessenger):
+class SwapMessenger(NamedMessenger):
     r"""Gives chosen data the posterior of their partner in chosen blocks, and leaves them their own in all others.
 
     .. math:: q(z_d | x_b) \leftarrow q(z_d | x_{\pi(b)}) \quad\text{for each datum b that is chosen in block d}
@@ -40,8 +40,16 @@ class SwapMessenger(MetMessenger):
     closed for the datum that is explained. Where partners swap both ways a block's posteriors in the batch are the same
     as before, in another order.
 
+    In a guide whose sites depend on one another, q(y|x) q(z|x, y), z is computed from the sample that came from the
+    posterior of the same x: the program gets what it samples at y back in the place that it came from. So partners that
+    swap both y and z each take the other's q(y|x) q(z|x, y) as a whole. Of sites that depend on one another swap all:
+    z alone is z of the partner, given the partner's sample of y.
+
+    Every site whose parameters can be taken out and put back can be swapped
+    (:meth:`pyro_hfvae.sites.Site.parameters`), and some of its variables where they are independent of the others.
+
     Args:
-        masks: block name to a boolean tensor, True where the datum takes its partner's posterior, [B].
+        masks: block name to booleans, True where the datum takes its partner's posterior, [B].
         partners: for each datum the place of its partner in the batch, [B], integers.
         blocks: which variables form which block, as of :func:`pyro_hfvae.blocks.resolve_blocks`. Each site by default.
 
@@ -49,55 +57,92 @@ class SwapMessenger(MetMessenger):
         TypeError: a mask is no boolean tensor.
         ValueError: shapes that do not fit, a partner outside the batch, or a mask for what is no block; on leaving, one
             for what was not sampled.
-        NotImplementedError: a site that is neither normal nor categorical; names it.
+        NotImplementedError: a site whose parameters cannot be taken out, or some variables of a site that depend on
+            its others; names it.
     """
 
-    def __init__(self, masks: Mapping[str, Tensor], partners: Tensor, blocks: Layout | None = None) -> None:
+    def __init__(self, masks: Mapping[str, ArrayLike], partners: ArrayLike, blocks: Layout | None = None) -> None:
         super().__init__(masks)
-        if partners.dim() != 1 or partners.dtype not in (torch.int32, torch.int64):
-            raise ValueError(
-                f"partners must be integers of shape (B,), got {partners.dtype} of shape {tuple(partners.shape)}"
-            )
-        count = len(partners)
-        if count and not 0 <= int(partners.min()) <= int(partners.max()) < count:
-            raise ValueError(
-                f"partners must be from 0 to {count - 1}, their places in the batch; got {partners.tolist()}"
-            )
-        check_masks(masks, blocks)
-        for name, mask in masks.items():
-            if mask.shape != partners.shape:
+        self.partners = as_partners(partners)
+        self.masks = as_masks(masks, blocks)
+        for name, mask in self.masks.items():
+            if mask.shape != self.partners.shape:
                 raise ValueError(
-                    f"the mask of block '{name}' has the shape {tuple(mask.shape)}, but there are {count} partners"
+                    f"the mask of block '{name}' has the shape {tuple(mask.shape)}, but there are "
+                    f"{len(self.partners)} partners"
                 )
-        self.masks = dict(masks)
-        self.partners = partners
         self.blocks = blocks
 
-    def _unmet(self, name: str) -> str:
+    def _not_sampled(self, name: str) -> str:
         return f"there is a mask for '{name}', but no such block was sampled inside the swap"
 
     def _pyro_sample(self, msg: Any) -> None:
         if site_is_subsample(msg) or msg["done"] or msg["value"] is not None:
             return
-        here = blocks_at(msg["name"], msg["fn"], self.masks, self.blocks)
-        self._met.update(here)
-        if here:
-            msg["fn"] = self._swapped(msg["name"], msg["fn"], here)
-
-    def _swapped(self, name: str, fn: Any, here: Mapping[str, list[int]]) -> Distribution:
-        """The site's distribution with the parameters of partners; ``here`` are its variables in each block."""
-        batch = fn.batch_shape
+        site = read_site(msg["name"], msg["fn"])
+        here = blocks_at(site, self.masks, self.blocks)
+        self._sampled.update(here)
+        if not here:
+            return
+        batch = site.fn.batch_shape
         if not batch or batch[-1] != len(self.partners):
             raise ValueError(
-                f"there are {len(self.partners)} partners, but site '{name}' has the batch shape {tuple(batch)}"
+                f"there are {len(self.partners)} partners, but site '{site.name}' has the batch shape {tuple(batch)}"
             )
-        parameters = posterior_parameters(name, fn)  # each [*batch, *event]
-        own = variable_mask(fn, here, {block: ~mask for block, mask in self.masks.items()})
-        swapped = [torch.where(own, part, part.index_select(len(batch) - 1, self.partners)) for part in parameters]
-        return with_parameters(fn, swapped)
+        swapped = ~variable_mask(site, here, {block: ~mask for block, mask in self.masks.items()})  # [*batch, V or 1]
+        msg["fn"] = self._swapped(site, swapped)
+        self._give_back(msg, site, swapped)
+
+    def _swapped(self, site: Site, swapped: Tensor) -> Any:
+        """The distribution with the partners' parameters where ``swapped``, [*batch, V] or [*batch, 1], is True."""
+        batch = site.fn.batch_shape
+        if swapped.shape[-1] > 1 and not site.independent:
+            raise NotImplementedError(
+                f"site '{site.name}' is {describe(site.fn)}, whose variables depend on one another, and only all of "
+                "them can be swapped together"
+            )
+        try:
+            own = site.parameters()
+        except NotImplementedError as error:
+            raise NotImplementedError(f"site '{site.name}' cannot be swapped: {error}") from None
+        dim = len(batch) - 1
+
+        def exchanged(parameter: Tensor) -> Tensor:
+            others = parameter.index_select(dim, self.partners.to(parameter.device))
+            return torch.where(_aligned(swapped, parameter, site).to(parameter.device), others, parameter)
+
+        return site.with_parameters([exchanged(parameter) for parameter in own], batch)
+
+    def _give_back(self, msg: Any, site: Site, swapped: Tensor) -> None:
+        """Gives the program each sample in the place whose posterior it came from, once all handlers have seen it."""
+        partners, chosen = self.partners.cpu(), swapped.reshape(len(self.partners), -1).cpu()  # [B] and [B, V or 1]
+        own = torch.arange(len(chosen))[:, None].expand_as(chosen)
+        datum, variable = chosen.nonzero(as_tuple=True)
+        places = own.clone()
+        places[partners[datum], variable] = datum
+        places = along_event(torch.where(chosen, places, own), site)  # [B, *event]
+        earlier, event = msg["continuation"], len(site.fn.event_shape)
+
+        def give_back(msg: Any) -> None:
+            if earlier is not None:
+                earlier(msg)
+            value = msg["value"]
+            msg["value"] = value.gather(value.dim() - event - 1, places.to(value.device).expand(value.shape))
+
+        msg["continuation"] = give_back
 
 
-def swap(masks: Mapping[str, Tensor], partners: Tensor, blocks: Layout | None = None) -> SwapMessenger:
+def _aligned(mask: Tensor, parameter: Tensor, site: Site) -> Tensor:
+    """A mask [*batch, V], or [*batch, 1], with the dimensions of a parameter, [*batch, V or *cells, ...]."""
+    batch, variables = mask.shape[:-1], mask.shape[-1]
+    after = parameter.shape[len(batch) :]
+    if variables == 1:
+        return mask.reshape(batch + (1,) * len(after))
+    shape = after[:1] if after[:1] == (variables,) else site.fine
+    return mask.reshape(batch + shape + (1,) * (len(after) - len(shape)))
+
+
+def swap(masks: Mapping[str, ArrayLike], partners: ArrayLike, blocks: Layout | None = None) -> SwapMessenger:
     """Handler of :class:`SwapMessenger`: ``with swap({"pose": shares_pose}, partners): …``, or a decorator of a guide.
 
     Args:

@@ -5,9 +5,8 @@ from typing import Any
 
 import torch
 from pyro.poutine.messenger import Messenger
-from torch import Tensor
 
-from pyro_hfvae.poutine.block_masks import check_masks
+from pyro_hfvae.poutine.arguments import ArrayLike, as_masks, as_partners
 
 __all__ = ["TrimMessenger", "trim"]
 
@@ -41,7 +40,7 @@ class TrimMessenger(Messenger):
     Acts on observed sites that are sampled inside it, the model's, each by itself; posteriors keep their divergences.
 
     Args:
-        masks: name to a boolean tensor, True where the datum and its partner are a pair of that kind, [B].
+        masks: name to booleans, True where the datum and its partner are a pair of that kind, [B].
         partners: for each datum the place of its partner in the batch, whose partner it is, [B], integers.
         share: f, the part of the pairs of each mask that is left out, from 0 to below 1; by the name of the mask, none
             is left out of the others.
@@ -52,7 +51,7 @@ class TrimMessenger(Messenger):
             other's; at an observed site, a batch of another size.
     """
 
-    def __init__(self, masks: Mapping[str, Tensor], partners: Tensor, share: float | Mapping[str, float]) -> None:
+    def __init__(self, masks: Mapping[str, ArrayLike], partners: ArrayLike, share: float | Mapping[str, float]) -> None:
         super().__init__()
         shares = share if isinstance(share, Mapping) else dict.fromkeys(masks, share)
         for value in shares.values():
@@ -60,19 +59,21 @@ class TrimMessenger(Messenger):
                 raise ValueError(f"the share of pairs to be left out must be from 0 to below 1, got {value}")
         if unknown := [name for name in shares if name not in masks]:
             raise ValueError(f"there is a share for '{unknown[0]}', but no such mask; those are: {', '.join(masks)}")
-        check_masks(masks, None)
-        places = torch.arange(len(partners), device=partners.device)
-        if not partners[partners].equal(places):
+        found = as_masks(masks, None)
+        self.partners = as_partners(partners)
+        places = torch.arange(len(self.partners), device=self.partners.device)
+        first = places < self.partners
+        if not self.partners[self.partners].equal(places):
             raise ValueError("partners must be each other's: the partner of a datum's partner is the datum")
-        for name, mask in masks.items():
-            if mask.shape != partners.shape:
+        for name, mask in found.items():
+            if mask.shape != self.partners.shape:
                 raise ValueError(
-                    f"the mask of '{name}' has the shape {tuple(mask.shape)}, but there are {len(partners)} partners"
+                    f"the mask of '{name}' has the shape {tuple(mask.shape)}, but there are {len(self.partners)} "
+                    "partners"
                 )
-        self.partners = partners
         # One place for each pair, that of its first member; who has no partner is no pair.
-        pairs = {name: (masks[name] & (places < partners)).nonzero().squeeze(1) for name in shares}
-        self.trimmed = [(first, count) for name, first in pairs.items() if (count := int(shares[name] * len(first)))]
+        pairs = {name: (found[name].to(first.device) & first).nonzero().squeeze(1) for name in shares}
+        self.trimmed = [(pair, count) for name, pair in pairs.items() if (count := int(shares[name] * len(pair)))]
 
     def _pyro_post_sample(self, msg: Any) -> None:
         if not msg["is_observed"] or not self.trimmed:
@@ -84,15 +85,16 @@ class TrimMessenger(Messenger):
                 f"there are {len(self.partners)} partners, but site '{msg['name']}' has the batch shape "
                 f"{tuple(explained.shape)}"
             )
-        explained = explained.reshape(-1, len(self.partners)).mean(0)  # [B], over particles
+        explained = explained.reshape(-1, len(self.partners)).mean(0).to(self.partners.device)  # [B], over particles
         kept = torch.ones_like(self.partners, dtype=torch.bool)
         for first, count in self.trimmed:
             worst = first[(explained[first] + explained[self.partners[first]]).argsort()[:count]]
             kept[worst] = kept[self.partners[worst]] = False
+        kept = kept.to(msg["value"].device)
         msg["mask"] = kept if msg["mask"] is None else msg["mask"] & kept
 
 
-def trim(masks: Mapping[str, Tensor], partners: Tensor, share: float | Mapping[str, float]) -> TrimMessenger:
+def trim(masks: Mapping[str, ArrayLike], partners: ArrayLike, share: float | Mapping[str, float]) -> TrimMessenger:
     """Handler of :class:`TrimMessenger`: ``with trim({"pose": shares_pose}, partners, share=0.3): …``.
 
     Args:

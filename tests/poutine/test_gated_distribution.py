@@ -45,6 +45,7 @@ INDEPENDENT = {
     "affine with parameters": affine,
     "Gamma": lambda h: dist.Gamma(1 + h[..., :V].exp(), 1 + h[..., V : 2 * V].exp()).to_event(1),
     "Beta": lambda h: dist.Beta(1 + h[..., :V].exp(), 1 + h[..., V : 2 * V].exp()).to_event(1),
+    "StudentT": lambda h: dist.StudentT(3 + h[..., :V].exp(), *two(h)).to_event(1),
     "Laplace": lambda h: dist.Laplace(*two(h)).to_event(1),
     "RelaxedBernoulli": lambda h: dist.RelaxedBernoulli(torch.tensor(0.7).double(), logits=h[..., :V]).to_event(1),
     "RelaxedBernoulli of probs": lambda h: dist.RelaxedBernoulli(

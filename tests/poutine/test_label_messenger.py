@@ -3,6 +3,7 @@
 import doctest
 import itertools
 
+import numpy as np
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -11,7 +12,7 @@ from pyro import poutine
 from pyro.infer import Trace_ELBO, TraceMeanField_ELBO
 
 from pyro_hfvae import Concrete
-from pyro_hfvae.infer import VAE, Full, HierarchicalELBO
+from pyro_hfvae.infer import VAE, Exact, HierarchicalELBO
 from pyro_hfvae.poutine import gate, label_messenger, observe_labels
 
 B, K = 4, 3
@@ -86,7 +87,7 @@ def test_formula_with_masses():
     """HierarchicalELBO with every weight 1: labels, likelihood and divergence, with their gradients."""
     programs = Programs(relaxed=True)
     y, z = programs.drawn(observe_labels("y", LABELS, KNOWN, 7.0))
-    for elbo in (VAE(B, marginal=Full()), VAE(9)):
+    for elbo in (VAE(B, marginal=Exact()), VAE(9)):
         loss = programs.run(elbo)
         expected = expected_loss(programs, y, z, closed_form=True)
         torch.testing.assert_close(loss, expected)
@@ -128,7 +129,7 @@ def test_marginal_counts_labels():
     """q(y) over all data is the mean of labels and posteriors, by enumeration."""
     programs = Programs(relaxed=True)
     with observe_labels("y", LABELS, KNOWN):
-        terms = HierarchicalELBO(B, marginal=Full()).terms(programs.model, programs.guide, X)
+        terms = HierarchicalELBO(B, marginal=Exact()).terms(programs.model, programs.guide, X)
     posteriors = programs.logits.detach().softmax(-1)
     posteriors = torch.stack([torch.eye(K).double()[LABELS[b]] if KNOWN[b] else posteriors[b] for b in range(B)])
     marginal = posteriors.mean(0)
@@ -208,9 +209,50 @@ def test_all_none_and_one(known):
         (("y", LABELS + 1, KNOWN), ValueError, "a label of site 'y' is not one of its categories 0 to 2"),
         (("y", LABELS, ~KNOWN), ValueError, "a label of site 'y' is not one of its categories 0 to 2"),
         (("w", LABELS, KNOWN), ValueError, "there are labels of site 'w', which must be sampled by the guide and used"),
-        (("z", LABELS, KNOWN), NotImplementedError, "site 'z' is Independent; labels are for one OneHotCategorical"),
+        (("z", LABELS, KNOWN), NotImplementedError, "site 'z' is Normal; labels are for one categorical, as OneHot"),
     ],
 )
 def test_refusals(arguments, error, text):
     with pytest.raises(error, match=text):
         Programs(relaxed=True).run(VAE(9), observe_labels(*arguments))
+
+
+CATEGORICALS = {
+    "OneHotCategorical": lambda h: dist.OneHotCategorical(logits=h),
+    "Concrete": lambda h: Concrete(0.7, logits=h),
+    "Categorical": lambda h: dist.Categorical(logits=h),
+    "Bernoulli": lambda h: dist.Bernoulli(logits=h[..., 1] - h[..., 0]),
+    "RelaxedBernoulli": lambda h: dist.RelaxedBernoulli(torch.tensor(0.7), logits=h[..., 1] - h[..., 0]),
+}
+
+
+@pytest.mark.parametrize("kind", [list, np.asarray, torch.tensor])
+@pytest.mark.parametrize("name", CATEGORICALS)
+def test_every_site_of_one_categorical(name, kind):
+    """The sample of a labelled datum is its label, and the term is the mass of the label; arrays and lists serve."""
+    h = torch.tensor([[0.5, -0.2], [0.1, 0.9], [2.0, 1.0]]).double()
+
+    def guide():
+        with pyro.plate("data", 3):
+            return pyro.sample("y", CATEGORICALS[name](h))
+
+    with observe_labels("y", kind([1, 0, -1]), kind([True, True, False]), 2.0):
+        trace = poutine.trace(guide).get_trace()
+        nodes = poutine.trace(poutine.replay(guide, trace=trace)).get_trace().nodes
+    value = trace.nodes["y"]["value"][:2]
+    assert torch.allclose((value.argmax(-1) if value.dim() == 2 else value).double(), torch.tensor([1.0, 0.0]).double())
+    expected = 2 * h.log_softmax(-1)
+    expected = torch.stack([expected[0, 1], expected[1, 0], torch.zeros(()).double()])
+    torch.testing.assert_close(nodes["y_label"]["fn"].log_factor, expected)
+
+
+def test_several_categoricals_have_no_label():
+    def guide():
+        with pyro.plate("data", 2):
+            pyro.sample("y", Concrete(0.7, logits=torch.zeros(2, 4, 3)).to_event(1))
+
+    with (
+        pytest.raises(NotImplementedError, match="site 'y' is Concrete with 4 variables; labels are for one categor"),
+        observe_labels("y", [0, 1], [True, True]),
+    ):
+        guide()

@@ -2,6 +2,7 @@
 
 import doctest
 
+import numpy as np
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -219,3 +220,24 @@ def test_other_distributions_are_refused():
         share_group(["z"], torch.tensor([0, 0])),
     ):
         guide()
+
+
+@pytest.mark.parametrize("kind", [list, np.asarray, torch.tensor])
+def test_groups_as_arrays_and_lists(kind):
+    loc = torch.tensor([[1.0], [4.0], [9.0]]).double()
+    shared = posterior(share_group(["z"], kind([5, 5, 2]), "average"), guide_of(loc, torch.ones(3, 1).double()))
+    assert shared.base_dist.loc.squeeze(1).tolist() == [2.5, 2.5, 9.0]
+
+
+def test_other_categoricals():
+    """Of Bernoullis and of categories by number, too: the mean of the masses."""
+    p = torch.tensor([0.2, 0.6, 0.9]).double()
+
+    def guide():
+        with pyro.plate("data", 3):
+            pyro.sample("b", dist.Bernoulli(p))
+            pyro.sample("c", dist.Categorical(torch.stack([1 - p, p], -1)))
+
+    for site in ("b", "c"):
+        fn = posterior(share_group([site], [0, 0, 1], "average"), guide, site)
+        torch.testing.assert_close(fn.log_prob(torch.ones(3).double()).exp(), torch.tensor([0.4, 0.4, 0.9]).double())

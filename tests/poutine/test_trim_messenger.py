@@ -2,6 +2,7 @@
 
 import doctest
 
+import numpy as np
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -173,3 +174,10 @@ def test_a_batch_of_another_size_is_refused():
     partners = torch.tensor([1, 0, 3, 2])
     with pytest.raises(ValueError, match=r"^there are 4 partners, but site 'x' has the batch shape \(3,\)"):
         mask_of(numbers(3, 2), numbers(3, 2), {"pose": torch.ones(4, dtype=torch.bool)}, partners, 0.5)
+
+
+@pytest.mark.parametrize("kind", [list, np.asarray, torch.tensor])
+def test_arrays_and_lists(kind):
+    x = torch.tensor([[0.1], [0.0], [4.0], [0.2]])
+    mask = mask_of(x, torch.zeros(4, 1), {"pose": kind([True] * 4)}, kind([1, 0, 3, 2]), 0.5)
+    assert mask.tolist() == [True, True, False, False]
