@@ -73,9 +73,7 @@ class HierarchicalModule(ELBOModule):
         self._latents: tuple[frozenset[str], frozenset[str]] | None = None
         self._pending: list[Sample] = []
         self._trees: dict[tuple[Any, ...], Node] = {}
-        self._particles = _Particles(
-            num_particles=elbo.num_particles, vectorize_particles=elbo.vectorize_particles
-        )
+        self._particles = _Particles(num_particles=elbo.num_particles, vectorize_particles=elbo.vectorize_particles)
         self._particles.max_plate_nesting = elbo.max_plate_nesting  # which has the dimension of the particles in it
         self._monitor = EstimateMonitor(elbo.data_size)
         self._warned = False

@@ -18,7 +18,15 @@ from torch.distributions import Distribution
 from pyro_hfvae.infer.traces import DataPlate, latent_sites
 from pyro_hfvae.sites import DiscreteSite, read_site
 
-__all__ = ["Run", "buffers_kept", "check_leading_dimensions", "conditionals", "runs_again", "same_distribution", "samples_of_others"]
+__all__ = [
+    "Run",
+    "buffers_kept",
+    "check_leading_dimensions",
+    "conditionals",
+    "runs_again",
+    "same_distribution",
+    "samples_of_others",
+]
 
 Program = Callable[..., Any]
 
