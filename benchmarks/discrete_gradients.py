@@ -11,12 +11,14 @@ Usage: python benchmarks/discrete_gradients.py
 import math
 from collections.abc import Callable
 
+import pyro.distributions as dist
 import torch
+from hand_made import group, log_aggregates, sample_of
 from torch import Tensor
 
 from pyro_hfvae.distributions import Concrete, ConcreteDensity, StraightThroughConcrete
-from pyro_hfvae.infer import Stratified, combinations
-from pyro_hfvae.infer.marginals import Group, Posteriors, expected_log_marginals
+from pyro_hfvae.infer import Minibatch, categories
+from pyro_hfvae.sites import read_site
 
 N, K, TEMPERATURE, DRAWS = 64, 10, 0.66, 3000
 LogDensities = tuple[Tensor, Tensor, Tensor]
@@ -89,19 +91,20 @@ def of_one_site() -> None:
 
 
 def of_five_sites(draws: int = 20) -> None:
-    logits = [2 * torch.randn(1, 64, K) for _ in range(5)]
-    nothing = torch.zeros(1, 64, 0)
+    logits = [2 * torch.randn(64, K) for _ in range(5)]
 
     def found() -> tuple[Tensor, Tensor]:
         leaves = [part.clone().requires_grad_() for part in logits]
-        q = Posteriors(nothing, nothing, nothing, tuple(part.log_softmax(-1) for part in leaves))
-        references = Stratified().references(q, 1000)
-        value = expected_log_marginals(q, [Group((), (0, 1, 2, 3, 4))], references)[0].mean()
+        names = [f"y{place}" for place in range(5)]
+        fns = [dist.OneHotCategorical(logits=part) for part in leaves]
+        q = {name: read_site(name, fn, fn.sample()) for name, fn in zip(names, fns, strict=True)}
+        references = Minibatch().references(sample_of(q), 1000)
+        value = log_aggregates(q, [group(**{name: [0] for name in names})], references)[0].mean()
         return value.detach(), torch.cat([part.flatten() for part in torch.autograd.grad(value, leaves)])
 
-    limit, combinations.MAXIMUM_COMBINATIONS = combinations.MAXIMUM_COMBINATIONS, K**5
+    limit, categories.MAXIMUM_COMBINATIONS = categories.MAXIMUM_COMBINATIONS, K**5
     exact, exact_gradient = found()
-    combinations.MAXIMUM_COMBINATIONS = limit
+    categories.MAXIMUM_COMBINATIONS = limit
     values, parts = zip(*(found() for _ in range(draws)), strict=True)
     value, gradient = torch.stack(values), torch.stack(parts)
     error = value.std() / math.sqrt(draws)

@@ -15,7 +15,7 @@ import torch
 
 from pyro_hfvae import HierarchicalELBO
 from pyro_hfvae.guides import ConvEncoder, ImageGuide, MLPEncoder
-from pyro_hfvae.infer import Marginal, Memory, Stratified
+from pyro_hfvae.infer import Marginal, Memory, Minibatch
 from pyro_hfvae.models import ConvDecoder, ImageModel, MLPDecoder
 
 N = 4096
@@ -29,13 +29,14 @@ def trainer(convolutional: bool, discrete: dict[str, int], marginal: Marginal, b
     model = ImageModel(GAUSSIAN, discrete, ConvDecoder if convolutional else MLPDecoder)
     guide = ImageGuide(GAUSSIAN, discrete, ConvEncoder if convolutional else MLPEncoder)
     programs = HierarchicalELBO(N, between=5.0, within=3.0, marginal=marginal)(model, guide)
-    optimizer = torch.optim.Adam(programs.parameters(), lr=1e-3)
+    optimizer = torch.optim.Adam(programs.program_parameters(), lr=1e-3)
     batches = itertools.cycle(torch.arange(N).split(batch_size))
 
     def step() -> None:
         optimizer.zero_grad()
         programs(images[next(batches)]).backward()
         optimizer.step()
+        programs.step()
 
     return step
 
@@ -51,7 +52,7 @@ def main() -> None:
     for convolutional in (False, True):
         for discrete in ({}, {"digit": 10}):
             steps = [
-                trainer(convolutional, discrete, marginal, options.batch_size) for marginal in (Stratified(), Memory(N))
+                trainer(convolutional, discrete, marginal, options.batch_size) for marginal in (Minibatch(), Memory(N))
             ]
             seconds: list[list[float]] = [[], []]
             warm = 5 + N // options.batch_size

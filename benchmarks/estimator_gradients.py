@@ -8,25 +8,23 @@ which is unbiased. Usage: python benchmarks/estimator_gradients.py
 import math
 
 import torch
+from hand_made import group, log_aggregates, normal, sample_of
 from torch import Tensor
 from torch.distributions import Normal
 
-from pyro_hfvae.infer import Full, Marginal, Memory, Stratified
-from pyro_hfvae.infer.marginals import Group, Posteriors, expected_log_marginals
+from pyro_hfvae.infer import Exact, Marginal, Memory, Minibatch
 
 N, D, B = 400, 4, 32
-GROUPS = [Group((0, 1, 2, 3)), Group((0, 1)), Group((2, 3)), *(Group((index,)) for index in range(D))]
+GROUPS = [group(z=range(D)), group(z=[0, 1]), group(z=[2, 3]), *(group(z=[index]) for index in range(D))]
 
 
-def gradient(loc: Tensor, log_scale: Tensor, marginal: Marginal, keys: Tensor, path: bool = False) -> Tensor:
+def gradient(loc: Tensor, log_scale: Tensor, marginal: Marginal, data: Tensor, path: bool = False) -> Tensor:
     """Of the weighted terms, summed over the batch, [B, 2 D]."""
     loc, log_scale = loc.clone().requires_grad_(), log_scale.clone().requires_grad_()
     scale = log_scale.exp()
     value = loc + scale * torch.randn_like(loc)
-    q = Posteriors(value[None], loc[None], scale[None], ())
-    if path:
-        q = Posteriors(value[None], loc[None].detach(), scale[None].detach(), ())
-    found = expected_log_marginals(q, GROUPS, marginal.references(q, N, keys))
+    q = {"z": normal(value, loc.detach(), scale.detach()) if path else normal(value, loc, scale)}
+    found = log_aggregates(q, GROUPS, marginal.references(sample_of(q, data), N))
     joint, first, second, *variables = (part.sum() for part in found)
     single, block = torch.stack(variables).sum(), first + second
     conditional, prior = Normal(loc, scale).log_prob(value).sum(), Normal(0.0, 1.0).log_prob(value).sum()
@@ -43,16 +41,16 @@ def main() -> None:
         correlation = torch.full((D, D), 0.5).fill_diagonal_(1.0)
         loc = math.sqrt(1 - s * s) * torch.randn(N, D) @ torch.linalg.cholesky(correlation).T
         log_scale = math.log(s) + 0.2 * torch.randn(N, D)
-        full = torch.stack([gradient(loc, log_scale, Full(), everything) for _ in range(250)])
+        full = torch.stack([gradient(loc, log_scale, Exact(), everything) for _ in range(250)])
         exact, spread = full.mean(0), full.std(0).square().mean().sqrt()
         signal = exact.square().mean().sqrt()
-        print(f"s = {s}: root mean square of the exact gradient {signal:.2f}; Full: standard deviation {spread:.2f}")
+        print(f"s = {s}: root mean square of the exact gradient {signal:.2f}; Exact: standard deviation {spread:.2f}")
         memory = Memory(N)
         for which in everything.split(B):
-            q = Posteriors(*(part[None, which] for part in (loc, loc, log_scale.exp())), ())
-            memory.record(q, N, everything[which])
+            q = normal(loc[which], loc[which], log_scale[which].exp())
+            memory.record(sample_of({"z": q}, which), N)
         for name, marginal, path in (
-            ("Stratified", Stratified(), False),
+            ("Minibatch", Minibatch(), False),
             ("Memory", memory, False),
             ("path", memory, True),
         ):

@@ -15,25 +15,27 @@ from pathlib import Path
 
 import matplotlib as mpl
 import torch
+from hand_made import group, log_aggregates, normal, sample_of
 from torch import Tensor
 
-from pyro_hfvae.infer import Full, Marginal, Memory, Stratified, Weighted
-from pyro_hfvae.infer.marginals import Group, Posteriors, expected_log_marginals
+from pyro_hfvae.blocks import Group
+from pyro_hfvae.infer import Exact, Marginal, Memory, Minibatch, MinibatchWeighted
+from pyro_hfvae.sites import NormalSite
 from pyro_hfvae.train.run_folder import processor
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
 
 N, D = 4000, 10
-JOINT = Group(tuple(range(D)))
-BLOCKS = [Group(tuple(range(5))), Group(tuple(range(5, 10)))]
-SINGLES = [Group((index,)) for index in range(D)]
+JOINT: Group = group(z=range(D))
+BLOCKS = [group(z=range(5)), group(z=range(5, 10))]
+SINGLES = [group(z=[index]) for index in range(D)]
 TERMS = ("I(x; z)", "A, between", "i, within", "ii, dimension")
 SCALES = (0.1, 0.3, 0.7)
 REPEATS = {32: 200, 64: 150, 128: 80, 256: 48, 512: 24, 1024: 12}
 ESTIMATORS: dict[str, Callable[[], Marginal]] = {
-    "Stratified": Stratified,
-    "Weighted": Weighted,
+    "Minibatch": Minibatch,
+    "MinibatchWeighted": MinibatchWeighted,
     "Memory(1024)": lambda: Memory(1024),
     "Memory(4096)": lambda: Memory(4096),
 }
@@ -49,19 +51,17 @@ def means(s: float) -> Tensor:
     return math.sqrt(1 - s * s) * eps @ torch.linalg.cholesky(correlation).T
 
 
-def draw(loc: Tensor, s: float, generator: torch.Generator) -> Posteriors:
-    value = loc + s * torch.randn(loc.shape, generator=generator)
-    return Posteriors(value[None], loc[None], torch.full_like(loc, s)[None], ())
+def draw(loc: Tensor, s: float, generator: torch.Generator) -> NormalSite:
+    return normal(loc + s * torch.randn(loc.shape, generator=generator), loc, torch.full_like(loc, s))
 
 
-def terms(posteriors: Posteriors, marginal: Marginal, keys: Tensor | None) -> Tensor:
+def terms(site: NormalSite, marginal: Marginal, data: Tensor | None) -> Tensor:
     """The four terms, means over the samples."""
-    references = marginal.references(posteriors, N, keys)
-    found = expected_log_marginals(posteriors, [JOINT, *BLOCKS, *SINGLES], references)
-    joint, first, second, *variables = [value.double().mean() for value in found]
-    z = posteriors.value
-    conditional = torch.distributions.Normal(posteriors.loc, posteriors.scale).log_prob(z).sum(-1).mean()
-    prior = torch.distributions.Normal(0.0, 1.0).log_prob(z).sum(-1).mean()
+    references = marginal.references(sample_of({"z": site}, data), N)
+    found = log_aggregates({"z": site}, [JOINT, *BLOCKS, *SINGLES], references)
+    joint, first, second, *variables = [value.mean() for value in found]
+    conditional = site.log_prob(range(D)).mean()
+    prior = torch.distributions.Normal(0.0, 1.0).log_prob(site.value).sum(-1).mean()
     single, block = torch.stack(variables).sum(), first + second
     return torch.stack([conditional - joint, joint - block, block - single, single - prior])
 
@@ -81,10 +81,10 @@ def runs(name: str, mu: Tensor, s: float, size: int) -> Tensor:
     found = []
     for step in range(warm + REPEATS[size]):
         loc = mu[next(stream)]
-        posteriors, keys = draw(loc, s, generator), marginal.keys(loc)
+        site = draw(loc, s, generator)
         if step >= warm:
-            found.append(terms(posteriors, marginal, keys))
-        marginal.record(posteriors, N, keys)
+            found.append(terms(site, marginal, loc))
+        marginal.record(sample_of({"z": site}, loc), N)
     return torch.stack(found)
 
 
@@ -121,7 +121,7 @@ def draw_plot(rows: list[dict[str, object]]) -> None:
             some = [row for row in rows if row["s"] == s and row["term"] == term]
             exact = some[0]["exact"]
             axis.axhline(exact, color="black", linewidth=1, label="exact")
-            for name in ("Stratified", "Memory(1024)", "Memory(4096)"):
+            for name in ("Minibatch", "Memory(1024)", "Memory(4096)"):
                 mine = [row for row in some if row["estimator"] == name]
                 sizes, middle = [row["B"] for row in mine], [exact + row["bias"] for row in mine]
                 axis.errorbar(sizes, middle, [row["std"] for row in mine], marker="o", capsize=3, label=name)
@@ -144,7 +144,7 @@ def main() -> None:
     rows: list[dict[str, object]] = []
     for s in SCALES:
         mu, generator = means(s), torch.Generator().manual_seed(2)
-        exact = torch.stack([terms(draw(mu, s, generator), Full(), None) for _ in range(4)]).mean(0)
+        exact = torch.stack([terms(draw(mu, s, generator), Exact(), None) for _ in range(4)]).mean(0)
         for term, value in zip(TERMS, exact.tolist(), strict=True):
             rows.append({"s": s, "estimator": "exact", "B": N, "term": term, "exact": value, "bias": 0.0, "std": 0.0})
         for name in ESTIMATORS:

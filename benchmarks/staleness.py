@@ -17,20 +17,37 @@ from torch import Tensor, nn
 from pyro_hfvae import HierarchicalELBO, __version__
 from pyro_hfvae.data import MNIST, IndexBatches
 from pyro_hfvae.guides import ImageGuide, MLPEncoder
-from pyro_hfvae.infer import Memory
-from pyro_hfvae.infer.latents import read_posteriors
-from pyro_hfvae.infer.marginals import Posteriors
-from pyro_hfvae.infer.split import gather
+from pyro_hfvae.infer import Memory, Minibatch, Sample
+from pyro_hfvae.infer.memory import keys_of
+from pyro_hfvae.infer.traces import DataPlate, posterior_sites
 from pyro_hfvae.models import ImageModel, MLPDecoder
+from pyro_hfvae.sites import Site
 from pyro_hfvae.train.run_folder import processor
 
 N, BATCH = 60_000, 128
 SIZES, RATES, STEPS = (1024, 4096, 16384), (3e-4, 1e-3, 3e-3), (150, 469, 938)
 
 
+class Onlookers(Minibatch):
+    """The paper's estimator, with memories that record what it is trained on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.memories = {size: Memory(size) for size in SIZES}
+        self.keys = torch.zeros(0, dtype=torch.int64)
+
+    def record(self, sample: Sample, data_size: int) -> None:
+        for memory in self.memories.values():
+            memory.record(sample, data_size)
+        keys = keys_of(sample)
+        assert keys is not None
+        self.keys = keys
+
+
 @torch.no_grad()
-def encode(guide: nn.Module, x: Tensor) -> Posteriors:
-    return gather(read_posteriors(poutine.trace(guide).get_trace(x)))[0]
+def encode(guide: nn.Module, x: Tensor) -> dict[str, Site]:
+    trace = poutine.trace(guide).get_trace(x)
+    return posterior_sites(trace, None, DataPlate.of(trace))
 
 
 def renewed(memory: Memory, guide: nn.Module, mnist: MNIST, index_of: dict[int, int]) -> Memory:
@@ -39,8 +56,9 @@ def renewed(memory: Memory, guide: nn.Module, mnist: MNIST, index_of: dict[int, 
     slots = state["slots"]
     data = torch.tensor([index_of[key] for key in slots["key"].tolist()])
     parts = [encode(guide, mnist.images(some)) for some in data.split(2000)]
-    slots["loc"], slots["scale"] = (torch.cat([getattr(part, name)[0] for part in parts]) for name in ("loc", "scale"))
-    slots["log_mass0"] = torch.cat([part.log_mass[0][0] for part in parts])
+    for name in parts[0]:
+        each = zip(*(part[name].parameters() for part in parts), strict=True)
+        slots |= {f"{name}/{place}": torch.cat(some) for place, some in enumerate(each)}
     fresh = Memory(memory.size)
     fresh.set_extra_state(state)
     return fresh
@@ -59,25 +77,21 @@ def train(rate: float, mnist: MNIST) -> None:
     torch.manual_seed(0)
     model = ImageModel({"style": 10}, {"digit": 10}, decoder=MLPDecoder)
     guide = ImageGuide({"style": 10}, {"digit": 10}, encoder=MLPEncoder)
-    elbo = HierarchicalELBO(N, mutual_information={"digit": 0.0, "style": 2.0}, between=3.0, within=3.0)
-    optimizer = torch.optim.Adam([*model.parameters(), *guide.parameters()], lr=rate, fused=True)
-    memories = {size: Memory(size) for size in SIZES}
+    weights = {"mutual_information": {"digit": 0.0, "style": 2.0}, "between": 3.0, "within": 3.0}
+    module = HierarchicalELBO(N, marginal=Onlookers(), **weights)(model, guide)  # type: ignore[arg-type]
+    onlookers = module.marginal
+    optimizer = torch.optim.Adam(module.program_parameters(), lr=rate, fused=True)
     index_of: dict[int, int] = {}  # of the datum with a key
     for step, batch in enumerate(IndexBatches(torch.arange(N), BATCH, seed=0), start=1):
-        x = mnist.images(batch)
-        terms_of_step = elbo.training_terms(model, guide, x)
-        posteriors, keys = encode(guide, x), Memory().keys(x)
-        assert keys is not None
-        for memory in memories.values():
-            memory.record(posteriors, N, keys)
-        index_of |= dict(zip(keys.tolist(), batch.tolist(), strict=True))
         optimizer.zero_grad()
-        (-elbo.objective(terms_of_step)).backward()
+        module.loss(mnist.images(batch)).per_datum.backward()
         optimizer.step()
+        module.step()
+        index_of |= dict(zip(onlookers.keys.tolist(), batch.tolist(), strict=True))
         if step in STEPS:
             state = torch.get_rng_state()
             held = [mnist.images(some) for some in torch.arange(N, N + 20 * BATCH).split(BATCH)]
-            for size, memory in memories.items():
+            for size, memory in onlookers.memories.items():
                 fresh = renewed(memory, guide, mnist, index_of)
                 new = terms(model, guide, fresh, held)
                 difference = terms(model, guide, memory, held) - new  # [batches, 3]

@@ -14,15 +14,17 @@ import pyro
 import pyro.distributions as dist
 import torch
 from pyro import poutine
-from torch import Tensor, nn
+from torch import Size, Tensor, nn
 from torch.distributions import MultivariateNormal
 
 from pyro_hfvae import HierarchicalELBO
 from pyro_hfvae.blocks import Variable
 from pyro_hfvae.guides import ConvEncoder, ImageGuide, MLPEncoder, StructuredGuide
-from pyro_hfvae.infer.guides import log_sums_of_others, read_structured_posterior
-from pyro_hfvae.infer.latents import read_posteriors
-from pyro_hfvae.infer.rerun import Call
+from pyro_hfvae.infer.ancestors import Ancestral, Component
+from pyro_hfvae.infer.programs import Run
+from pyro_hfvae.infer.references import References
+from pyro_hfvae.infer.structured import Structured, whole
+from pyro_hfvae.infer.traces import DataPlate, posterior_sites
 from pyro_hfvae.models import ConvDecoder, ImageModel, MLPDecoder
 
 N, B = 1000, 64
@@ -48,18 +50,17 @@ def error(scale: float, guide_samples: int, batches: int) -> None:
         torch.manual_seed(100 + seed)
         x = math.sqrt(0.75) * torch.randn(B, 4)
         trace = poutine.trace(guide).get_trace(x)
-        call, wanted = Call(guide, (x,), {}, trace, "guide"), list(groups.values())
-        part = read_structured_posterior(call, read_posteriors(trace), PARENTS, wanted, guide_samples)
-        sums = log_sums_of_others([part], wanted, guide_samples)
+        plate, shape = DataPlate.of(trace), Size((1, B))
+        run, sites = Run(guide, (x,), {}, trace, plate, "guide"), whole(posterior_sites(trace, None, plate), shape)
+        table = Ancestral(Component.of(PARENTS, list(PARENTS)), run, sites, shape, guide_samples)
+        log_q, log_m = Structured(table, [table], References(own, other)).both(list(groups.values()))
         for size, group in groups.items():
             exact = MultivariateNormal((x @ weight)[:, :size], covariance[:size, :size])
             pairs = exact.log_prob(trace.nodes["z"]["value"][:, None, :size])  # [B, B']
             others = pairs.masked_fill(torch.eye(B, dtype=torch.bool), -torch.inf).logsumexp(-1)
-            found = part.log_density[group][0]
-            difference = torch.logaddexp(own + found, other + sums[group][0])
-            difference = difference - torch.logaddexp(own + pairs.diagonal(), other + others)
-            errors[f"q(z|x) {size}"].append((found - pairs.diagonal()).mean())
-            errors[f"q(z) {size}"].append(difference.mean())
+            exact_m = torch.logaddexp(own + pairs.diagonal(), other + others).mean()
+            errors[f"q(z|x) {size}"].append(log_q[group] - pairs.diagonal().mean())
+            errors[f"q(z) {size}"].append(log_m[group] - exact_m)
     columns = (
         f"{name} {torch.stack(some).mean():+.2f} ± {torch.stack(some).std():.2f}" for name, some in errors.items()
     )
@@ -68,12 +69,13 @@ def error(scale: float, guide_samples: int, batches: int) -> None:
 
 def trainer(guide: nn.Module, model: nn.Module, images: Tensor) -> Callable[[], None]:
     programs = HierarchicalELBO(60_000)(model, guide)
-    optimizer = torch.optim.Adam(programs.parameters(), lr=1e-3)
+    optimizer = torch.optim.Adam(programs.program_parameters(), lr=1e-3)
 
     def step() -> None:
         optimizer.zero_grad()
         programs(images).backward()
         optimizer.step()
+        programs.step()
 
     return step
 

@@ -23,7 +23,7 @@ from pyro_hfvae.data import MNIST
 from pyro_hfvae.experiments.cells import about, head, kept_cell, line, mean_and_deviation
 from pyro_hfvae.experiments.mnist_training import LAST, SAMPLES, N, exact_terms, study_parser, train
 from pyro_hfvae.files import write_atomically, write_figure
-from pyro_hfvae.infer import Marginal, Memory, Stratified, Weighted
+from pyro_hfvae.infer import Marginal, Memory, Minibatch, MinibatchWeighted
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
@@ -31,11 +31,11 @@ from matplotlib.figure import Figure
 
 TERMS = {"mutual_information": "I(x; z)", "between": "A, between", "within": "i, within", "dimension": "ii, dimension"}
 ESTIMATORS: dict[str, Callable[[], Marginal]] = {
-    "Stratified": Stratified,
+    "Minibatch": Minibatch,
     "Memory(1024)": lambda: Memory(1024),
     "Memory(4096)": lambda: Memory(4096),
     "Memory(16384)": lambda: Memory(16384),
-    "Weighted": Weighted,
+    "MinibatchWeighted": MinibatchWeighted,
 }
 WEIGHTS = {"mutual_information": {"digit": 0.0, "style": 2.0}, "between": 3.0, "within": 3.0}
 
@@ -72,7 +72,7 @@ def picture(cells: Sequence[Cell]) -> Figure:
         for place, (name, group) in enumerate(of_estimators(cells).items()):
             color = f"C{place}"
             logged = [[row["logged"][term] for row in cell["rows"]] for cell in group]
-            if name != "Weighted":  # off by multiples of log N, by construction: out of any scale
+            if name != "MinibatchWeighted":  # off by multiples of log N, by construction: out of any scale
                 epochs = [row["epoch"] for row in group[0]["rows"]]
                 axis.plot(epochs, [statistics.fmean(at) for at in zip(*logged, strict=True)], "--", color=color)
             epochs = [row["epoch"] for row in group[0]["rows"] if "exact" in row]
@@ -84,7 +84,9 @@ def picture(cells: Sequence[Cell]) -> Figure:
         axis.set_xlabel("epoch")
     axes[0].set_ylabel("nats per datum")
     axes[0].legend(fontsize=8)
-    figure.suptitle("exact (solid) and logged in training (dashed); Weighted logs values off by multiples of log N")
+    figure.suptitle(
+        "exact (solid) and logged in training (dashed); MinibatchWeighted logs values off by multiples of log N"
+    )
     return figure
 
 

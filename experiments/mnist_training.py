@@ -14,11 +14,9 @@ from torch import Tensor, nn
 from pyro_hfvae import HierarchicalELBO, Terms
 from pyro_hfvae.data import MNIST, IndexBatches
 from pyro_hfvae.guides import ImageGuide, MLPEncoder
-from pyro_hfvae.infer import Marginal
-from pyro_hfvae.infer.latents import read_posteriors
-from pyro_hfvae.infer.marginals import Bank, Posteriors, References
-from pyro_hfvae.infer.mixture import gaussian_parameters
-from pyro_hfvae.infer.split import gather
+from pyro_hfvae.infer import Marginal, Sample
+from pyro_hfvae.infer.references import Bank, References
+from pyro_hfvae.infer.traces import DataPlate, posterior_sites
 from pyro_hfvae.models import ImageModel, MLPDecoder
 
 __all__ = ["AllOthers", "Epoch", "exact_terms", "study_parser", "train"]
@@ -35,16 +33,20 @@ class AllOthers(Marginal):
         batches: all data that are not in the batch.
     """
 
+    @torch.no_grad()
     def __init__(self, guide: nn.Module, batches: Iterable[Tensor]) -> None:
         super().__init__()
-        with torch.no_grad():
-            parts = [gather(read_posteriors(poutine.trace(guide).get_trace(x)))[0] for x in batches]
-        loc, scale = (torch.cat([getattr(part, name)[0] for part in parts]).double() for name in ("loc", "scale"))
-        masses = tuple(torch.cat(mass) for mass in zip(*([m[0] for m in part.log_mass] for part in parts), strict=True))
-        present = torch.ones(len(loc), dtype=torch.bool)
-        self.bank = Bank(gaussian_parameters(loc, scale).permute(2, 1, 0).contiguous(), masses, present)
+        traces = [poutine.trace(guide).get_trace(x) for x in batches]
+        parts = [posterior_sites(trace, None, DataPlate.of(trace)) for trace in traces]
+        sites = {}
+        for name, site in parts[0].items():
+            each = zip(*(part[name].parameters() for part in parts), strict=True)
+            parameters = [torch.cat(some) for some in each]
+            sites[name] = site.at(site.with_parameters(parameters, parameters[0].shape[:1]), site.value)
+        present = torch.ones(len(parameters[0]), dtype=torch.bool)
+        self.bank = Bank(sites, {}, present)
 
-    def references(self, posteriors: Posteriors, data_size: int, keys: Tensor | None = None) -> References:
+    def references(self, sample: Sample, data_size: int) -> References:
         """The batch and the others, all with the weight 1/N."""
         return References(own=-math.log(data_size), other=-math.log(data_size), bank=self.bank)
 
@@ -75,15 +77,19 @@ def train(elbo: HierarchicalELBO, batch_size: int, seed: int, mnist: MNIST) -> I
     torch.manual_seed(seed)
     model = ImageModel({"style": 10}, {"digit": 10}, decoder=MLPDecoder)
     guide = ImageGuide({"style": 10}, {"digit": 10}, encoder=MLPEncoder)
-    optimizer = torch.optim.Adam([*model.parameters(), *guide.parameters()], lr=1e-3, fused=True)
+    module = elbo(model, guide)
+    optimizer = torch.optim.Adam(module.program_parameters(), lr=1e-3, fused=True)
     recent: list[Tensor] = []
     seconds, started = 0.0, time.monotonic()
     batches = IndexBatches(torch.arange(N), batch_size, seed=seed)
     for step, batch in enumerate(batches, start=1):
-        terms = elbo.training_terms(model, guide, mnist.images(batch))
+        loss = module.loss(mnist.images(batch), with_terms=True)
         optimizer.zero_grad()
-        (-elbo.objective(terms)).backward()
+        loss.per_datum.backward()
         optimizer.step()
+        module.step()
+        terms = loss.terms
+        assert terms is not None
         recent = [*recent[1 - LAST :], torch.stack([getattr(terms, term) for term in TERMS]).detach()]
         if step % batches.batches_per_epoch == 0:
             seconds += time.monotonic() - started

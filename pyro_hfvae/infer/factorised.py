@@ -67,13 +67,21 @@ class Factorised:
         )
         self.masses = {name: _masses(site, self.shape) for name, site in posteriors.items() if site.discrete}
         self.bank = references.bank
+        self.of_bank = {} if self.bank is None else {name: site.double() for name, site in self.bank.sites.items()}
+        self._found: dict[Group, tuple[Continuous, tuple[Categorical, ...]]] = {}
+        self._order = {name: place for place, name in enumerate(self.sites)}
 
     def own(self, groups: Sequence[Group]) -> dict[Group, Tensor]:
         """E[log r(z_G|x)] of every group, a scalar each."""
-        return {group: self._log_own(group).mean() for group in groups}
+        return {group: self._expected_own(group) for group in groups}
 
     def aggregate(self, groups: Sequence[Group]) -> dict[Group, Tensor]:
         """E[log r̂(z_G)] of every group, a scalar each."""
+        found = self.aggregate_of_each(groups)
+        return dict(zip(found, torch.stack(list(found.values())).mean((1, 2)).unbind(), strict=True))
+
+    def aggregate_of_each(self, groups: Sequence[Group]) -> dict[Group, Tensor]:
+        """The same of each sample, [S, B]."""
         found: dict[Group, Tensor] = {}
         plain: list[Group] = []
         sharing: dict[Continuous, list[Group]] = {}
@@ -91,22 +99,37 @@ class Factorised:
             found |= dict(zip(plain, self._of_variables([self._members(g)[0][0] for g in plain]), strict=True))
         for continuous, alike in sharing.items():
             found |= dict(zip(alike, self._with_the_same_densities(continuous, alike), strict=True))
-        return {group: found[group].mean() for group in groups}
+        return {group: found[group] for group in groups}
 
-    def _log_own(self, group: Group) -> Tensor:
+    def _expected_own(self, group: Group) -> Tensor:
         continuous, discrete = self._members(group)
-        total = self._log_density(continuous)
-        for name, index in discrete:
-            mass = self.masses[name][:, :, index].exp()
-            total = total + (mass * self._own_masses[name][:, :, index]).sum(-1)
-        return total
+        found = []
+        for name, indices in continuous:
+            if self.sites[name].independent:
+                found += [self._expected_own_of_each[name][index] for index in indices]
+            else:
+                found.append(self.sites[name].log_prob(indices).expand(self.shape).mean())
+        found += [self._expected_own_of_each[name][index] for name, index in discrete]
+        return found[0] if len(found) == 1 else torch.stack(found).sum()
+
+    @cached_property
+    def _expected_own_of_each(self) -> dict[str, Sequence[Tensor]]:
+        """E[log r(z_e|x)] of the variables of sites that are independent, scalars."""
+        found: dict[str, Sequence[Tensor]] = {}
+        for name, site in self.sites.items():
+            if site.discrete:
+                found[name] = (self.masses[name].exp() * self._own_masses[name]).sum(-1).mean((0, 1)).unbind()
+            elif site.independent:
+                each = torch.stack([site.log_prob([index]) for index in range(site.variables)], -1)  # [*batch, V]
+                found[name] = _expand(each, self.shape, 1).mean((0, 1)).unbind()
+        return found
 
     def _log_density(self, continuous: Continuous) -> Tensor:
         """log r of continuous variables at the samples, [S, B]."""
-        total = torch.zeros(self.shape, dtype=torch.float64, device=self.device)
-        for name, indices in continuous:
-            total = total + self.sites[name].log_prob(indices)
-        return total
+        if not continuous:
+            return torch.zeros(self.shape, dtype=torch.float64, device=self.device)
+        first, *more = (self.sites[name].log_prob(indices) for name, indices in continuous)
+        return sum(more, start=first).expand(self.shape)
 
     @cached_property
     def _own_masses(self) -> dict[str, Tensor]:
@@ -115,15 +138,16 @@ class Factorised:
     def _of_variables(self, which: Sequence[tuple[str, tuple[int, ...]]]) -> tuple[Tensor, ...]:
         """log r̂ of single univariate variables, each [S, B]."""
         features, bases, parameters, more, own = [], [], [], [], []
-        for name, some in groupby(which, lambda member: member[0]):
-            indices = [index for _, (index,) in some]
+        for name, members in groupby(which, lambda member: member[0]):
+            indices = [index for _, (index,) in members]
             site = self._narrowed(name)
+            some = _slice(indices)
             f, h = site.features_of_each
-            features.append(_expand(f, self.shape, 2)[:, :, indices])
-            bases.append(_expand(h, self.shape, 1)[:, :, indices])
+            features.append(_expand(f[..., some, :], self.shape, 2))
+            bases.append(_expand(h[..., some], self.shape, 1))
             parts = [_with_constant(*self._narrowed(name, part).coefficients_of_each) for part in self.parts]
-            parameters.append(torch.cat([_expand(g, Size([self.shape[0], -1]), 2) for g in parts], 1)[:, :, indices])
-            own += [self.sites[name].log_prob([index]).expand(self.shape) for index in indices]
+            parameters += [torch.cat([_expand(g, Size([self.shape[0], -1]), 2) for g in parts], 1)[:, :, some]]
+            own.append(_expand(torch.stack([site.log_prob([index]) for index in indices], -1), self.shape, 1))
             if self.bank is not None:
                 more.append(self._thinned(name, indices))
         f = torch.cat(features, 2)
@@ -131,13 +155,13 @@ class Factorised:
         g = torch.cat(parameters, 2).transpose(1, 2)  # [S, D, M, 3]
         further = torch.cat(more, 0).expand(len(f), -1, -1, -1) if more else None  # [S, D, 3, R]
         others = log_sum_of_others(f, g, self.references.first, more=further, dtype=self.dtype)[..., 0].mT
-        return self._with_own(torch.stack(own, -1), others + torch.cat(bases, 2)).unbind(-1)
+        return self._with_own(torch.cat(own, -1), others + torch.cat(bases, 2)).unbind(-1)
 
     def _thinned(self, name: str, indices: Sequence[int]) -> Tensor:
         """Coefficients of the bank's references of single variables with their log-weights, [D, 3, R]."""
         assert self.bank is not None
-        g = _with_constant(*self._narrowed(name, self.bank.sites).coefficients_of_each).double()  # [M, V, 3]
-        g = g[:, list(indices)].permute(1, 2, 0)  # [D, 3, M]
+        g = _with_constant(*self._narrowed(name, self.of_bank).coefficients_of_each)  # [M, V, 3]
+        g = g[:, _slice(indices)].permute(1, 2, 0)  # [D, 3, M]
         if name in self.bank.thinned:
             places, weights = (part[list(indices)] for part in self.bank.thinned[name])
             g = g.gather(2, places[:, None].expand(-1, 3, -1))
@@ -175,26 +199,25 @@ class Factorised:
         for name, indices in continuous:
             site = self.sites[name]
             product = site.features(indices)
-            given = [part[name].coefficients(indices) for part in self.parts]
-            if product is not None and all(part is not None for part in given):
+            of_parts = [part[name].coefficients(indices) for part in self.parts]
+            given = [each for each in of_parts if each is not None]
+            if product is not None and len(given) == len(self.parts):
                 features.append(_expand(product[0], self.shape, 1))
                 base = base + _expand(product[1], self.shape, 0)[..., None]
-                parts = [
-                    (_expand(g, Size([self.shape[0], -1]), 1), _expand(c, Size([self.shape[0], -1]), 0))
-                    for g, c in given
-                ]  # type: ignore[misc]
+                every = Size([self.shape[0], -1])
+                parts = [(_expand(g, every, 1), _expand(c, every, 0)) for g, c in given]
                 parameters.append(torch.cat([g for g, _ in parts], 1))
                 constant = constant + torch.cat([c for _, c in parts], 1)[..., None]
                 if self.bank is not None:
-                    g, c = self.bank.sites[name].double().coefficients(indices)  # type: ignore[misc]
+                    g, c = self.of_bank[name].coefficients(indices)  # type: ignore[misc]
                     more.append(g.mT)
                     of_bank = of_bank + c
             else:
                 found = [_pairs(site, part[name], indices, self.shape) for part in self.parts]
                 if self.bank is not None:
-                    found.append(_pairs(site, self.bank.sites[name].double(), indices, self.shape).detach())
-                every = torch.cat(found, -1)
-                pairs = every if pairs is None else pairs + every
+                    found.append(_pairs(site, self.of_bank[name], indices, self.shape).detach())
+                together = torch.cat(found, -1)
+                pairs = together if pairs is None else pairs + together
         features.append(own.new_ones(*self.shape, 1))
         parameters.append(constant)
         g_of_bank = None
@@ -256,7 +279,7 @@ class Factorised:
         count = sum(batch_of(part)[1] for part in self.parts)
         bank = None
         if self.bank is not None:
-            held = {name: _masses(self.bank.sites[name], Size([lead, -1])) for name in names}
+            held = {name: _masses(self.of_bank[name], Size([lead, -1])) for name in names}
             bank = combined(held, len(self.bank.present))
         return _Masses(
             posterior=combined(self.masses, self.shape[1]),
@@ -280,12 +303,14 @@ class Factorised:
 
     def _members(self, group: Group) -> tuple[Continuous, tuple[Categorical, ...]]:
         """A group's continuous variables by site, and its categoricals, in an order that does not change."""
-        order = list(self.sites)
-        members: list[Variable] = sorted(group, key=lambda v: (order.index(v.site), v.index))
+        if group in self._found:
+            return self._found[group]
+        members: list[Variable] = sorted(group, key=lambda v: (self._order[v.site], v.index))
         continuous = [v for v in members if not self.sites[v.site].discrete]
         by_site = groupby(continuous, lambda v: v.site)
         discrete = tuple((v.site, v.index) for v in members if self.sites[v.site].discrete)
-        return tuple((name, tuple(v.index for v in some)) for name, some in by_site), discrete
+        self._found[group] = tuple((name, tuple(v.index for v in some)) for name, some in by_site), discrete
+        return self._found[group]
 
     def _univariate(self, name: str) -> bool:
         site = self.sites[name]
@@ -368,6 +393,12 @@ def _expand(tensor: Tensor, shape: Size, inner: int) -> Tensor:
     batch = tensor.shape[: tensor.dim() - inner]
     wanted = [shape[0], batch[-1] if shape[1] == -1 else shape[1]]
     return tensor.expand(*wanted, *tensor.shape[tensor.dim() - inner :])
+
+
+def _slice(indices: Sequence[int]) -> slice | list[int]:
+    """Indices that follow one another as a slice, which copies nothing."""
+    some = slice(indices[0], indices[0] + len(indices))
+    return some if list(indices) == list(range(some.start, some.stop)) else list(indices)
 
 
 def _with_constant(coefficients: Tensor, constant: Tensor) -> Tensor:

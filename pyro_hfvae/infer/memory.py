@@ -1,12 +1,12 @@
 """An inference marginal that remembers: the posteriors of past batches beside those of the present one."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Size, Tensor
+from torch import Tensor
 from torch.distributions import kl_divergence
 from torch.utils._pytree import tree_leaves
 
@@ -16,7 +16,7 @@ from pyro_hfvae.infer.sample import Sample
 from pyro_hfvae.infer.structured import NO_MEMORY
 from pyro_hfvae.sites import NOTHING, DiscreteSite, Site, Univariate
 
-__all__ = ["Memory"]
+__all__ = ["Memory", "keys_of"]
 
 SYSTEMATIC, TAIL = 256, 64
 """References for the marginal of a single variable: about so many in equal steps, and so many at either end."""
@@ -98,12 +98,12 @@ class Memory(Marginal):
         dependence = sample.dependence
         if sample.structured or (dependence.conditional and any(dependence.model.values())):
             raise NotImplementedError(NO_MEMORY)
+        keys = keys_of(sample)
         if not self._slots or batch > data_size:
             refuse_batch(batch, data_size)
             return References(own=-math.log(data_size), other=log_weight_of_others(batch, data_size))
         self._move(sample.log_likelihood.device)
         present = self._slots["time"] != _ABSENT
-        keys = _keys(sample)
         if keys is not None:
             present = present & ~_partner(self._slots["key"], keys)[1]
         count = present.sum()
@@ -167,7 +167,7 @@ class Memory(Marginal):
     @torch.no_grad()
     def record(self, sample: Sample, data_size: int) -> None:
         """Puts the posteriors of a batch into the memory, in place of their old ones and then of the oldest."""
-        keys = _keys(sample)
+        keys = keys_of(sample)
         new: dict[str, Tensor] = {}
         for name, site in _remembered(sample).items():
             for place, tensor in enumerate(_parameters(site)):
@@ -187,11 +187,11 @@ class Memory(Marginal):
         self._move(device)
         slots = self._slots
         new = {name: part[: len(slots["time"])] for name, part in new.items()}
-        place = self._places(new, keys, sample)
+        places = self._places(new, keys, sample)
         for name, part in new.items():
-            slots[name][place] = part.to(slots[name].dtype)
+            slots[name][places] = part.to(slots[name].dtype)
         held = next((order.shape[1] for order in self._order.values()), 0)
-        if not self._order or (self._clock - self._sorted) * SORTED * len(place) >= held:
+        if not self._order or (self._clock - self._sorted) * SORTED * len(places) >= held:
             self._sort(sample)
 
     def _allocate(self, new: Mapping[str, Tensor], capacity: int) -> None:
@@ -224,13 +224,12 @@ class Memory(Marginal):
 
     def _mean_divergence(self, sample: Sample, slot: Tensor) -> Tensor:
         """KL(new || old) of the data that have a slot, mean in nats."""
-        known, rows = slot >= 0, range(len(slot))
+        known, rows = slot >= 0, slot.clamp_min(0)
         total = torch.zeros(len(slot), dtype=torch.float64, device=slot.device)
-        for name, old in self._sites(sample).items():
-            if name.startswith(PRIOR):
-                continue
-            site = sample.posteriors[name]
-            total = total + _divergence(site, old, slot.clamp_min(0), rows)
+        for name, site in sample.posteriors.items():
+            new = [tensor[: len(slot)] for tensor in _parameters(site)]
+            old = [self._slots[_slot(name, place)][rows] for place in range(len(new))]
+            total = total + _divergence(site, new, old)
         return torch.where(known, total, 0.0).sum() / known.sum()
 
     def get_extra_state(self) -> dict[str, Any]:
@@ -275,17 +274,15 @@ def _parameters(site: Site) -> list[Tensor]:
     return [tensor[0] if len(site.fn.batch_shape) == 2 else tensor for tensor in found]
 
 
-def _divergence(site: Site, old: Site, slot: Tensor, rows: range) -> Tensor:
-    """KL of the posteriors of a batch from those in some slots, [B]; NaN where it has no closed form."""
-    new = [tensor[: len(rows)] for tensor in _parameters(site)]
-    before = [tensor[slot] for tensor in _parameters(old)]
+def _divergence(site: Site, new: Sequence[Tensor], old: Sequence[Tensor]) -> Tensor:
+    """KL of the posteriors of a batch from older ones of the same data, [B]; NaN where it has no closed form."""
     if site.discrete:
-        return (new[0].exp() * (new[0] - before[0])).sum((-1, -2)).double()
-    batch = Size([len(rows)])
+        return (new[0].exp() * (new[0] - old[0])).sum((-1, -2)).double()
+    batch = new[0].shape[:1]
     try:
-        kl: Tensor = kl_divergence(site.with_parameters(new, batch), site.with_parameters(before, batch))
+        kl: Tensor = kl_divergence(site.with_parameters(new, batch), site.with_parameters(old, batch))
     except NotImplementedError:
-        return torch.full((len(rows),), math.nan, dtype=torch.float64, device=slot.device)
+        return torch.full(batch, math.nan, dtype=torch.float64, device=new[0].device)
     return kl.double()
 
 
@@ -303,7 +300,7 @@ def _slots_of(partner: Tensor, same: Tensor, batch: int) -> Tensor:
     return slot[:-1]
 
 
-def _keys(sample: Sample) -> Tensor | None:
+def keys_of(sample: Sample) -> Tensor | None:
     """A hash of the bytes of each datum, [B]; None where the first argument holds no tensor.
 
     Raises:
@@ -312,7 +309,8 @@ def _keys(sample: Sample) -> Tensor | None:
     given = [*sample.guide.args, *sample.guide.kwargs.values()]
     if not given:
         return None
-    leaves = [torch.as_tensor(leaf) for leaf in tree_leaves(given[0]) if isinstance(leaf, Tensor | np.ndarray)]
+    arrays = [leaf for leaf in tree_leaves(given[0]) if isinstance(leaf, Tensor | np.ndarray)]
+    leaves = [leaf if isinstance(leaf, Tensor) else torch.from_numpy(leaf) for leaf in arrays]
     rows = [leaf.detach() for leaf in leaves if leaf.dim() > 0]
     if not rows:
         return None

@@ -1,6 +1,7 @@
 """A model and a guide under an objective, with all state that training them has."""
 
 import copy
+import math
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -134,7 +135,7 @@ class HierarchicalModule(ELBOModule):
         if not samples:
             raise ValueError("there are no batches to take the terms of")
         tree, size = self._tree(samples[0]), sum(sample.shape[1] for sample in samples)
-        log_n = torch.tensor(float(size)).log().item()
+        log_n = math.log(size)
         first, tables = 0, []
         for sample in samples:
             references = References(own=-log_n, other=-log_n, first=first)

@@ -188,7 +188,7 @@ class _LogWeightedSumsOfOthers(torch.autograd.Function):
             largest[lead, rows] = relative.amax(-1, keepdim=True)
             sums[lead, rows] = (_exp(relative.sub_(largest[lead, rows])) @ weights[lead]).clamp_min_(_smallest(dtype))
             outputs[lead, rows] = sums[lead, rows].log().add_(largest[lead, rows]).to(outputs)
-        return outputs, weights, sums, largest, kept
+        return outputs, weights.view_as(weights), sums, largest, kept  # an input itself could not be kept
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:

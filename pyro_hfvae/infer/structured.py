@@ -130,10 +130,12 @@ class Structured:
                     table, sites=_paired(own.sites, rows, own.shape, size), shape=shape, samples=samples, paired=True,
                     shared=False,
                 )  # fmt: skip
-                columns = torch.arange(size) + start
-                mine = torch.tensor(rows)[:, None] + self.references.first == columns  # [R, M]
+                device = like[groups[0]].device
+                columns = torch.arange(start, start + size, device=device)
+                samples_of = torch.arange(rows.start, rows.stop, device=device)
+                mine = samples_of[:, None] + self.references.first == columns  # [R, M]
                 for group, pairs in paired.log_densities(groups).items():  # [K ..., R, S, M]
-                    others = pairs.masked_fill(mine[:, None].to(pairs.device), NOTHING)
+                    others = pairs.masked_fill(mine[:, None], NOTHING)
                     sums[group].append(others.logsumexp(-1).mT)  # [K ..., S, R]
                 start += size
             for group in groups:

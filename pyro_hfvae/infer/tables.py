@@ -81,8 +81,12 @@ def read_tables(
             table = Factorised(sample.posteriors, sample.posteriors, found, sample.log_likelihood.dtype)
             log_q, log_m = table.own(groups), zeros if references is None else table.aggregate(groups)
         log_c, log_p = _prior(sample, every, groups, references, samples.prior, masses)
-    like = sample.log_likelihood
-    return Tables(*({g: v.to(like) for g, v in found.items()} for found in (log_q, log_m, log_p, log_c)))
+    return Tables(*(_like(sample.log_likelihood, found) for found in (log_q, log_m, log_p, log_c)))
+
+
+def _like(like: Tensor, found: Mapping[Group, Tensor]) -> dict[Group, Tensor]:
+    """The scalars in the type of a tensor, all in one go."""
+    return dict(zip(found, torch.stack(list(found.values())).to(like).unbind(), strict=True))
 
 
 def _prior(

@@ -37,8 +37,11 @@ def map_parameters(
     new = copy.copy(fn)
     if batch is not None:
         new._batch_shape = batch
+    done: dict[int, str] = {}  # a tensor under two names stays one, logits and _param of a Categorical for example
     for name, value in vars(fn).items():
-        if isinstance(value, Distribution):
+        if isinstance(value, Tensor) and done.get(id(value)) in new.__dict__:
+            new.__dict__[name] = new.__dict__[done[id(value)]]
+        elif isinstance(value, Distribution):
             inner = isinstance(fn, Independent | TransformedDistribution) or value.batch_shape == fn.batch_shape
             if variables and not inner:
                 raise NotImplementedError(dependent(fn))
@@ -46,6 +49,7 @@ def map_parameters(
             new.__dict__[name] = map_parameters(value, change, below, variables=variables)
         elif isinstance(value, Tensor):
             _replace(fn, new, name, value, change, batch is not None)
+            done[id(value)] = name
         elif name == "transforms":
             shape = fn.batch_shape + fn.event_shape
             new.__dict__[name] = [_mapped_transform(part, change, shape, variables) for part in value]

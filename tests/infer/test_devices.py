@@ -4,11 +4,12 @@ import sys
 
 import pytest
 import torch
+from aggregates import Group, draw_batch, estimated, sample_of
 from mixed_programs import Guide, K, Model, V
 from torch.overrides import TorchFunctionMode
 
 from pyro_hfvae import HierarchicalELBO, infer
-from pyro_hfvae.infer import Memory, Stratified, Weighted
+from pyro_hfvae.infer import Memory, Minibatch, MinibatchWeighted
 from pyro_hfvae.infer.penalties import ZhaoKernel
 
 N, B = 12, 5
@@ -50,8 +51,8 @@ OBJECTIVES = {
     "JointVAE": lambda: infer.JointVAE(N, gamma=3.0, capacity={"z": 3.0, "y": 1.0}),
     "HFVAE": lambda: infer.HFVAE(N, between=4.0, within=2.0),
     "particles": lambda: HierarchicalELBO(N, num_particles=2, vectorize_particles=True, max_plate_nesting=1),
-    "Weighted": lambda: HierarchicalELBO(N, marginal=Weighted()),
-    "Memory": lambda: HierarchicalELBO(N, marginal=Memory(N)),
+    "MinibatchWeighted": lambda: HierarchicalELBO(N, between=2.0, marginal=MinibatchWeighted()),
+    "Memory": lambda: HierarchicalELBO(N, between=2.0, marginal=Memory(N)),
 }
 CASES = [(name, {}) for name in OBJECTIVES]
 CASES += [("HFVAE", {"relaxed": False}), ("HFVAE", {"structured": True}), ("Memory", {"relaxed": False})]
@@ -61,11 +62,12 @@ def train(name, options, dtype, device):
     """Three steps, the terms and the exact terms; all results."""
     torch.manual_seed(0)
     model, guide = (program(**options).to(device, dtype) for program in (Model, Guide))
-    elbo = OBJECTIVES[name]()
+    module = OBJECTIVES[name]()(model, guide).to(device)
     x = torch.randn(N, 6, device=device, dtype=dtype)
     for step in range(3):
-        elbo.differentiable_loss(model, guide, x[step * 3 : step * 3 + B]).backward()
-    terms = [elbo.terms(model, guide, x[:B]), elbo.aggregate_terms(model, guide, [(x[:B],), (x[B:],)])]
+        module(x[step * 3 : step * 3 + B]).backward()
+        module.step()
+    terms = [module.terms(x[:B]), module.aggregate_terms([(x[:B],), (x[B:],)])]
     found = [value for each in terms for value in each.scalars().values()]
     return found, [p.grad for program in (model, guide) for p in program.parameters() if p.grad is not None]
 
@@ -86,29 +88,20 @@ def test_on_a_gpu(name, options):
     assert all(value.isfinite().all() for value in [*terms, *gradients])
 
 
-@pytest.mark.parametrize("marginal", [Stratified, Memory])
+@pytest.mark.parametrize("marginal", [Minibatch, Memory])
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU: torch.cuda.is_available() is False here")
 def test_the_sums_on_a_gpu_are_those_on_the_processor(marginal):
     """float64 on both sides, so that they differ by the order of sums only."""
-    generator = torch.Generator().manual_seed(0)
-    value, loc, scale = (torch.randn(1, 40, V, generator=generator, dtype=torch.float64) for _ in range(3))
-    mass = torch.randn(1, 40, K, generator=generator, dtype=torch.float64).log_softmax(-1)
-    groups = [
-        infer.marginals.Group((0, 1, 2), (0,)),
-        infer.marginals.Group((0, 1)),
-        infer.marginals.Group((2,)),
-        infer.marginals.Group((), (0,)),
-    ]
+    posteriors = draw_batch(1, 40, V, [K])
+    groups = [Group((0, 1, 2), (0,)), Group((0, 1)), Group((2,)), Group((), (0,))]
     found = []
     for device in ("cpu", "cuda"):
-        all_data = [part.to(device) for part in (value, loc, scale.abs() + 0.1, mass)]
-        keys, estimator = torch.arange(40, device=device), marginal()
-        for which in torch.arange(40).split(10) if marginal is Memory else []:
-            parts = [part[:, which.to(device)] for part in all_data]
-            estimator.record(infer.marginals.Posteriors(*parts[:3], (parts[3],)), 40, keys[which.to(device)])
-        leaves = [part[:, :8].clone().requires_grad_() for part in all_data]
-        batch = infer.marginals.Posteriors(*leaves[:3], (leaves[3],))
-        values = infer.marginals.expected_log_marginals(batch, groups, estimator.references(batch, 40, keys[:8]))
-        found.append([*values, *torch.autograd.grad(sum(v.sum() for v in values), leaves)])
+        every = posteriors.map(lambda part, device=device: part.to(device))
+        data, estimator = torch.arange(40, device=device), marginal()
+        for which in torch.arange(40, device=device).split(10) if marginal is Memory else []:
+            estimator.record(sample_of(every[which], data[which]), 40)
+        batch = every[slice(8)].leaf()
+        values = estimated(estimator, batch, groups, 40, data[:8])
+        found.append([*values, *torch.autograd.grad(sum(v.sum() for v in values), batch.leaves)])
     for ours, theirs in zip(*found, strict=True):
         torch.testing.assert_close(ours, theirs.cpu(), rtol=1e-9, atol=1e-9)

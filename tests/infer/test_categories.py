@@ -7,50 +7,37 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from aggregates import Group, draw_batch, estimated, sample_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pyro_hfvae import Concrete, HierarchicalELBO
-from pyro_hfvae.infer import Memory, Stratified, combinations, marginals
-from pyro_hfvae.infer.combinations import divide, draw_one_hot
-from pyro_hfvae.infer.marginals import Group, Posteriors, expected_log_marginals
+from pyro_hfvae.infer import Memory, Minibatch, categories, factorised
+from pyro_hfvae.infer.categories import divide, draw_one_hot
+from pyro_hfvae.sites import read_site
 
 DTYPE = torch.float64
 
 
-def make(batch, normal, categories, particles=1, seed=0):
+def make(batch, normal, sizes, particles=1, seed=0):
     """Posteriors that are the same for all particles, as one for each [S, B, ...]; leaves."""
-    generator = torch.Generator().manual_seed(seed)
-
-    def draw(*shape):
-        return torch.randn(1, batch, *shape, generator=generator, dtype=DTYPE)
-
-    def leaf(part):
-        return part.repeat(particles, 1, 1).requires_grad_()
-
-    return Posteriors(
-        leaf(draw(normal)),
-        leaf(draw(normal)),
-        leaf(draw(normal).abs() + 0.3),
-        tuple(leaf((1.5 * draw(k)).log_softmax(-1)) for k in categories),
-    )
+    made = draw_batch(1, batch, normal, sizes, seed)
+    made.scale += 0.2
+    made.logits = tuple(1.5 * part for part in made.logits)
+    return made.map(lambda part: part.repeat(particles, 1, 1)).leaf()
 
 
-def expected(posteriors, group, references, limit):
+def expected(marginal, batch, group, data_size, data, limit):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(combinations, "MAXIMUM_COMBINATIONS", limit)
-        return expected_log_marginals(posteriors, [group], references)[0]
-
-
-def leaves(posteriors):
-    return [posteriors.value, posteriors.loc, posteriors.scale, *posteriors.log_mass]
+        patch.setattr(categories, "MAXIMUM_COMBINATIONS", limit)
+        return estimated(marginal, batch, [group], data_size, data)[0]
 
 
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=14), st.integers(1, 5000))
 @settings(deadline=None)
 def test_parts_hold_every_categorical_once_and_few_combinations(sizes, limit):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(combinations, "MAXIMUM_COMBINATIONS", limit)
+        patch.setattr(categories, "MAXIMUM_COMBINATIONS", limit)
         parts = divide(sizes)
     assert sorted(place for part in parts for place in part) == list(range(len(sizes)))
     most = max(limit, *sizes)
@@ -70,29 +57,30 @@ def test_parts_are_about_alike():
 @given(
     batch=st.integers(1, 3),
     normal=st.integers(0, 2),
-    categories=st.lists(st.integers(1, 3), min_size=2, max_size=3),
+    sizes=st.lists(st.integers(1, 3), min_size=2, max_size=3),
     remembered=st.integers(0, 2),
     limit=st.integers(1, 5),
 )
-def test_the_mean_over_all_draws_is_the_exact_expectation(batch, normal, categories, remembered, limit):
+def test_the_mean_over_all_draws_is_the_exact_expectation(batch, normal, sizes, remembered, limit):
     """One particle for each joint draw of all data, weighted by its probability: values and gradients to rounding."""
     data_size = batch + remembered if batch + remembered > 1 else 1
-    each = [list(itertools.product(*(range(k) for k in categories)))] * batch
+    each = [list(itertools.product(*(range(k) for k in sizes)))] * batch
     draws = list(itertools.product(*each))  # of the whole batch; each datum has one of the combinations
-    many, one = (make(batch, normal, categories, particles) for particles in (len(draws), 1))
-    marginal = Stratified()
+    many, one = (make(batch, normal, sizes, particles) for particles in (len(draws), 1))
+    marginal = Minibatch()
     if remembered:
         marginal = Memory(data_size)
-        marginal.record(make(remembered, normal, categories, seed=1), data_size, torch.arange(remembered) + 100)
-    keys = torch.arange(batch)
-    group = Group(tuple(range(normal)), tuple(range(len(categories))))
-    exact = expected(one, group, marginal.references(one, data_size, keys), 10**6)
+        old = make(remembered, normal, sizes, seed=1)
+        marginal.record(sample_of(old, torch.arange(remembered) + 100), data_size)
+    data = torch.arange(batch)
+    group = Group(tuple(range(normal)), tuple(range(len(sizes))))
+    exact = expected(marginal, one, group, data_size, data, 10**6)
     index = torch.tensor(draws)  # [S, B, V]
-    one_hot = [torch.nn.functional.one_hot(index[..., v], k).to(DTYPE) for v, k in enumerate(categories)]
+    one_hot = [torch.nn.functional.one_hot(index[..., v], k).to(DTYPE) for v, k in enumerate(sizes)]
     places = iter(one_hot)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(marginals, "draw_one_hot", lambda _: next(places))
-        found = expected(many, group, marginal.references(many, data_size, keys), limit)
+        patch.setattr(factorised, "draw_one_hot", lambda _: next(places)[..., None, :])
+        found = expected(marginal, many, group, data_size, data, limit)
     probability = torch.ones(len(draws), dtype=DTYPE)
     for mass, chosen in zip(many.log_mass, one_hot, strict=True):
         probability = probability * (mass.detach() * chosen).sum((1, 2)).exp()
@@ -100,8 +88,8 @@ def test_the_mean_over_all_draws_is_the_exact_expectation(batch, normal, categor
     torch.testing.assert_close((probability[:, None] * found).sum(0), exact[0], rtol=1e-9, atol=1e-9)
     weights = torch.linspace(0.5, 2.0, batch, dtype=DTYPE)
     kwargs = {"allow_unused": True, "materialize_grads": True}
-    ours = torch.autograd.grad((probability[:, None] * weights * found).sum(), leaves(many), **kwargs)
-    theirs = torch.autograd.grad((weights * exact[0]).sum(), leaves(one), **kwargs)
+    ours = torch.autograd.grad((probability[:, None] * weights * found).sum(), many.leaves, **kwargs)
+    theirs = torch.autograd.grad((weights * exact[0]).sum(), one.leaves, **kwargs)
     for a, b in zip(ours, theirs, strict=True):
         torch.testing.assert_close(a.sum(0), b[0], rtol=1e-7, atol=1e-8)
 
@@ -110,14 +98,14 @@ def test_draws_by_chance_are_unbiased_too():
     """[20, 20, 20] has 8,000 combinations: 300 draws, means within 4 standard errors, values and gradients."""
     torch.manual_seed(0)
     many, one = (make(4, 2, [20, 20, 20], particles) for particles in (300, 1))
-    group, references = Group((0, 1), (0, 1, 2)), Stratified().references(one, 50)
-    exact = expected(one, group, references, 10**4)
-    found = expected_log_marginals(many, [group], references)[0]
+    group = Group((0, 1), (0, 1, 2))
+    exact = expected(Minibatch(), one, group, 50, None, 10**4)
+    (found,) = estimated(Minibatch(), many, [group], 50)
     error = found.std(0) / math.sqrt(300)
     assert (error > 0).all()
     assert ((found.mean(0) - exact[0]).abs() < 4 * error).all()
-    ours = torch.autograd.grad(found.sum(), leaves(many))
-    theirs = torch.autograd.grad(exact.sum(), leaves(one))
+    ours = torch.autograd.grad(found.sum(), many.leaves)
+    theirs = torch.autograd.grad(exact.sum(), one.leaves)
     for a, b in zip(ours, theirs, strict=True):
         distance = (a.mean(0) - b[0]).norm()
         assert distance < 4 * (a.var(0).sum() / 300).sqrt()  # its root mean square is one of the right-hand side
@@ -135,11 +123,14 @@ def test_draws_have_the_masses_as_frequencies():
 
 
 def test_a_category_without_mass_stays_finite():
-    posteriors = make(3, 1, [3, 3, 3])
+    batch = make(3, 1, [3, 3, 3])
     logits = torch.tensor([0.0, 1.0, -math.inf], dtype=DTYPE).expand(1, 3, 3).clone().requires_grad_()
-    mass = Concrete(logits=logits, validate_args=False).log_mass
-    posteriors = Posteriors(posteriors.value, posteriors.loc, posteriors.scale, (mass, mass, mass))
-    found = expected(posteriors, Group((0,), (0, 1, 2)), Stratified().references(posteriors, 9), 9)
+    sites = batch.sites
+    for name in ("y0", "y1", "y2"):
+        sites[name] = read_site(name, Concrete(logits=logits[..., None, :], validate_args=False).to_event(1), logits)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(categories, "MAXIMUM_COMBINATIONS", 9)
+        (found,) = estimated(Minibatch(), sites, [Group((0,), (0, 1, 2))], 9)
     (gradient,) = torch.autograd.grad(found.sum(), [logits])
     assert found.isfinite().all()
     assert gradient[..., :2].isfinite().all()
@@ -162,7 +153,7 @@ def programs(sites, logits):
 
 
 @pytest.mark.parametrize("particles", [{}, {"num_particles": 2, "vectorize_particles": True, "max_plate_nesting": 1}])
-def test_terms_of_many_combinations_telescope(particles):
+def test_terms_of_many_combinations_telescope(particles, monkeypatch):
     """2¹⁴ combinations of two sites: the terms of single blocks stay exact, and the sum is that of the exact KL."""
     torch.manual_seed(0)
     sites = {"first": (8, 2), "second": (6, 2)}
@@ -171,11 +162,14 @@ def test_terms_of_many_combinations_telescope(particles):
     x = torch.randn(5, 2, dtype=DTYPE)
     terms = []
     for seed in (1, 2):
-        elbo = HierarchicalELBO(100, **particles)
-        torch.manual_seed(3)
-        run = next(elbo._runs(model, guide, (x,), {}))  # the same samples; what follows draws combinations
-        torch.manual_seed(seed)
-        terms.append(elbo._split(run.latents, run.priors, run.log_likelihood, 100, Stratified(), None, []))
+
+        def draw_anew(log_mass, seed=seed):
+            torch.manual_seed(seed)
+            return draw_one_hot(log_mass)
+
+        monkeypatch.setattr(factorised, "draw_one_hot", draw_anew)
+        torch.manual_seed(3)  # the same samples; what follows draws combinations
+        terms.append(HierarchicalELBO(100, **particles).terms(model, guide, x))
     assert terms[0].between != terms[1].between
     for name in sites:
         assert terms[0].blocks[name].mutual_information == terms[1].blocks[name].mutual_information
@@ -184,7 +178,7 @@ def test_terms_of_many_combinations_telescope(particles):
 
 def test_few_combinations_draw_nothing():
     """What was exact stays so, and leaves the random stream alone."""
-    posteriors = make(4, 2, [3, 4])
+    batch = make(4, 2, [3, 4])
     before = torch.random.get_rng_state()
-    expected_log_marginals(posteriors, [Group((0,), (0, 1))], Stratified().references(posteriors, 10))
+    estimated(Minibatch(), batch, [Group((0,), (0, 1))], 10)
     assert torch.equal(before, torch.random.get_rng_state())
