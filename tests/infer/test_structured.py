@@ -516,8 +516,8 @@ def test_what_fails_in_a_further_run_says_so():
 
 def test_a_memory_cannot_run_a_guide_again():
     message = (
-        "a memory keeps posteriors without their data, and a program whose sites depend on one another must be run again "
-        "on the data of each posterior; use marginal=Minibatch() with a larger batch"
+        "a memory keeps posteriors without their data, and a program whose sites depend on one another must be run "
+        "again on the data of each posterior; use marginal=Minibatch() with a larger batch"
     )
     refused(Mixture(3, 1), message, marginal=Memory(10))
 
@@ -582,8 +582,8 @@ def test_a_site_that_is_summed_over_has_none_below_it():
 
     refused(
         guide,
-        "site 'y' is OneHotCategorical in a guide whose sites depend on it: what depends on it cannot be summed over its "
-        "categories; use Concrete",
+        "site 'y' is OneHotCategorical in a guide whose sites depend on it: what depends on it cannot be summed over "
+        "its categories; use Concrete",
     )
 
 
