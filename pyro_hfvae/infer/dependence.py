@@ -145,7 +145,7 @@ def _perturbed(name: str, fn: Distribution, value: Tensor) -> Tensor:
         free = transform.inv(value)
         return transform(free + PERTURBATION * torch.randn_like(free))  # type: ignore[no-any-return]
     except NotImplementedError:
-        return fn.sample()  # type: ignore[no-any-return]
+        return fn.sample()
 
 
 def _refuse_observed_outside(model_trace: Trace, plate: DataPlate) -> None:

@@ -73,8 +73,8 @@ def encode_posteriors(
                 loc, scale = (
                     torch.cat([_first(getattr(site, field), 1) for site in sites]) for field in ("loc", "scale")
                 )
-                both = (parameter[:, variable.index].cpu().double().numpy() for parameter in (loc, scale))
-                normal[variable.name] = tuple(both)
+                loc, scale = (parameter[:, variable.index].cpu().double() for parameter in (loc, scale))
+                normal[variable.name] = (loc.numpy(), scale.numpy())
             elif sites[0].discrete:
                 log_mass = torch.cat([_first(site.log_mass, 2) for site in sites if isinstance(site, DiscreteSite)])
                 mass = log_mass[:, variable.index].double().softmax(-1)  # rows sum to 1 in float64 too
