@@ -18,8 +18,9 @@ from pyro_hfvae import HierarchicalELBO, __version__
 from pyro_hfvae.data import MNIST, IndexBatches
 from pyro_hfvae.guides import ImageGuide, MLPEncoder
 from pyro_hfvae.infer import Memory, Minibatch, Sample
-from pyro_hfvae.infer.memory import keys_of
-from pyro_hfvae.infer.traces import DataPlate, posterior_sites
+from pyro_hfvae.infer.data_keys import keys_of
+from pyro_hfvae.infer.latents import posterior_sites
+from pyro_hfvae.infer.traces import DataPlate
 from pyro_hfvae.models import ImageModel, MLPDecoder
 from pyro_hfvae.sites import Site
 from pyro_hfvae.train.run_folder import processor

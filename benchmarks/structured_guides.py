@@ -21,10 +21,11 @@ from pyro_hfvae import HierarchicalELBO
 from pyro_hfvae.blocks import Variable
 from pyro_hfvae.guides import ConvEncoder, ImageGuide, MLPEncoder, StructuredGuide
 from pyro_hfvae.infer.ancestors import Ancestral, Component
+from pyro_hfvae.infer.latents import posterior_sites
 from pyro_hfvae.infer.programs import Run
 from pyro_hfvae.infer.references import References
 from pyro_hfvae.infer.structured import Structured, whole
-from pyro_hfvae.infer.traces import DataPlate, posterior_sites
+from pyro_hfvae.infer.traces import DataPlate
 from pyro_hfvae.models import ConvDecoder, ImageModel, MLPDecoder
 
 N, B = 1000, 64

@@ -15,8 +15,9 @@ from pyro_hfvae import HierarchicalELBO, Terms
 from pyro_hfvae.data import MNIST, IndexBatches
 from pyro_hfvae.guides import ImageGuide, MLPEncoder
 from pyro_hfvae.infer import Marginal, Sample
+from pyro_hfvae.infer.latents import posterior_sites
 from pyro_hfvae.infer.references import Bank, References
-from pyro_hfvae.infer.traces import DataPlate, posterior_sites
+from pyro_hfvae.infer.traces import DataPlate
 from pyro_hfvae.models import ImageModel, MLPDecoder
 
 __all__ = ["AllOthers", "Epoch", "exact_terms", "study_parser", "train"]

@@ -1,7 +1,6 @@
 """log-densities of groups of variables, and of their aggregate, where sites are independent given the datum."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
 
@@ -10,14 +9,20 @@ from torch import Size, Tensor
 
 from pyro_hfvae.blocks import Group, Variable
 from pyro_hfvae.infer.categories import divide, draw_one_hot, log_mass_of_combinations
-from pyro_hfvae.infer.pairwise import log_sum_of_other_masses, log_sum_of_others, log_sum_of_pairs
+from pyro_hfvae.infer.pair_densities import (
+    CombinedMasses,
+    PairDensities,
+    expand,
+    log_pairs,
+    masses_of,
+    slice_of,
+    with_constant,
+)
+from pyro_hfvae.infer.pairwise import log_sum_of_other_masses, log_sum_of_others
 from pyro_hfvae.infer.references import References, Sites, batch_of
-from pyro_hfvae.sites import NOTHING, DiscreteSite, Site, Univariate
+from pyro_hfvae.sites import NOTHING, Univariate
 
 __all__ = ["Factorised"]
-
-CHUNK_NUMBERS = 2**23
-"""Numbers that the pairwise densities of one site take at once where no gradient is asked for."""
 
 Continuous = tuple[tuple[str, tuple[int, ...]], ...]
 """Sites in order, and which of their variables."""
@@ -65,7 +70,7 @@ class Factorised:
             if own and len(references.parts) == 1
             else [{name: site.double() for name, site in part.items()} for part in references.parts]
         )
-        self.masses = {name: _masses(site, self.shape) for name, site in posteriors.items() if site.discrete}
+        self.masses = {name: masses_of(site, self.shape) for name, site in posteriors.items() if site.discrete}
         self.bank = references.bank
         self.of_bank = {} if self.bank is None else {name: site.double() for name, site in self.bank.sites.items()}
         self._found: dict[Group, tuple[Continuous, tuple[Categorical, ...]]] = {}
@@ -121,7 +126,7 @@ class Factorised:
                 found[name] = (self.masses[name].exp() * self._own_masses[name]).sum(-1).mean((0, 1)).unbind()
             elif site.independent:
                 each = torch.stack([site.log_prob([index]) for index in range(site.variables)], -1)  # [*batch, V]
-                found[name] = _expand(each, self.shape, 1).mean((0, 1)).unbind()
+                found[name] = expand(each, self.shape, 1).mean((0, 1)).unbind()
         return found
 
     def _log_density(self, continuous: Continuous) -> Tensor:
@@ -133,7 +138,7 @@ class Factorised:
 
     @cached_property
     def _own_masses(self) -> dict[str, Tensor]:
-        return {name: _masses(self.sites[name], self.shape) for name in self.masses}
+        return {name: masses_of(self.sites[name], self.shape) for name in self.masses}
 
     def _of_variables(self, which: Sequence[tuple[str, tuple[int, ...]]]) -> tuple[Tensor, ...]:
         """log r̂ of single univariate variables, each [S, B]."""
@@ -141,13 +146,13 @@ class Factorised:
         for name, members in groupby(which, lambda member: member[0]):
             indices = [index for _, (index,) in members]
             site = self._narrowed(name)
-            some = _slice(indices)
+            some = slice_of(indices)
             f, h = site.features_of_each
-            features.append(_expand(f[..., some, :], self.shape, 2))
-            bases.append(_expand(h[..., some], self.shape, 1))
-            parts = [_with_constant(*self._narrowed(name, part).coefficients_of_each) for part in self.parts]
-            parameters += [torch.cat([_expand(g, Size([self.shape[0], -1]), 2) for g in parts], 1)[:, :, some]]
-            own.append(_expand(torch.stack([site.log_prob([index]) for index in indices], -1), self.shape, 1))
+            features.append(expand(f[..., some, :], self.shape, 2))
+            bases.append(expand(h[..., some], self.shape, 1))
+            parts = [with_constant(*self._narrowed(name, part).coefficients_of_each) for part in self.parts]
+            parameters += [torch.cat([expand(g, Size([self.shape[0], -1]), 2) for g in parts], 1)[:, :, some]]
+            own.append(expand(torch.stack([site.log_prob([index]) for index in indices], -1), self.shape, 1))
             if self.bank is not None:
                 more.append(self._thinned(name, indices))
         f = torch.cat(features, 2)
@@ -160,8 +165,8 @@ class Factorised:
     def _thinned(self, name: str, indices: Sequence[int]) -> Tensor:
         """Coefficients of the bank's references of single variables with their log-weights, [D, 3, R]."""
         assert self.bank is not None
-        g = _with_constant(*self._narrowed(name, self.of_bank).coefficients_of_each)  # [M, V, 3]
-        g = g[:, _slice(indices)].permute(1, 2, 0)  # [D, 3, M]
+        g = with_constant(*self._narrowed(name, self.of_bank).coefficients_of_each)  # [M, V, 3]
+        g = g[:, slice_of(indices)].permute(1, 2, 0)  # [D, 3, M]
         if name in self.bank.thinned:
             places, weights = (part[list(indices)] for part in self.bank.thinned[name])
             g = g.gather(2, places[:, None].expand(-1, 3, -1))
@@ -188,7 +193,7 @@ class Factorised:
         expected = weights * self._with_own(densities.own + own, others)
         return [part.sum(-1) for part in expected.split([table.own.shape[-1] for table in tables], -1)]
 
-    def _densities(self, continuous: Continuous) -> "_Densities":
+    def _densities(self, continuous: Continuous) -> "PairDensities":
         """Those of the continuous variables of a group for all pairs of a sample and a reference."""
         own = self._log_density(continuous)[..., None]
         features, parameters, more = [], [], []
@@ -202,10 +207,10 @@ class Factorised:
             of_parts = [part[name].coefficients(indices) for part in self.parts]
             given = [each for each in of_parts if each is not None]
             if product is not None and len(given) == len(self.parts):
-                features.append(_expand(product[0], self.shape, 1))
-                base = base + _expand(product[1], self.shape, 0)[..., None]
+                features.append(expand(product[0], self.shape, 1))
+                base = base + expand(product[1], self.shape, 0)[..., None]
                 every = Size([self.shape[0], -1])
-                parts = [(_expand(g, every, 1), _expand(c, every, 0)) for g, c in given]
+                parts = [(expand(g, every, 1), expand(c, every, 0)) for g, c in given]
                 parameters.append(torch.cat([g for g, _ in parts], 1))
                 constant = constant + torch.cat([c for _, c in parts], 1)[..., None]
                 if self.bank is not None:
@@ -213,9 +218,9 @@ class Factorised:
                     more.append(g.mT)
                     of_bank = of_bank + c
             else:
-                found = [_pairs(site, part[name], indices, self.shape) for part in self.parts]
+                found = [log_pairs(site, part[name], indices, self.shape) for part in self.parts]
                 if self.bank is not None:
-                    found.append(_pairs(site, self.of_bank[name], indices, self.shape).detach())
+                    found.append(log_pairs(site, self.of_bank[name], indices, self.shape).detach())
                 together = torch.cat(found, -1)
                 pairs = together if pairs is None else pairs + together
         features.append(own.new_ones(*self.shape, 1))
@@ -223,7 +228,7 @@ class Factorised:
         g_of_bank = None
         if self.bank is not None:
             g_of_bank = torch.cat([*more, of_bank[None]]).expand(self.shape[0], -1, -1)  # [S, P, M]
-        return _Densities(
+        return PairDensities(
             features=torch.cat([part.double() for part in features], -1),
             parameters=torch.cat([part.double() for part in parameters], -1),
             bank=g_of_bank,
@@ -264,7 +269,7 @@ class Factorised:
         others = log_sum_of_other_masses(table.references.exp(), self.references.first, self.shape[1], bank)
         return (table.posterior.exp() * self._with_own(table.own, others)).sum(-1)
 
-    def _log_masses(self, discrete: Sequence[Categorical]) -> "_Masses":
+    def _log_masses(self, discrete: Sequence[Categorical]) -> "CombinedMasses":
         """Of every combination of some categoricals; without categoricals there is one combination, of mass 1."""
         lead = self.shape[0]
 
@@ -274,14 +279,14 @@ class Factorised:
 
         names = {name for name, _ in discrete}
         references = {
-            name: torch.cat([_masses(part[name], Size([lead, -1])) for part in self.parts], 1) for name in names
+            name: torch.cat([masses_of(part[name], Size([lead, -1])) for part in self.parts], 1) for name in names
         }
         count = sum(batch_of(part)[1] for part in self.parts)
         bank = None
         if self.bank is not None:
-            held = {name: _masses(self.of_bank[name], Size([lead, -1])) for name in names}
+            held = {name: masses_of(self.of_bank[name], Size([lead, -1])) for name in names}
             bank = combined(held, len(self.bank.present))
-        return _Masses(
+        return CombinedMasses(
             posterior=combined(self.masses, self.shape[1]),
             own=combined(self._own_masses, self.shape[1]),
             references=combined(references, count),
@@ -321,91 +326,3 @@ class Factorised:
         site = (self.sites if part is None else part)[name]
         assert isinstance(site, Univariate)
         return site
-
-
-@dataclass(frozen=True)
-class _Masses:
-    """Log-masses of combinations: of the guide's posterior, of the density at its own datum, of all references."""
-
-    posterior: Tensor  # [S, B, K]
-    own: Tensor  # [S, B, K]
-    references: Tensor  # [S, M, K]
-    bank: Tensor | None  # [S, M', K]
-
-
-@dataclass(frozen=True)
-class _Densities:
-    """Pairwise log-densities log r(z_b|x_m) = f_b · g_m + h_b, with further terms ``pairs`` that are no product."""
-
-    features: Tensor  # f, [S, B, P]
-    parameters: Tensor  # g of the references, [S, M, P]
-    bank: Tensor | None  # g of the bank, [S, P, M']
-    own: Tensor  # those of the own datum, by direct differences, [S, B, 1]
-    base: Tensor  # h, [S, B, 1]
-    pairs: Tensor | None  # [S, B, M + M']
-    first: int
-    dtype: torch.dtype
-
-    def log_sum(self, masses: Tensor | None = None, of_bank: Tensor | None = None) -> Tensor:
-        """The logarithm of the sum over the other references, [S, B, K], or [S, B, 1] without masses [S, M, K]."""
-        if self.pairs is None:
-            others = log_sum_of_others(
-                self.features, self.parameters, self.first, masses, self.bank, of_bank, self.dtype
-            )
-            return self.base + others
-        every = self.parameters.mT if self.bank is None else torch.cat([self.parameters.mT, self.bank], -1)
-        weights = masses if masses is None or of_bank is None else torch.cat([masses, of_bank], 1)
-        return self.base + log_sum_of_pairs(self.features @ every + self.pairs, self.first, weights)
-
-    def joined(self, drawn: Tensor, masses: Tensor, own: Tensor, of_bank: Tensor | None) -> "_Densities":
-        """The joint densities with some drawn categories, one-hot, [S, B, K] and log-masses."""
-        return _Densities(
-            features=torch.cat([drawn, self.features], -1),
-            parameters=torch.cat([masses, self.parameters], -1),
-            bank=None if self.bank is None or of_bank is None else torch.cat([of_bank.mT, self.bank], -2),
-            own=self.own + (drawn * own).sum(-1, keepdim=True),
-            base=self.base,
-            pairs=self.pairs,
-            first=self.first,
-            dtype=self.dtype,
-        )
-
-
-def _pairs(site: Site, reference: Site, indices: Sequence[int], shape: Size) -> Tensor:
-    """log-densities of all samples under all references, by ``log_prob``, [S, R, M]."""
-    event = site.fn.event_shape
-    references = batch_of({"": reference})[1]
-    value = site.value.expand(*shape, *event).movedim(1, 0)  # [R, S, *event]
-    rows = len(value)
-    if not torch.is_grad_enabled():
-        numbers = max(1, event.numel()) * references * shape[0]
-        rows = max(1, CHUNK_NUMBERS // numbers)
-    found = []
-    for piece in value.split(rows):
-        whole = piece[:, :, None].expand(len(piece), shape[0], references, *event)
-        log_prob = reference.at(reference.fn, whole).log_prob(indices)  # [R, S, M]
-        found.append(log_prob.expand(len(piece), shape[0], references).movedim(0, 1))
-    return torch.cat(found, 1).double()
-
-
-def _expand(tensor: Tensor, shape: Size, inner: int) -> Tensor:
-    """[*batch, ...] as [S, B, ...], with ``inner`` dimensions after the batch."""
-    batch = tensor.shape[: tensor.dim() - inner]
-    wanted = [shape[0], batch[-1] if shape[1] == -1 else shape[1]]
-    return tensor.expand(*wanted, *tensor.shape[tensor.dim() - inner :])
-
-
-def _slice(indices: Sequence[int]) -> slice | list[int]:
-    """Indices that follow one another as a slice, which copies nothing."""
-    some = slice(indices[0], indices[0] + len(indices))
-    return some if list(indices) == list(range(some.start, some.stop)) else list(indices)
-
-
-def _with_constant(coefficients: Tensor, constant: Tensor) -> Tensor:
-    return torch.cat([coefficients, constant[..., None]], -1)
-
-
-def _masses(site: Site, shape: Size) -> Tensor:
-    """Log-masses, [S, B, V, K], float64."""
-    assert isinstance(site, DiscreteSite)
-    return _expand(site.log_mass.double(), shape, 2)

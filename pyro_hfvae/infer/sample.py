@@ -11,6 +11,7 @@ from torch import Size, Tensor
 from pyro_hfvae.infer import traces
 from pyro_hfvae.infer.dependence import Dependence
 from pyro_hfvae.infer.enumeration import expected_log_likelihood
+from pyro_hfvae.infer.latents import posterior_sites, prior_sites
 from pyro_hfvae.infer.programs import Program, Run
 from pyro_hfvae.infer.references import Sites, batch_of
 
@@ -74,8 +75,8 @@ def read_sample(
         ValueError, NotImplementedError: programs that the terms are not defined for; names the site.
     """
     plate = dependence.plate
-    posteriors = traces.posterior_sites(guide_trace, model_trace, plate)
-    priors = traces.prior_sites(model_trace, posteriors, guide_trace, plate)
+    posteriors = posterior_sites(guide_trace, model_trace, plate)
+    priors = prior_sites(model_trace, posteriors, guide_trace, plate)
     counts = {name: min(posteriors[name].variables, priors[name].variables) for name in posteriors}
     posteriors, priors = ({name: sites[name].merged(counts[name]) for name in counts} for sites in (posteriors, priors))
     shape = batch_of(posteriors)

@@ -10,8 +10,9 @@ from torch import Size, Tensor
 
 from pyro_hfvae.blocks import Blocks, Layout, resolve_blocks
 from pyro_hfvae.infer.dependence import read_guide_dependence
+from pyro_hfvae.infer.latents import posterior_sites
 from pyro_hfvae.infer.references import Sites, batch_of
-from pyro_hfvae.infer.traces import DataPlate, posterior_sites
+from pyro_hfvae.infer.traces import DataPlate
 from pyro_hfvae.metrics.codes import Codes
 from pyro_hfvae.metrics.exact import PosteriorParameters
 from pyro_hfvae.sites import DiscreteSite, NormalSite, Site

@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from pyro_hfvae.blocks import Variable
-from pyro_hfvae.infer.traces import DataPlate, latent_sites, posterior_sites
+from pyro_hfvae.infer.latents import posterior_sites
+from pyro_hfvae.infer.traces import DataPlate, latent_sites
 from pyro_hfvae.sites import DiscreteSite, Site, describe, read_site
 
 __all__ = ["LatentValues", "Program", "Values", "posterior_draws", "posterior_modes", "prior_modes"]

@@ -13,7 +13,8 @@ from pyro import poutine
 from torch import Tensor
 
 from pyro_hfvae.blocks import Layout, resolve_blocks
-from pyro_hfvae.infer.traces import DataPlate, latent_sites, posterior_sites
+from pyro_hfvae.infer.latents import posterior_sites
+from pyro_hfvae.infer.traces import DataPlate, latent_sites
 from pyro_hfvae.plot.marginals import Marginal
 from pyro_hfvae.sites import Site, read_site
 

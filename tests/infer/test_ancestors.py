@@ -13,9 +13,9 @@ from pyro_hfvae import Concrete
 from pyro_hfvae.blocks import Variable
 from pyro_hfvae.infer.ancestors import Ancestral, components
 from pyro_hfvae.infer.dependence import read_dependence
+from pyro_hfvae.infer.latents import posterior_sites
 from pyro_hfvae.infer.programs import Run
 from pyro_hfvae.infer.structured import whole
-from pyro_hfvae.infer.traces import posterior_sites
 
 B = 3
 X = torch.linspace(-1, 1, B, dtype=torch.float64)[:, None]

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pyro_hfvae import HierarchicalELBO
-from pyro_hfvae.infer import Exact, Memory, Minibatch, pairwise
+from pyro_hfvae.infer import Exact, Memory, Minibatch, data_keys, pairwise
 from pyro_hfvae.infer import memory as memory_module
 from pyro_hfvae.infer.factorised import Factorised
 from pyro_hfvae.infer.references import Bank
@@ -36,7 +36,7 @@ def filled(memory, posteriors, data, batches, data_size):
 
 def slots_of(memory, data):
     """Which of the data each slot holds, by number."""
-    number = {int(key): place for place, key in enumerate(memory_module._hash_rows(data))}
+    number = {int(key): place for place, key in enumerate(data_keys.hash_rows(data))}
     return [number[int(key)] for key in memory._slots["key"]]
 
 
@@ -161,7 +161,7 @@ def test_staleness_is_the_divergence_from_what_is_remembered():
 
 def sampled(memory, data, order, step):
     """What a single variable is set against: every slot's weight, with ``order`` its sorted slots, by hand."""
-    batch = {int(key) for key in memory_module._hash_rows(data)}
+    batch = {int(key) for key in data_keys.hash_rows(data)}
     present = [int(key) not in batch for key in memory._slots["key"]]
     weights = [0.0] * len(present)
     for rank, slot in enumerate(order):
@@ -244,7 +244,7 @@ def test_a_datum_that_is_twice_in_a_batch_and_one_that_the_memory_has_no_room_fo
 
 
 def keys_of(data):
-    return memory_module.keys_of(sample_of(draw_batch(1, len(data), 1, []), data))
+    return data_keys.keys_of(sample_of(draw_batch(1, len(data), 1, []), data))
 
 
 @given(

@@ -22,12 +22,13 @@ from pyro_hfvae.infer import Exact, Memory, Minibatch, MinibatchWeighted, struct
 from pyro_hfvae.infer import module as modules
 from pyro_hfvae.infer.ancestors import Ancestral, Component
 from pyro_hfvae.infer.dependence import read_dependence
+from pyro_hfvae.infer.latents import posterior_sites
 from pyro_hfvae.infer.penalties import MaximumMeanDiscrepancy, OffDiagonalCovariance
 from pyro_hfvae.infer.programs import Run
 from pyro_hfvae.infer.references import References, batch_of
 from pyro_hfvae.infer.sample import read_sample
 from pyro_hfvae.infer.structured import Structured, whole
-from pyro_hfvae.infer.traces import DataPlate, posterior_sites
+from pyro_hfvae.infer.traces import DataPlate
 
 
 @pytest.fixture(autouse=True)
