@@ -105,12 +105,12 @@ class EstimateMonitor:
         known = {
             f"the within term of block '{name}' with its normaliser": block.within + block.log_normaliser
             for name, block in terms.blocks.items()
-            if float(block.log_normaliser) != 0.0
+            if float(block.log_normaliser.detach()) != 0.0
         }
-        if float(terms.log_normaliser) != 0.0:
+        if float(terms.log_normaliser.detach()) != 0.0:
             known["the between term with its normaliser"] = terms.between + terms.log_normaliser
         bounded |= known
-        name, least = min(((name, float(value)) for name, value in bounded.items()), key=lambda item: item[1])
+        name, least = min(((name, float(value.detach())) for name, value in bounded.items()), key=lambda item: item[1])
         if least < -OUT_OF_BOUNDS:
             self._bound = True
             warnings.warn(

@@ -148,14 +148,6 @@ def refused_fit(refused):
             "block 'level' has no capacity; give one for each of: 'z', 'level'",
         ),
         (
-            ["--objective", "FactorVAE", "--objective.gamma", "2", "--trainer.accumulate_grad_batches", "2"],
-            "trainer.accumulate_grad_batches is not supported with a penalty that learns: 'total_correlation'",
-        ),
-        (
-            ["--objective", "FactorVAE", "--objective.gamma", "2", "--trainer.gradient_clip_val", "2"],
-            "trainer.gradient_clip_val is not supported with a penalty that learns: 'total_correlation'",
-        ),
-        (
             ["--objective", "FactorVAE", "--objective.gamma", "2", "--objective.hidden", "[]"],
             "the discriminator needs on",
         ),
@@ -172,7 +164,7 @@ def refused_fit(refused):
                 "--guide.gaussian",
                 "{}",
             ],
-            "DIP-VAE needs normal variables, whose covariance it charges; the guide samples only discrete sites: 'lev",
+            "DIP-VAE needs normal variables, whose covariance it charges; the guide has none among its sites: 'lev",
         ),
         (["--batches.batch_size", "2.5"], "batches.batch_size: expected int, got 2.5"),
         (
@@ -250,7 +242,7 @@ def refused_fit(refused):
         ),
         (
             ["--model.decoder.image_shape", "[1, 9, 9]"],
-            "the model fails on a batch of shape (16, 1, 8, 8): The size of",
+            "the observed site 'x' is given a value of shape (16, 1, 8, 8), but its distribution has the batch shape",
         ),
         (["--resume"], "argument --resume: expected one argument"),
     ],

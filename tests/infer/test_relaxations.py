@@ -17,7 +17,7 @@ from pyro_hfvae import Concrete, HierarchicalELBO, NonFiniteError
 from pyro_hfvae.blocks import Variable
 from pyro_hfvae.distributions import ConcreteDensity, StraightThroughConcrete
 from pyro_hfvae.guides import ImageGuide, MLPEncoder
-from pyro_hfvae.infer import Memory, Minibatch
+from pyro_hfvae.infer import Minibatch
 from pyro_hfvae.infer.factorised import Factorised
 from pyro_hfvae.models import ImageModel, MLPDecoder
 from pyro_hfvae.sites import read_site
@@ -272,7 +272,3 @@ def test_what_has_no_density_is_refused_by_name():
         HierarchicalELBO(50).terms(model, Guide(ConcreteDensity), x)
     with pytest.raises(NotImplementedError, match="is ConcreteDensity in the guide but StraightThroughConcrete in"):
         HierarchicalELBO(50).terms(Model(StraightThroughConcrete), Guide(ConcreteDensity), x)
-    module = HierarchicalELBO(50, marginal=Memory(9))(Model(), Guide(ConcreteDensity))
-    module(x)
-    with pytest.raises(NotImplementedError, match="^a memory cannot keep site 'y': "):
-        module.step()
