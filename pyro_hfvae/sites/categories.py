@@ -60,7 +60,7 @@ class DiscreteSite(Site):
 
     @property
     def log_mass(self) -> Tensor:
-        """Log-masses of the categories, [*batch, V, K], in float32 at least; of a Bernoulli those of 0 and 1."""
+        """Log-masses of the categories, ``[*batch, V, K]``, in float32 at least; of a Bernoulli those of 0 and 1."""
         if self._log_mass is None:
             base: Any = self.base
             if self.binary:
@@ -79,7 +79,7 @@ class DiscreteSite(Site):
             one_hot: [..., V, K].
 
         Returns:
-            [..., *event].
+            ``[..., *event]``.
         """
         batch = one_hot.shape[:-2]
         if self.binary:
@@ -90,7 +90,7 @@ class DiscreteSite(Site):
 
     @property
     def nearest(self) -> Tensor:
-        """The category next to a relaxed value, with the gradient of the value, [*batch, *event]."""
+        """The category next to a relaxed value, with the gradient of the value, ``[*batch, *event]``."""
         if not self.relaxed:
             return self.value
         if not self.binary:
@@ -102,11 +102,11 @@ class DiscreteSite(Site):
 
     @property
     def mean(self) -> Tensor:
-        """The masses, [*batch, V, K]."""
+        """The masses, ``[*batch, V, K]``."""
         return self.log_mass.exp()
 
     def parameters(self) -> list[Tensor]:
-        """The log-masses, [*batch, V, K]."""
+        """The log-masses, ``[*batch, V, K]``."""
         return [self.log_mass]
 
     def with_parameters(self, tensors: Sequence[Tensor], batch: Size) -> Distribution:

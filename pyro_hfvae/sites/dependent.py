@@ -23,7 +23,7 @@ __all__ = ["CorrelatedSite", "MixtureSite"]
 
 
 class _Vectors(Site):
-    """Cells that are vectors of dependent variables, and independent of one another; [*cells, d] variables."""
+    """Cells that are vectors of dependent variables, and independent of one another; ``[*cells, d]`` variables."""
 
     independent = False
 
@@ -54,7 +54,7 @@ class _Vectors(Site):
 
     @abstractmethod
     def _log_prob_of_cells(self, inside: Sequence[int]) -> Tensor:
-        """The joint log-density of some variables of every cell, [*batch, *cells]."""
+        """The joint log-density of some variables of every cell, ``[*batch, *cells]``."""
 
 
 @register_site(MultivariateNormal)
@@ -68,7 +68,7 @@ class CorrelatedSite(_Vectors):
 
     @property
     def _moments(self) -> tuple[Tensor, Tensor]:
-        """Mean [*batch, *cells, d] and covariance [*batch, *cells, d, d], the latter once where plates repeat it."""
+        """Mean ``[*batch, *cells, d]`` and covariance ``[*batch, *cells, d, d]``, once where plates repeat it."""
         base: Any = self.base
         covariance: Tensor = base.covariance_matrix
         for dim in range(covariance.dim() - 2):

@@ -39,20 +39,20 @@ class Univariate(Site):
         self._posterior: tuple[Tensor, Tensor] | None = None
 
     def features(self, indices: Indices) -> tuple[Tensor, Tensor]:
-        """f and h of the variables, [*batch, 2 n] and [*batch]."""
+        """f and h of the variables, ``[*batch, 2 n]`` and ``[*batch]``."""
         features, base = self.features_of_each
         which = self._which(indices)
         return features[..., which, :].flatten(-2), base[..., which].sum(-1)
 
     def coefficients(self, indices: Indices) -> tuple[Tensor, Tensor]:
-        """g and c of the variables, [*batch, 2 n] and [*batch]."""
+        """g and c of the variables, ``[*batch, 2 n]`` and ``[*batch]``."""
         coefficients, constant = self.coefficients_of_each
         which = self._which(indices)
         return coefficients[..., which, :].flatten(-2), constant[..., which].sum(-1)
 
     @property
     def features_of_each(self) -> tuple[Tensor, Tensor]:
-        """f and h of each variable, [*batch, V, 2] and [*batch, V]; made once."""
+        """f and h of each variable, ``[*batch, V, 2]`` and ``[*batch, V]``; made once."""
         if self._product is None:
             value, base, family = self.value, torch.zeros_like(self.value), self.base
             if isinstance(family, TransformedDistribution):
@@ -68,7 +68,7 @@ class Univariate(Site):
 
     @property
     def coefficients_of_each(self) -> tuple[Tensor, Tensor]:
-        """g and c of each variable, [*batch, V, 2] and [*batch, V]; made once."""
+        """g and c of each variable, ``[*batch, V, 2]`` and ``[*batch, V]``; made once."""
         if self._posterior is None:
             family = self.base
             if isinstance(family, TransformedDistribution):
@@ -105,12 +105,12 @@ class NormalSite(Univariate):
 
     @property
     def loc(self) -> Tensor:
-        """Means, [*batch, V]."""
+        """Means, ``[*batch, V]``."""
         return self._spread("loc")
 
     @property
     def scale(self) -> Tensor:
-        """Standard deviations, [*batch, V]."""
+        """Standard deviations, ``[*batch, V]``."""
         return self._spread("scale")
 
     def _spread(self, name: str) -> Tensor:
@@ -128,7 +128,7 @@ class NormalSite(Univariate):
         return normal_log_prob(value, loc, scale).unbind()
 
     def parameters(self) -> list[Tensor]:
-        """Means and standard deviations, [*batch, *event]."""
+        """Means and standard deviations, ``[*batch, *event]``."""
         base: Any = self.base
         shape = self.fn.batch_shape + self.fn.event_shape
         return [base.loc.expand(shape), base.scale.expand(shape)]
@@ -250,7 +250,7 @@ def _constant(transform: Transform, event: Size) -> bool:
 
 
 def _variables_first(tensor: Tensor, event: int, lead: int) -> Tensor:
-    """[*batch, *event] as [V, *batch], with 1s in front of the batch to make ``lead`` dimensions of it."""
+    """``[*batch, *event]`` as [V, *batch], with 1s in front of the batch to make ``lead`` dimensions of it."""
     batch = tensor.shape[: tensor.dim() - event]
     return tensor.reshape(*(1,) * (lead - len(batch)), *batch, -1).movedim(-1, 0)
 

@@ -59,7 +59,7 @@ def map_parameters(
 
 
 def parameters(fn: Distribution) -> list[Tensor]:
-    """The parameters, each expanded to [*batch, ...], in an order that depends on the class alone."""
+    """The parameters, each expanded to ``[*batch, ...]``, in an order that depends on the class alone."""
     found: list[Tensor] = []
 
     def take(tensor: Tensor, shape: Size, _: int) -> Tensor:
@@ -75,7 +75,7 @@ def with_parameters(fn: Distribution, tensors: Sequence[Tensor], batch: Size) ->
 
     Args:
         fn: the distribution.
-        tensors: as :func:`parameters` gives them, [*batch, ...].
+        tensors: as :func:`parameters` gives them, ``[*batch, ...]``.
         batch: the batch shape of the new one.
     """
     given = iter(tensors)

@@ -33,8 +33,8 @@ class Site:
 
     Args:
         name: of the site.
-        fn: the distribution, of batch shape [*batch].
-        value: of the site, [*batch, *event]; its batch shape may have more dimensions, or broadcast against that of fn.
+        fn: the distribution, of batch shape ``[*batch]``.
+        value: of the site, ``[*batch, *event]``; its batch may have more dimensions, or broadcast against that of fn.
     """
 
     discrete: ClassVar[bool] = False
@@ -91,7 +91,7 @@ class Site:
         return new
 
     def log_prob(self, indices: Indices) -> Tensor:
-        """The joint log-density of some variables at their value, [*batch], in nats."""
+        """The joint log-density of some variables at their value, ``[*batch]``, in nats."""
         return self._log_prob([i * self.grain + j for i in indices for j in range(self.grain)])
 
     def _log_prob(self, indices: Indices) -> Tensor:
@@ -105,7 +105,7 @@ class Site:
 
     @property
     def each(self) -> tuple[Tensor, ...]:
-        """The log-density of each variable by itself, [*batch] each; made once."""
+        """The log-density of each variable by itself, ``[*batch]`` each; made once."""
         if self._each is None:
             self._each = self._log_prob_of_each()
         return self._each
@@ -117,22 +117,22 @@ class Site:
         return log_prob.reshape(*shape, -1).unbind(-1)
 
     def features(self, indices: Indices) -> tuple[Tensor, Tensor] | None:
-        r"""f and h of :math:`\log r(z_G) = f(z) \cdot g + c + h(z)`, [*batch, P] and [*batch]; None: no such form."""
+        r"""f and h of :math:`\log r(z_G) = f(z) \cdot g + c + h(z)`, ``[*batch, P]`` and ``[*batch]``; None without."""
         return None
 
     def coefficients(self, indices: Indices) -> tuple[Tensor, Tensor] | None:
-        """g and c, [*batch, P] and [*batch], for the same variables."""
+        """g and c, ``[*batch, P]`` and ``[*batch]``, for the same variables."""
         return None
 
     def draw(self, shape: Size, given: Indices = ()) -> Tensor:
         """A sample of the site for a batch shape that its own broadcasts to, given the values of some variables.
 
         Args:
-            shape: [*shape]; where its last entry is 1, one sample for all data, from the distribution of the first.
+            shape: ``[*shape]``; where its last entry is 1, one sample for all data, from the distribution of the first.
             given: variables whose values are kept.
 
         Returns:
-            [*shape, *event], reparameterised where the distribution allows.
+            ``[*shape, *event]``, reparameterised where the distribution allows.
 
         Raises:
             NotImplementedError: variables that are not independent of one another, some of which are given.
@@ -155,7 +155,7 @@ class Site:
 
     @property
     def mean(self) -> Tensor:
-        """E[z], or the median where that has a closed form and the mean has not, [*batch, *event].
+        """E[z], or the median where that has a closed form and the mean has not, ``[*batch, *event]``.
 
         Raises:
             NotImplementedError: neither has one; names the site.
@@ -168,7 +168,7 @@ class Site:
             ) from None
 
     def parameters(self) -> list[Tensor]:
-        """What the distribution is made of, [*batch, ...] each; of independent variables [*batch, *cells, ...].
+        """What the distribution is made of, ``[*batch, ...]`` each; of independent variables ``[*batch, *cells, ...]``.
 
         Raises:
             NotImplementedError: the distribution hides what it depends on; says what.
@@ -224,7 +224,7 @@ def read_site(name: str, fn: Distribution, value: Tensor | None = None) -> Site:
     Args:
         name: of the site.
         fn: the distribution.
-        value: [*batch, *event]; may be left out where only the distribution is asked about.
+        value: ``[*batch, *event]``; may be left out where only the distribution is asked about.
     """
     if value is None:
         value = torch.zeros(()).expand(fn.batch_shape + fn.event_shape)
@@ -263,7 +263,7 @@ def unvalidated(fn: Distribution) -> Distribution:
 
 
 def draw(fn: Distribution, shape: Size) -> Tensor:
-    """A sample of batch shape [*shape]; with a last entry of 1, one for all data, whose distributions must be alike."""
+    """A sample of batch shape ``[*shape]``; with a last entry of 1, one for all data, which must be alike."""
     sample: Any = fn.rsample if fn.has_rsample else fn.sample
     if shape[-1] == 1 and len(fn.batch_shape) <= 1:
         # The data's own independent draws stand in for further ones.
