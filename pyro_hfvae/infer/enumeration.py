@@ -16,7 +16,13 @@ from pyro_hfvae.infer.programs import Program, buffers_kept
 from pyro_hfvae.infer.traces import DataPlate, latent_sites, log_likelihood, name_list
 from pyro_hfvae.sites import DiscreteSite, Site, read_site
 
-__all__ = ["MAXIMUM_ENUMERATED", "check_enumeration", "enumerated_sites", "expected_log_likelihood", "replayed"]
+__all__ = [
+    "MAXIMUM_ENUMERATED",
+    "check_enumeration",
+    "enumerated_sites",
+    "expected_log_likelihood",
+    "with_every_combination",
+]
 
 MAXIMUM_ENUMERATED = 1024
 """Combinations of categories that the model is run on at once: the decoder sees as many times the batch."""
@@ -36,12 +42,6 @@ def enumerated_sites(guide_trace: Trace, plate: DataPlate) -> dict[str, Discrete
         if name in plate.locals
     }
     return {name: site for name, site in sites.items() if isinstance(site, DiscreteSite) and not site.relaxed}
-
-
-def replayed(guide_trace: Trace) -> Trace:
-    """The guide's trace for the model to be replayed against; see :func:`with_every_combination`."""
-    plate = DataPlate.of(guide_trace)
-    return with_every_combination(guide_trace, plate)
 
 
 def with_every_combination(guide_trace: Trace, plate: DataPlate) -> Trace:
@@ -79,7 +79,7 @@ def with_every_combination(guide_trace: Trace, plate: DataPlate) -> Trace:
 
 
 def expected_log_likelihood(
-    model_trace: Trace, guide_trace: Trace, posteriors: Mapping[str, Site], shape: Size, plate: DataPlate
+    model_trace: Trace, posteriors: Mapping[str, Site], shape: Size, plate: DataPlate
 ) -> Tensor:
     r"""E[log p(x|z, y)] over the categories y that were enumerated, unscaled, for each particle and datum, [S, B].
 
@@ -89,7 +89,6 @@ def expected_log_likelihood(
 
     Args:
         model_trace: the model's trace, replayed against :func:`with_every_combination`.
-        guide_trace: the guide's own trace.
         posteriors: of the guide.
         shape: [S, B].
         plate: of the data.
@@ -97,12 +96,10 @@ def expected_log_likelihood(
     Raises:
         ValueError: no observed site, or one with more batch dimensions than the data.
     """
-    names = enumerated_sites(guide_trace, plate)
-    if not names:
+    sites = [site for site in posteriors.values() if isinstance(site, DiscreteSite) and not site.relaxed]
+    if not sites:
         return log_likelihood(model_trace, shape, plate)
-    masses: list[Tensor] = []
-    for name in names:
-        masses += cast(DiscreteSite, posteriors[name]).log_mass.expand(*shape, -1, -1).unbind(-2)
+    masses = [mass for site in sites for mass in site.log_mass.expand(*shape, -1, -1).unbind(-2)]
     mass = log_mass_of_combinations(masses).exp()  # [S, B, Ktot]
     found = log_likelihood(model_trace, Size([mass.shape[-1], *shape]), plate)
     return (mass * found.movedim(0, -1)).sum(-1)

@@ -97,7 +97,7 @@ def read_sample(
             raise ValueError(f"the guide samples site '{name}', which the model lacks; its latents: {known}")
         globals_[name] = globals_[name] - traces.total_log_prob(messages[name])
     once = traces.global_observed(model_trace, plate)
-    log_likelihood = expected_log_likelihood(model_trace, guide_trace, posteriors, shape, plate)
+    log_likelihood = expected_log_likelihood(model_trace, posteriors, shape, plate)
     return Sample(
         guide=Run(guide, args, kwargs, guide_trace, plate, "guide"),
         model=Run(model, args, kwargs, model_trace, plate, "model"),
