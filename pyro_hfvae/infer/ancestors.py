@@ -17,6 +17,7 @@ from pyro_hfvae.infer.programs import Run, conditionals
 from pyro_hfvae.infer.references import Sites
 from pyro_hfvae.infer.traces import broadcasts, latent_sites
 from pyro_hfvae.sites import DiscreteSite, Site, read_site
+from pyro_hfvae.sites.parameters import map_parameters
 
 __all__ = ["Ancestral", "Component", "components"]
 
@@ -97,6 +98,8 @@ class Ancestral:
         found = {}
         for (above, count), wanted in runs.items():
             fns = self._conditionals(above, count)
+            if self.shared and not above and count > 1:
+                fns = {name: _of_first_datum(fn) for name, fn in fns.items()}
             with torch.autocast(self._device.type, enabled=False):
                 read = {name: self._read(name, fn) for name, fn in fns.items()}
                 masses = {name: self._log_mass(site) for name, site in read.items() if isinstance(site, DiscreteSite)}
@@ -197,16 +200,27 @@ class Ancestral:
 
     def _of_variables(self, site: Site, indices: Sequence[int]) -> Tensor:
         """Log-density of some variables of a continuous site, [..., S, B]."""
-        if self.paired and _alike_for_samples(site.fn):
-            wide = site.at(site.fn, site.value[:, :, :1]).double()
-            features, coefficients = wide.features(indices), wide.coefficients(indices)
-            if features is not None and coefficients is not None:
-                # One matrix product for each group, where log_prob makes a number for each pair and variable.
-                (f, h), (g, c) = features, coefficients  # [R, S, 1, P], [R, S, 1], [..., 1, 1, M, P], [..., 1, 1, M]
-                product: Tensor = f.flatten(0, 1)[:, 0] @ _last(g, 2).mT  # [..., R S, M]
-                found: Tensor = product.unflatten(-2, f.shape[:2]) + c + h
-                return found
-        return site.log_prob(indices)
+        batch = site.fn.batch_shape
+        inner = len(self.shape)
+        if self.paired and batch[-3:-1].numel() == 1:  # all samples, of any particle, have the same distributions
+            own, size = site.value[:, :, :1], batch[-1]
+        elif batch.numel() > batch[-inner:].numel() == 1:  # all data have
+            own, size = site.value, 1
+        else:
+            return site.log_prob(indices)
+        wide = site.at(site.fn, own).double()
+        features, coefficients = wide.features(indices), wide.coefficients(indices)
+        if features is None or coefficients is None:
+            return site.log_prob(indices)
+        # One matrix product for each group, where log_prob makes a number for each pair and variable.
+        (f, h), (g, c) = features, coefficients  # [R, S, 1, F], [R, S, 1], [..., 1, 1, M, F], [..., 1, 1, M]
+        lead = batch[:-inner]
+        product = g.reshape(*lead, size, -1) @ f.reshape(-1, f.shape[-1]).mT  # [..., M, R S]
+        if size > 1:
+            product = product.mT
+        product = product.reshape(*lead, *f.shape[: inner - 1], -1)
+        found: Tensor = product + c + h
+        return found
 
     def _conditionals(self, above: Group, samples: int) -> dict[str, Distribution]:
         """The distributions of the sites given what they depend on, of batch shape [Ktot, P, S or 1, B or 1]."""
@@ -254,12 +268,15 @@ class Ancestral:
         return conditionals(self.run, value, self.component.descendants)
 
 
-def _alike_for_samples(fn: Distribution) -> bool:
-    """Whether all samples, of any particle, have the same distribution, of batch shape [..., R, S, M]."""
-    return fn.batch_shape[-3:-1].numel() == 1
+def _of_first_datum(fn: Distribution) -> Distribution:
+    """A distribution that is the same for all data, once: batch shape [..., 1]."""
+    last = len(fn.batch_shape) - 1
 
+    def first(tensor: Tensor, shape: Size, _: int) -> Tensor:
+        dim = last - (len(shape) - tensor.dim())
+        return tensor if dim < 0 else tensor.narrow(dim, 0, 1)
 
-def _last(tensor: Tensor, kept: int) -> Tensor:
-    """[..., 1, 1, M, P] as [..., M, P]."""
-    lead = tensor.shape[: max(0, tensor.dim() - kept - 2)]
-    return tensor.reshape(lead + tensor.shape[tensor.dim() - kept :])
+    try:
+        return map_parameters(fn, first, Size([*fn.batch_shape[:last], 1]))
+    except NotImplementedError:  # for the density's sake nothing is lost but time
+        return fn

@@ -258,3 +258,26 @@ def test_only_the_prior_is_run_and_few_inputs_where_the_data_share_it():
     guide = guide_of({"z2": 1, "z1": 1})
     marginals(model, guide, [group(z1=[0]), group(z2=[0]), group(z2=[0], z1=[0])], 50)
     assert seen[-3:] == [50, 1, B]  # no decoder between them
+
+
+@pytest.mark.parametrize("family", [dist.Normal, dist.Laplace, dist.LogNormal])
+def test_distributions_that_all_data_share_are_evaluated_once(family, monkeypatch):
+    # Normal and log-normal ones by a matrix product, Laplace by its log_prob: equal to the density of each datum by
+    # itself up to rounding, since the samples of the ancestors are the same.
+    def model(x):
+        with pyro.plate("data", len(x)):
+            a = pyro.sample("a", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+            scale = a.sum(-1, keepdim=True).exp().expand(*a.shape[:-1], 3)
+            pyro.sample("b", family(a[..., :1].expand(*a.shape[:-1], 3), scale).to_event(1))
+
+    def guide(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("a", dist.Normal(x.expand(-1, 2), 0.7).to_event(1))
+            pyro.sample("b", dist.LogNormal(x.expand(-1, 3), 0.7).to_event(1))
+
+    groups = [group(b=[0]), group(b=[1, 2]), group(b=[0, 1, 2]), group(a=[0], b=[1])]
+    found, _ = marginals(model, guide, groups, prior_samples=50)
+    monkeypatch.setattr("pyro_hfvae.infer.ancestors._of_first_datum", lambda fn: fn)
+    plain, _ = marginals(model, guide, groups, prior_samples=50)
+    for some in groups:
+        torch.testing.assert_close(found[some], plain[some], rtol=1e-12, atol=1e-12)
