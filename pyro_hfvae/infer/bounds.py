@@ -24,6 +24,7 @@ from pyro_hfvae.blocks import Group, Node, Variable
 from pyro_hfvae.infer.ancestors import Ancestral, components
 from pyro_hfvae.infer.sample import Sample
 from pyro_hfvae.infer.structured import whole
+from pyro_hfvae.infer.tables import Samples, masses_of_groups
 from pyro_hfvae.sites import Site
 
 __all__ = ["dependent_in_prior", "log_normalisers"]
@@ -42,18 +43,19 @@ def dependent_in_prior(sample: Sample, groups: Sequence[Iterable[Variable]]) -> 
     return any(sum(name in names for names in sites) > 1 for name in loose)
 
 
-def log_normalisers(sample: Sample, tree: Node, prior_samples: int) -> dict[str, Tensor]:
+def log_normalisers(sample: Sample, tree: Node, samples: Samples) -> dict[str, Tensor]:
     r"""log Z of each group and block whose parts depend on one another in the prior, scalars in nats, by name.
 
-    .. math:: \log Z \approx \log \frac{1}{S R B} \sum_{b} \sum_y \prod_j q(y_{G_j}|x^{\pi_j(b)})
+    .. math:: \log Z \approx \log \frac{1}{S R B} \sum_{b} \sum_y \prod_j q(y_{G_j}|x^{\pi_j(b)}, z'_{G_j})
         \frac{p(z', y)}{\prod_j p(z'_{G_j}, y_{G_j})}, \qquad z'_{G_j} = z_{G_j}^{\pi_j(b)}
 
-    with π_j a permutation of the batch for each group, drawn anew R times, and all categories of discrete variables.
+    with π_j a permutation of the batch for each group, drawn anew R times, and all categories of discrete variables,
+    whose masses depend on the continuous variables of their group where the guide's sites depend on one another.
 
     Args:
         sample: of a batch.
         tree: of blocks.
-        prior_samples: P, ancestral samples.
+        samples: of ancestors.
     """
     wanted: dict[str, list[Group]] = {
         node.name: [frozenset(c.variables) for c in node.children] for node in tree.groups()
@@ -63,15 +65,18 @@ def log_normalisers(sample: Sample, tree: Node, prior_samples: int) -> dict[str,
     with torch.autocast(sample.log_likelihood.device.type, enabled=False):
         for name, groups in wanted.items():
             if len(groups) > 1 and dependent_in_prior(sample, groups):
-                found[name] = _log_normaliser(sample, groups, prior_samples).to(sample.log_likelihood)
+                found[name] = _log_normaliser(sample, groups, samples).to(sample.log_likelihood)
     return found
 
+
+Categorical = tuple[str, int]
+"""A site, and which of its categoricals."""
 
 Place = Mapping[tuple[str, int], Tensor]
 """Of each variable, site and index: the order in which its group takes the data, [S R, B]."""
 
 
-def _log_normaliser(sample: Sample, groups: Sequence[Group], prior_samples: int) -> Tensor:
+def _log_normaliser(sample: Sample, groups: Sequence[Group], samples: Samples) -> Tensor:
     particles, batch = sample.shape
     repeated = Size([EXCHANGES * particles, batch])
     device = sample.log_likelihood.device
@@ -81,20 +86,43 @@ def _log_normaliser(sample: Sample, groups: Sequence[Group], prior_samples: int)
     place |= {(v.site, v.index): order[j] for j, group in enumerate(groups) for v in group}
     values = whole(sample.posteriors, sample.shape)
     exchanged = {name: _exchanged(site, place) for name, site in values.items()}
+    ratios = list(_log_ratios(sample, exchanged, repeated, groups, samples.prior))
+    dependent = {name for names, _, _ in ratios for name in names}
+    inside = [_in(group, dependent) for group in groups]
+    masses = masses_of_groups(sample, inside, samples.guide)
+    tables = [(table, keys) for _, table, keys in ratios]
+    if sample.structured:  # one sum for all: given the datum, categories of one may depend on values of another
+        tables = [_product(tables)]
     log_ratio = sample.log_likelihood.new_zeros(repeated)
-    for table, keys in _log_ratios(sample, exchanged, repeated, groups, prior_samples):
-        for position, (name, index) in enumerate(keys):
-            mass = sample.posteriors[name].mean.expand(*sample.shape, -1, -1)[:, :, index].repeat(EXCHANGES, 1, 1)
-            moved = mass.gather(1, place[name, index][..., None].expand_as(mass))  # [S R, B, K]
-            log_mass = moved.clamp_min(torch.finfo(moved.dtype).tiny).log().movedim(-1, 0)
-            table = table + log_mass.reshape(*(-1 if key == position else 1 for key in range(len(keys))), *repeated)
+    for table, keys in tables:
+        for j, group in enumerate(inside):
+            own = [key for key in keys if key in {(v.site, v.index) for v in group}]
+            if own:
+                mass = masses(group, own)  # [K ..., S, B]
+                flat = mass.flatten(0, -3).repeat(1, EXCHANGES, 1)
+                moved = flat.gather(-1, order[j].expand_as(flat))
+                log_mass = moved.clamp_min(torch.finfo(moved.dtype).tiny).log()
+                table = table + _aligned(log_mass.reshape(*mass.shape[:-2], *repeated), own, keys)
         log_ratio = log_ratio + (table.flatten(0, -3).logsumexp(0) if keys else table)
     return log_ratio.flatten().logsumexp(0) - math.log(log_ratio.numel())
 
 
+def _aligned(table: Tensor, own: Sequence[Categorical], keys: Sequence[Categorical]) -> Tensor:
+    """A table [K of each of its own categoricals ..., S, B] with 1 for each further categorical."""
+    sizes = (table.shape[own.index(key)] if key in own else 1 for key in keys)
+    return table.reshape(*sizes, *table.shape[-2:])
+
+
+def _product(tables: Sequence[tuple[Tensor, list[Categorical]]]) -> tuple[Tensor, list[Categorical]]:
+    """The sum of log-tables, over all of their categoricals."""
+    keys = [key for _, own in tables for key in own]
+    first, *more = (_aligned(table, own, keys) for table, own in tables)
+    return sum(more, start=first), keys
+
+
 def _log_ratios(
     sample: Sample, exchanged: Mapping[str, Site], shape: Size, groups: Sequence[Group], prior_samples: int
-) -> Iterator[tuple[Tensor, list[tuple[str, int]]]]:
+) -> Iterator[tuple[frozenset[str], Tensor, list[Categorical]]]:
     """log p(z')/Π_j p(z'_j) of sites that depend on one another, [K ..., S R, B], and their categoricals in order."""
     every = components(sample.dependence.model)
     for component in every:
@@ -106,10 +134,8 @@ def _log_ratios(
             keys = table.categoricals(union)
             ratio = found[union]
             for group in inside:
-                own, density = table.categoricals(group), found[group]
-                sizes = (density.shape[own.index(key)] if key in own else 1 for key in keys)
-                ratio = ratio - density.reshape(*sizes, *shape)
-            yield ratio, keys
+                ratio = ratio - _aligned(found[group], table.categoricals(group), keys)
+            yield frozenset(component.descendants), ratio, keys
     done = {name for component in every for name in component.descendants}
     for name, prior in sample.priors.items():
         inside = [part for group in groups if (part := _in(group, [name]))]
@@ -119,7 +145,7 @@ def _log_ratios(
             ratio = site.log_prob(sorted(v.index for group in inside for v in group))
             for group in inside:
                 ratio = ratio - site.log_prob(sorted(v.index for v in group))
-            yield ratio.expand(value.shape[:3]).flatten(0, 1), []
+            yield frozenset({name}), ratio.expand(value.shape[:3]).flatten(0, 1), []
 
 
 def _in(group: Iterable[Variable], names: Iterable[str]) -> Group:

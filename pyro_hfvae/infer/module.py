@@ -238,15 +238,18 @@ class HierarchicalModule(ELBOModule):
         return terms
 
     def _tables(self, sample: Sample, every: Sequence[Sample], tree: Node, references: References | None) -> Tables:
-        numbers = Samples(self.elbo.prior_samples, self.elbo.guide_samples)
-        return read_tables(sample, every, groups_of_terms(sample, tree), references, numbers)
+        return read_tables(sample, every, groups_of_terms(sample, tree), references, self._ancestors)
+
+    @property
+    def _ancestors(self) -> Samples:
+        return Samples(self.elbo.prior_samples, self.elbo.guide_samples)
 
     def _normalisers(self, sample: Sample, tree: Node) -> dict[str, Tensor]:
         """log Z by group and block, where the weights ask for it."""
         if self.elbo.equal_weights(self.steps):
             return {}
         if not sample.dependence.conditional:
-            return log_normalisers(sample, tree, self.elbo.prior_samples)
+            return log_normalisers(sample, tree, self._ancestors)
         groups = [[frozenset(child.variables) for child in node.children] for node in tree.groups()]
         groups += [[frozenset({v}) for v in variables] for variables in tree.blocks.values()]
         if not self._warned and any(dependent_in_prior(sample, some) for some in groups):

@@ -13,7 +13,7 @@ from pyro_hfvae.infer.references import Bank, References, Sites
 from pyro_hfvae.infer.sample import Sample
 from pyro_hfvae.infer.structured import Masses, Structured, expected, whole
 
-__all__ = ["Samples", "Tables", "read_tables"]
+__all__ = ["Samples", "Tables", "masses_of_groups", "read_tables"]
 
 
 @dataclass(frozen=True)
@@ -168,13 +168,7 @@ def _structured(
         return Ancestral(component, run, whole(one.posteriors, one.shape), one.shape, samples)
 
     tables = [table(one) for one in every]
-
-    def independent(_: Group, keys: Sequence[tuple[str, int]]) -> Tensor:
-        found = _independent_masses(sample, keys)
-        assert found is not None
-        return found
-
-    given = independent if role == "model" and masses is None else masses
+    given = _independent(sample) if role == "model" and masses is None else masses
     own = next(made for made, one in zip(tables, every, strict=True) if one is sample)
     return Structured(own, tables, references or NONE, given)
 
@@ -189,6 +183,31 @@ def _masses(guide: Structured, tables: Mapping[Group, Tensor]) -> Masses:
         return found.permute(*(own.index(key) for key in keys), found.dim() - 2, found.dim() - 1)
 
     return masses
+
+
+def masses_of_groups(sample: Sample, groups: Sequence[Group], samples: int) -> Masses:
+    """q(y_G|x, z_G) of some groups under the guide, as a function of a group and its categoricals.
+
+    Args:
+        sample: of a batch.
+        groups: those that may be asked for.
+        samples: of the guide's ancestors.
+    """
+    if sample.structured:
+        guide = _structured(sample, [sample], None, samples, "guide")
+        return _masses(guide, guide.tables([group for group in dict.fromkeys(groups) if group]))
+    return _independent(sample)
+
+
+def _independent(sample: Sample) -> Masses:
+    """q(y_G|x) under a guide whose sites are independent given the datum."""
+
+    def independent(_: Group, keys: Sequence[tuple[str, int]]) -> Tensor:
+        found = _independent_masses(sample, keys)
+        assert found is not None
+        return found
+
+    return independent
 
 
 def _independent_masses(sample: Sample, keys: Sequence[tuple[str, int]]) -> Tensor | None:
