@@ -3,14 +3,22 @@
 from typing import cast
 
 import torch
-from pyro.distributions import RelaxedOneHotCategorical
+from pyro.distributions import RelaxedOneHotCategorical, Unit
 from torch import Tensor
 from torch.distributions import Distribution, Independent, OneHotCategorical, constraints
 from torch.distributions import RelaxedOneHotCategorical as TorchRelaxedOneHotCategorical
 from torch.distributions.kl import register_kl
 from torch.nn.functional import one_hot
 
-__all__ = ["Concrete", "ConcreteDensity", "StraightThroughConcrete", "log_mass", "nearest_category", "unwrap"]
+__all__ = [
+    "Concrete",
+    "ConcreteDensity",
+    "StraightThroughConcrete",
+    "is_factor",
+    "log_mass",
+    "nearest_category",
+    "unwrap",
+]
 
 DEFAULT_TEMPERATURE = 0.66
 
@@ -180,3 +188,8 @@ def unwrap(fn: Distribution) -> Distribution:
     while isinstance(fn, Independent):
         fn = fn.base_dist
     return fn
+
+
+def is_factor(fn: Distribution) -> bool:
+    """Whether a site is ``pyro.factor``, a number that is added to the log-probability."""
+    return isinstance(unwrap(fn), Unit)

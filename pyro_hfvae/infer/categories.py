@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
-from torch.distributions import OneHotCategorical
+from torch.nn.functional import one_hot
 
 __all__ = ["MAXIMUM_COMBINATIONS", "divide", "draw_one_hot", "log_mass_of_combinations", "one_hot_combinations"]
 
@@ -32,11 +32,11 @@ def one_hot_combinations(sizes: Mapping[str, tuple[int, int]], device: torch.dev
     """
     each = [categories for count, categories in sizes.values() for _ in range(count)]
     which = iter(torch.unravel_index(torch.arange(math.prod(each), device=device), each) if each else ())
-    one_hot = {}
+    found = {}
     for name, (count, categories) in sizes.items():
         index = torch.stack([next(which) for _ in range(count)], -1)
-        one_hot[name] = torch.nn.functional.one_hot(index, categories)
-    return one_hot
+        found[name] = one_hot(index, categories)
+    return found
 
 
 def divide(sizes: Sequence[int]) -> list[list[int]]:
@@ -64,5 +64,6 @@ def divide(sizes: Sequence[int]) -> list[list[int]]:
 
 def draw_one_hot(log_mass: Tensor) -> Tensor:
     """A draw of each categorical, a one-hot vector without gradient; log-masses and draws are [..., K]."""
-    sample: Tensor = OneHotCategorical(logits=log_mass.detach(), validate_args=False).sample()
-    return sample
+    masses = log_mass.detach().exp()
+    drawn = torch.multinomial(masses.flatten(0, -2), 1)[:, 0].view(masses.shape[:-1])
+    return one_hot(drawn, masses.shape[-1]).to(masses)

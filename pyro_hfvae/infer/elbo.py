@@ -14,7 +14,7 @@ from pyro_hfvae.infer.module import HierarchicalModule
 from pyro_hfvae.infer.penalty import Penalty
 from pyro_hfvae.infer.programs import Program
 from pyro_hfvae.infer.terms import Terms
-from pyro_hfvae.infer.weights import Capacity, Weight, check_weights, cost, resolve_weights, scheduled
+from pyro_hfvae.infer.weights import Capacity, Weight, check_weights, cost, each, resolve_weights, scheduled
 from pyro_hfvae.schedules import Schedule, value_at
 
 __all__ = ["HierarchicalELBO"]
@@ -231,14 +231,16 @@ class HierarchicalELBO(ELBO):
 
     def least_weight(self, step: int) -> float:
         """The least of the weights of dependence and dimension at a step; 0 where one is a capacity."""
-        values = [value for name in WEIGHTS[1:] for value in _values(getattr(self, name), step)]
-        return min(values, default=0.0)
+        return min(0.0 if isinstance(w, Capacity) else value_at(w, step) for w in self._divergence_weights)
 
     def equal_weights(self, step: int) -> bool:
         """Whether dependence and dimension have one weight at a step, so that no normaliser is needed."""
-        values = [value for name in WEIGHTS[1:] for value in _values(getattr(self, name), step)]
-        capacity = any(_has_capacity(getattr(self, name)) for name in WEIGHTS[1:])
-        return len(set(values)) == 1 and not capacity
+        values = {w if isinstance(w, Capacity) else value_at(w, step) for w in self._divergence_weights}
+        return len(values) == 1 and not any(isinstance(value, Capacity) for value in values)
+
+    @property
+    def _divergence_weights(self) -> list[Weight]:
+        return [weight for name in WEIGHTS[1:] for weight in each(getattr(self, name))]
 
     def marginal_cancels(self, step: int) -> bool:
         """Whether the objective at a step is a sum of the terms in which no log q̂ is left."""
@@ -249,23 +251,3 @@ class HierarchicalELBO(ELBO):
         own = all(getattr(type(self), name) is getattr(HierarchicalELBO, name) for name in methods)
         needed = any(penalty.needs_split for penalty in self.penalties.values())
         return own and not needed and len({value_at(weight, step) for weight in weights}) == 1
-
-
-def _values(given: object, step: int) -> list[float]:
-    """All weights in an argument at a step; a capacity counts as 0."""
-    if isinstance(given, Mapping):
-        return [value for part in given.values() for value in _values(part, step)]
-    if isinstance(given, list | tuple):
-        return [value for part in given for value in _values(part, step)]
-    if isinstance(given, Capacity):
-        return [0.0]
-    assert isinstance(given, float | int | Schedule)
-    return [float(value_at(given, step))]
-
-
-def _has_capacity(given: object) -> bool:
-    if isinstance(given, Mapping):
-        return any(_has_capacity(part) for part in given.values())
-    if isinstance(given, list | tuple):
-        return any(_has_capacity(part) for part in given)
-    return isinstance(given, Capacity)

@@ -7,9 +7,9 @@ import pyro
 import torch
 from pyro.poutine import Trace
 from torch import Tensor
-from torch.distributions import RelaxedBernoulli, RelaxedOneHotCategorical
 
 from pyro_hfvae.distributions import unwrap
+from pyro_hfvae.sites import read_site
 
 __all__ = ["NonFiniteError", "refuse_non_finite"]
 
@@ -48,7 +48,7 @@ def _tensors(site: Mapping[str, Any]) -> Iterator[tuple[str, Tensor]]:
         if isinstance(tensor, Tensor):
             yield parameter, tensor
     yield "value", site["value"]
-    if isinstance(base, RelaxedBernoulli | RelaxedOneHotCategorical):
+    if read_site(site["name"], site["fn"], site["value"]).relaxed:
         return  # one-hot, as a straight-through sample is, has no finite density; it is the mass that enters the terms
     with pyro.validation_enabled(False):
         yield "log-probability", site["fn"].log_prob(site["value"])

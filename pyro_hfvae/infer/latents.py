@@ -3,16 +3,14 @@
 from collections.abc import Mapping
 from typing import Any
 
-import pyro.distributions as dist
 import torch
 from pyro.poutine import Trace
 from torch import Size, Tensor
-from torch.distributions import Distribution, RelaxedOneHotCategorical, TransformedDistribution, biject_to
+from torch.distributions import Distribution, biject_to
 from torch.distributions.transforms import identity_transform
 
-from pyro_hfvae.distributions import ConcreteDensity, StraightThroughConcrete, unwrap
 from pyro_hfvae.infer.traces import PARTICLES, DataPlate, Message, is_auxiliary, latent_sites, name_list, observed_sites
-from pyro_hfvae.sites import DiscreteSite, Site, describe, map_parameters, read_site
+from pyro_hfvae.sites import DiscreteSite, Site, describe, entering_as, map_parameters, read_site, transformed
 
 __all__ = ["posterior_sites", "prior_sites"]
 
@@ -64,7 +62,7 @@ def _cast(fn: Distribution, dtype: torch.dtype) -> Distribution:
 def _posterior(name: str, site: Message, guide_trace: Trace, model_trace: Trace | None) -> Distribution:
     """The distribution of a site; that behind the two sites of an autoguide."""
     fn: Distribution = site["fn"]
-    if not isinstance(unwrap(fn), dist.Delta):
+    if not read_site(name, fn, site["value"]).point:
         return fn
     auxiliary = latent_sites(guide_trace).get(f"{name}_unconstrained")
     if auxiliary is None or model_trace is None or not is_auxiliary(auxiliary):
@@ -76,7 +74,7 @@ def _posterior(name: str, site: Message, guide_trace: Trace, model_trace: Trace 
     base: Any = auxiliary["fn"]
     if transform == identity_transform or transform.domain is transform.codomain:
         return base  # type: ignore[no-any-return]
-    return TransformedDistribution(base, [transform])
+    return transformed(base, transform)
 
 
 def _check_batch(name: str, site: Message, fn: Distribution, plate: DataPlate) -> None:
@@ -100,7 +98,7 @@ def _check_batch(name: str, site: Message, fn: Distribution, plate: DataPlate) -
 
 def _checked_posterior(name: str, site: Site) -> Site:
     fn = site.fn
-    if isinstance(site.base, dist.MaskedDistribution):
+    if site.masked:
         raise NotImplementedError(
             f"site '{name}' is {describe(fn)} in the guide: masked latents have no marginal; masks are supported on "
             "observed sites only"
@@ -150,34 +148,20 @@ def prior_sites(
                 f"site '{name}' has the event shape {tuple(posterior.fn.event_shape)} in the guide but "
                 f"{tuple(fn.event_shape)} in the model"
             )
-        prior = _entering_as(posterior, _site(name, fn, guide_sites[name]["value"]))
+        prior = entering_as(posterior, _site(name, fn, guide_sites[name]["value"]))
         _check_prior(name, posterior, prior)
         found[name] = prior
     return found
 
 
-def _entering_as(posterior: Site, prior: Site) -> Site:
-    """A relaxed prior by its density or by its masses, as the posterior enters."""
-    by_density = isinstance(posterior.base, ConcreteDensity)
-    if by_density and isinstance(prior.base, RelaxedOneHotCategorical) and not isinstance(prior.base, _HARD):
-        return Site(prior.name, prior.fn, prior.value)
-    if isinstance(posterior, DiscreteSite) and isinstance(prior.base, ConcreteDensity):
-        return DiscreteSite(prior.name, prior.fn, prior.value)
-    return prior
-
-
-_HARD = (StraightThroughConcrete, dist.RelaxedOneHotCategoricalStraightThrough)
-"""Relaxed categoricals whose samples are one-hot, which have no density."""
-
-
 def _check_prior(name: str, posterior: Site, prior: Site) -> None:
     one, other = describe(posterior.fn), describe(prior.fn)
-    if isinstance(prior.base, dist.MaskedDistribution):
+    if prior.masked:
         raise NotImplementedError(
             f"site '{name}' is {other} in the model: masked latents have no marginal; masks are supported on observed "
             "sites only"
         )
-    if isinstance(prior.base, dist.Delta):
+    if prior.point:
         raise NotImplementedError(f"site '{name}' is Delta in the model, which has no density; use a narrow Normal")
     if isinstance(posterior, DiscreteSite) or isinstance(prior, DiscreteSite):
         same = isinstance(posterior, DiscreteSite) and isinstance(prior, DiscreteSite)

@@ -4,7 +4,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-import pyro.distributions as dist
 import torch
 from pyro.distributions.util import scale_and_mask
 from pyro.poutine import Trace
@@ -12,7 +11,7 @@ from pyro.poutine.util import site_is_subsample
 from torch import Size, Tensor
 from torch.distributions import Distribution
 
-from pyro_hfvae.distributions import unwrap
+from pyro_hfvae.distributions import is_factor
 
 __all__ = [
     "DataPlate",
@@ -161,7 +160,7 @@ def log_likelihood(model_trace: Trace, shape: Size, plate: DataPlate) -> Tensor:
 def _check_observation(name: str, site: Message, plate: DataPlate) -> None:
     """Refuses a value that only fits its distribution by broadcasting."""
     fn, value = site["fn"], site["value"]
-    if isinstance(unwrap(fn), dist.Unit):  # pyro.factor
+    if is_factor(fn):
         return
     event = len(fn.event_shape)
     batch = value.shape[: value.dim() - event]

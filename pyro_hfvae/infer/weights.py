@@ -1,14 +1,14 @@
 """Weights of the terms: one for all, one for each level, or by name; fixed, scheduled, or with a capacity."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
 
 from pyro_hfvae.schedules import Schedule, value_at
 
-__all__ = ["Capacity", "Weight", "check_weights", "cost", "resolve_weights", "scheduled"]
+__all__ = ["Capacity", "Weight", "check_weights", "cost", "each", "resolve_weights", "scheduled"]
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,16 @@ def cost(weight: Weight, term: Tensor, step: int) -> Tensor:
     if isinstance(weight, Capacity):
         return value_at(weight.weight, step) * (term - value_at(weight.nats, step)).abs()
     return value_at(weight, step) * term
+
+
+def each(given: Weight | Sequence[Weight] | Mapping[str, Weight]) -> Iterator[Weight]:
+    """All weights in an argument."""
+    if isinstance(given, Mapping):
+        yield from given.values()
+    elif isinstance(given, Sequence):
+        yield from given
+    else:
+        yield given
 
 
 def resolve_weights(

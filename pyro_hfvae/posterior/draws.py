@@ -6,13 +6,13 @@ from typing import Any, cast
 
 import torch
 from pyro import poutine
-from pyro.distributions import Delta
 from pyro.distributions.util import scale_and_mask
 from pyro.poutine import Trace
 from torch import Tensor
 
 from pyro_hfvae.infer.traces import DataPlate, broadcasts, latent_sites, log_likelihood, name_list
 from pyro_hfvae.posterior.programs import Program, fix, fix_model, subsampled_plates
+from pyro_hfvae.sites import read_site
 
 __all__ = ["Draw", "Simulation", "draw_guide", "draw_log_weights", "predict", "simulate"]
 
@@ -84,7 +84,7 @@ def draw_guide(model: Program, guide: Program, *args: Any, **kwargs: Any) -> Dra
             "one name, so that they are of the same data"
         )
     for name, site in inferred.items():
-        if _is_point(site["fn"]):
+        if read_site(name, site["fn"]).point:
             raise NotImplementedError(
                 f"site '{name}' is Delta in the guide, a point estimate, which has no density and so no importance "
                 "weights: give the guide a distribution with a spread, or make the site pyro.deterministic in the model"
@@ -155,13 +155,6 @@ def predict(model: Program, latents: Trace, *args: Any, **kwargs: Any) -> dict[s
     """Draws the observed sites given the latents of a trace, x ~ p(x|z); site name to value, [B, ...]."""
     trace = poutine.trace(poutine.uncondition(poutine.replay(model, trace=latents))).get_trace(*args, **kwargs)
     return {name: site["value"] for name, site in latent_sites(trace).items() if _was_observed(site)}
-
-
-def _is_point(fn: Any) -> bool:
-    """Whether a distribution is a Delta, under whatever wraps it."""
-    while hasattr(fn, "base_dist"):
-        fn = fn.base_dist
-    return isinstance(fn, Delta)
 
 
 def _was_observed(site: Mapping[str, Any]) -> bool:

@@ -8,12 +8,13 @@ from typing import Any, cast
 import torch
 from pyro.poutine import Trace
 from torch import Tensor
-from torch.distributions import Categorical, Dirichlet, Distribution, OneHotCategorical, RelaxedOneHotCategorical
+from torch.distributions import Distribution, constraints
 from torch.nn.functional import one_hot
 
 from pyro_hfvae.blocks import Layout, resolve_blocks
 from pyro_hfvae.distributions import unwrap
 from pyro_hfvae.infer.traces import latent_sites
+from pyro_hfvae.sites import DiscreteSite, read_site
 
 __all__ = ["LatentArray", "LatentArrays", "read_arrays"]
 
@@ -103,7 +104,7 @@ def read_arrays(trace: Trace, blocks: Layout | None = None) -> LatentArrays:
                     indices=tuple(variable.index for variable in members),
                     variables=tuple(variable.name for variable in members),
                     categories=sites[site][1],
-                    one_hot=not isinstance(unwrap(cast(Distribution, trace.nodes[site]["fn"])), Dirichlet),
+                    one_hot=read_site(site, cast(Distribution, trace.nodes[site]["fn"])).discrete,
                 )
             )
     for array in arrays:
@@ -114,9 +115,9 @@ def read_arrays(trace: Trace, blocks: Layout | None = None) -> LatentArrays:
 
 def _shape(fn: Distribution) -> tuple[tuple[int, ...], int | None, bool]:
     """Shape of the variables of a site, length of each where it is a vector, and whether categories are integers."""
-    base = unwrap(fn)
-    if isinstance(base, Categorical):
-        return fn.event_shape, base.param_shape[-1], True
-    if isinstance(base, OneHotCategorical | RelaxedOneHotCategorical | Dirichlet):
-        return fn.event_shape[:-1], fn.event_shape[-1], False
-    return fn.event_shape, None, False
+    site, event = read_site("", fn), fn.event_shape
+    if isinstance(site, DiscreteSite) and not site.binary:
+        return site.fine, site.categories, site.fine == event
+    if unwrap(fn).support in (constraints.simplex, constraints.one_hot):
+        return event[:-1], event[-1], False
+    return event, None, False

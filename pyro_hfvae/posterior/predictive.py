@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pyro.poutine import Trace
 from scipy.stats import binomtest, ks_2samp
 from torch import Tensor
-from torch.distributions import Bernoulli
+from torch.distributions import constraints
 
 from pyro_hfvae.distributions import unwrap
 from pyro_hfvae.infer.traces import observed_sites
@@ -147,7 +147,7 @@ def _observed(trace: Trace) -> dict[str, Tensor]:
     found = {}
     for name, site in observed_sites(trace).items():
         value = cast(Tensor, site["value"])
-        grey = isinstance(unwrap(site["fn"]), Bernoulli) and not bool(((value == 0) | (value == 1)).all())
+        grey = unwrap(site["fn"]).support is constraints.boolean and not bool(((value == 0) | (value == 1)).all())
         found[name] = torch.bernoulli(value.clamp(0, 1)) if grey else value
     return found
 

@@ -6,17 +6,15 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import pyro
-import pyro.distributions as dist
 import torch
 from pyro import poutine
 from pyro.poutine import Trace
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
-from torch.distributions import Distribution, Independent, RelaxedBernoulli, RelaxedOneHotCategorical
 
-from pyro_hfvae.distributions import ConcreteDensity, StraightThroughConcrete, unwrap
 from pyro_hfvae.infer.traces import latent_sites
+from pyro_hfvae.sites import DiscreteSite, read_site
 
 __all__ = ["FixedProgram", "Program", "fix", "fix_model", "subsampled_plates"]
 
@@ -82,9 +80,12 @@ def _categorical(model: Program, trace: Trace, args: tuple[Any, ...], kwargs: Ma
     """
     latents = latent_sites(trace)
     found = set()
-    for name in [name for name, site in latents.items() if len(latents) > 1 and _is_relaxed(site["fn"])]:
+    for name, message in latents.items() if len(latents) > 1 else ():
+        site = read_site(name, message["fn"], message["value"])
+        if not isinstance(site, DiscreteSite) or not site.scored_by_density:
+            continue
         before = _log_priors(model, trace, {}, args, kwargs)
-        for value in _other_categories(latents[name]):
+        for value in _other_categories(site):
             after = _log_priors(model, trace, {name: value}, args, kwargs)
             if any(not _same(before[other], after.get(other)) for other in before if other != name):
                 found.add(name)
@@ -92,18 +93,10 @@ def _categorical(model: Program, trace: Trace, args: tuple[Any, ...], kwargs: Ma
     return frozenset(found)
 
 
-def _is_relaxed(fn: Distribution) -> bool:
-    base = unwrap(fn)
-    if isinstance(base, ConcreteDensity | StraightThroughConcrete):  # meant as a density; one-hot already
-        return False
-    return isinstance(base, RelaxedOneHotCategorical | RelaxedBernoulli)
-
-
-def _other_categories(site: Mapping[str, Any]) -> list[Tensor]:
-    value = cast(Tensor, site["value"])
-    if isinstance(unwrap(site["fn"]), RelaxedBernoulli):
-        return [1 - value]
-    return [value.roll(shift, -1) for shift in range(1, min(value.shape[-1] - 1, LARGEST_SHIFT) + 1)]
+def _other_categories(site: DiscreteSite) -> list[Tensor]:
+    if site.binary:
+        return [1 - site.value]
+    return [site.value.roll(shift, -1) for shift in range(1, min(site.categories - 1, LARGEST_SHIFT) + 1)]
 
 
 def _log_priors(
@@ -156,16 +149,5 @@ class _Categories(Messenger):
 
     def _pyro_sample(self, msg: Any) -> None:
         if msg["name"] in self.names:
-            msg["fn"] = _category(msg["fn"])
-
-
-def _category(fn: Distribution) -> Distribution:
-    """The categorical that a distribution relaxes, with the same shapes; one that is none stays."""
-    if isinstance(fn, Independent):
-        return cast(Distribution, cast(Any, _category(fn.base_dist)).to_event(fn.reinterpreted_batch_ndims))
-    if not _is_relaxed(fn):
-        return fn
-    relaxed = cast(Any, fn)
-    if isinstance(fn, RelaxedBernoulli):
-        return cast(Distribution, dist.Bernoulli(logits=relaxed.logits))
-    return cast(Distribution, dist.OneHotCategorical(logits=relaxed.logits))
+            site = read_site(msg["name"], msg["fn"])
+            msg["fn"] = site.unrelaxed if isinstance(site, DiscreteSite) else msg["fn"]

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, cast
 
+import pyro.distributions as dist
 import torch
 from torch import Size, Tensor
 from torch.distributions import (
@@ -15,10 +16,10 @@ from torch.distributions import (
 )
 from torch.nn.functional import logsigmoid
 
-from pyro_hfvae.distributions import ConcreteDensity, log_mass, nearest_category, unwrap
+from pyro_hfvae.distributions import ConcreteDensity, StraightThroughConcrete, log_mass, nearest_category, unwrap
 from pyro_hfvae.sites.site import Indices, Site, register_site, wide
 
-__all__ = ["DiscreteSite"]
+__all__ = ["DiscreteSite", "entering_as"]
 
 
 class DiscreteSite(Site):
@@ -40,8 +41,22 @@ class DiscreteSite(Site):
 
     @property
     def relaxed(self) -> bool:
-        """Whether its value has a gradient and lies between the categories."""
+        """Whether its value has a gradient and, of most classes, lies between the categories."""
         return isinstance(self.base, RelaxedBernoulli | RelaxedOneHotCategorical)
+
+    @property
+    def scored_by_density(self) -> bool:
+        """Whether ``log_prob`` is the density of a relaxation, and not the mass of a category."""
+        return self.relaxed and not isinstance(self.base, StraightThroughConcrete)
+
+    @property
+    def unrelaxed(self) -> Distribution:
+        """The distribution of the categories themselves, ``[*batch, *event]``; itself if it is no relaxation."""
+        base: Any = self.base
+        if not self.relaxed:
+            return self.fn
+        made = dist.Bernoulli(logits=base.logits) if self.binary else dist.OneHotCategorical(logits=base.logits)
+        return cast(Distribution, made.to_event(len(self.fn.event_shape) - len(base.event_shape)))
 
     @property
     def categories(self) -> int:
@@ -138,3 +153,17 @@ class DiscreteSite(Site):
 def _discrete(name: str, fn: Distribution, value: Tensor) -> Site | None:
     """A site with masses, unless it is to enter by the density of its relaxed sample."""
     return Site(name, fn, value) if isinstance(unwrap(fn), ConcreteDensity) else DiscreteSite(name, fn, value)
+
+
+def entering_as(posterior: Site, prior: Site) -> Site:
+    """The prior of a relaxed site by its density or by its masses, as its posterior enters the terms."""
+    by_density = isinstance(posterior.base, ConcreteDensity)
+    if by_density and isinstance(prior.base, RelaxedOneHotCategorical) and not isinstance(prior.base, _ONE_HOT):
+        return Site(prior.name, prior.fn, prior.value)
+    if isinstance(posterior, DiscreteSite) and isinstance(prior.base, ConcreteDensity):
+        return DiscreteSite(prior.name, prior.fn, prior.value)
+    return prior
+
+
+_ONE_HOT = (StraightThroughConcrete, dist.RelaxedOneHotCategoricalStraightThrough)
+"""Relaxed categoricals whose samples are one-hot, which have no density."""

@@ -23,7 +23,7 @@ from torch.distributions.transforms import ComposeTransform, Transform
 from pyro_hfvae.distributions import unwrap
 from pyro_hfvae.sites.site import Indices, Site, register_site, wide
 
-__all__ = ["DirichletSite", "NormalSite", "Univariate", "gaussian_coefficients", "gaussian_features"]
+__all__ = ["DirichletSite", "NormalSite", "Univariate", "gaussian_coefficients", "gaussian_features", "transformed"]
 
 
 class Univariate(Site):
@@ -236,6 +236,11 @@ def _transformed(name: str, fn: Distribution, value: Tensor) -> Site | None:
     if known and all(_constant(transform, fn.event_shape) for transform in base.transforms):
         return Univariate(name, fn, value)
     return None
+
+
+def transformed(fn: Distribution, transform: Transform) -> Distribution:
+    """The distribution of a transformed value."""
+    return TransformedDistribution(fn, [transform])
 
 
 def _constant(transform: Transform, event: Size) -> bool:

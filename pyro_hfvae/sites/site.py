@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, TypeVar
 
+import pyro.distributions as dist
 import torch
 from torch import Size, Tensor
 from torch.distributions import Distribution
@@ -49,6 +50,24 @@ class Site:
         self.grain = 1
         self._each: tuple[Tensor, ...] | None = None
         self._wide: Site | None = None
+
+    @property
+    def relaxed(self) -> bool:
+        """Whether its value stands for categories and has a gradient."""
+        return False
+
+    @property
+    def point(self) -> bool:
+        """Whether it is a point estimate (Delta, under whatever wraps it), which has no density."""
+        fn: Any = self.fn
+        while hasattr(fn, "base_dist"):
+            fn = fn.base_dist
+        return isinstance(fn, dist.Delta)
+
+    @property
+    def masked(self) -> bool:
+        """Whether some of its densities are left out."""
+        return isinstance(self.base, dist.MaskedDistribution)
 
     @property
     def base(self) -> Distribution:
