@@ -154,7 +154,7 @@ class FactorVAE(HierarchicalELBO):
     .. math:: L = E[\log p(x|z)] - E[KL(q(z|x) \| p(z))] - \gamma\, E_{q(z)}\left[\log \frac{D(z)}{1 - D(z)}\right]
 
     Kim and Mnih, Disentangling by Factorising (ICML 2018);
-    :class:`~pyro_hfvae.infer.penalties.DensityRatio` says how D is made and how it learns.
+    :class:`~pyro_hfvae.infer.penalties.DensityRatio` describes how D is made and how it learns.
 
     Args:
         data_size: N, the number of data that batches are drawn from.

@@ -44,7 +44,7 @@ class Sample:
 
     @property
     def variable_shapes(self) -> dict[str, Size]:
-        """The shape of the variables of each site that both guide and prior can tell apart."""
+        """The shape of the variables of each site that both guide and prior have marginals of."""
         return {name: self.posteriors[name].shape_of(self.priors[name]) for name in self.posteriors}
 
     def without_traces(self) -> "Sample":

@@ -142,8 +142,8 @@ class Terms:
     def numbers(self) -> dict[str, object]:
         """All terms as plain numbers, nested like the attributes, and which blocks and variables are active: for JSON.
 
-        ``active`` says whether I(x; z) of a block or variable is above ``active_above``, .01 nats. A metric that reads
-        posterior means cannot tell: a regressor sees no scale, and reads factors off traces of 1e-4.
+        ``active`` is whether I(x; z) of a block or variable is above ``active_above``, .01 nats. A metric that reads
+        posterior means cannot show it: a regressor sees no scale, and reads factors off traces of 1e-4.
         """
         return {name: value.item() for name, value in self.scalars().items()} | {
             "active_units": self.active_units,

@@ -23,7 +23,7 @@ __all__ = ["ALL_BLOCKS", "TwoSample", "aggregate_against_prior", "classifier_two
 
 ALL_BLOCKS = "all blocks"
 SMALLEST = 20
-"""Draws of each kind; with fewer no accuracy of the test half could be told from chance."""
+"""Draws of each kind; with fewer no accuracy of the test half could be distinguished from chance."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def aggregate_against_prior(
     .. math:: q(z) = \frac{1}{N} \sum_n q(z|x_n) \qquad\text{against}\qquad p(z)
 
     One z ~ q(z|x_n) is drawn for each datum. For a model that has learned the data, with exact inference, the two are
-    equal; what a decoder makes of draws of the prior is only as good as they are alike. All blocks together also tell
+    equal; what a decoder makes of draws of the prior is only as good as they are alike. All blocks together also show
     of dependence between blocks. A Concrete site is compared by its relaxed values, or by its categories where the
     prior of another site depends on it.
 

@@ -103,7 +103,7 @@ def _aggregate(checks: Checks) -> Finding:
     return Finding(
         "q(z) against p(z)",
         not wrong,
-        f"a classifier tells them apart with accuracy {accuracies} (chance 50%){where}",
+        f"a classifier separates them with accuracy {accuracies} (chance 50%){where}",
         "draws of the prior do not look like what the guide infers, and their images will be worse than "
         "reconstructions. Raise the weights of the terms against the prior ('between', 'within', 'dimension'), or give "
         "the model a prior that can be learned; if only all blocks together differ, the blocks depend on one another",

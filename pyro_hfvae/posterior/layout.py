@@ -76,7 +76,7 @@ class LatentArrays:
 
 
 def read_arrays(trace: Trace, blocks: Layout | None = None) -> LatentArrays:
-    """Says which arrays hold the latents of a program.
+    """Which arrays hold the latents of a program.
 
     A site of real vectors has a variable for each element, in C order; a site of one-hot vectors, relaxed or not, or
     of points on a simplex one for each vector of K; a categorical of integers is written as one-hot vectors.

@@ -50,7 +50,7 @@ def to_arviz(
       whose numbers have a density only together, have none;
     - ``sample_stats``: ``lp`` = log p(x, z), ``log_prior``, ``log_q`` and ``log_weight`` = log p(x, z) - log q(z|x).
 
-    The draws are those of the guide, not of the exact posterior: ``log_weight`` says how to reweight them. They are
+    The draws are those of the guide, not of the exact posterior: ``log_weight`` reweights them. They are
     independent, within a chain and between chains. Every draw is of the same data: a subsampling plate draws its
     indices once.
 
@@ -182,7 +182,7 @@ def _with_coords(
 
 
 def _counts(trace: Trace) -> list[str]:
-    """Observed sites of whole numbers, which ArviZ tells from others by the type of the array."""
+    """Observed sites of whole numbers, which ArviZ distinguishes from others by the type of the array."""
     return [
         name
         for name, site in observed_sites(trace).items()

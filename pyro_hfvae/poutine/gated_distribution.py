@@ -70,7 +70,7 @@ def gate_distribution(fn: Any, mask: Tensor, samples: Sequence[Tensor] = ()) -> 
         samples: as of :func:`gate_tensor`.
 
     Raises:
-        NotImplementedError: fn, or what it is made of, cannot be copied so; says what of it.
+        NotImplementedError: fn, or what it is made of, cannot be copied so; names it.
     """
     variables = any(size > 1 for size in mask.shape[len(fn.batch_shape) :])
 

@@ -31,7 +31,7 @@ def map_parameters(
         variables: whether the change differs between the variables of one datum.
 
     Raises:
-        NotImplementedError: fn, or what it is made of, cannot be copied so; the message says what of it.
+        NotImplementedError: fn, or what it is made of, cannot be copied so; the message names it.
     """
     outer = len(fn.batch_shape)
     new = copy.copy(fn)
@@ -107,7 +107,7 @@ def _replace(fn: Distribution, new: Distribution, name: str, value: Tensor, chan
 
 def _event_dims(fn: Distribution, name: str) -> int | None:
     """Trailing dimensions of a tensor that belong to one value of the parameter; None if it is no parameter."""
-    if isinstance(fn, dist.Delta):  # whose constraint does not tell
+    if isinstance(fn, dist.Delta):  # whose constraints do not show it
         return {"v": fn.event_dim, "log_density": 0}.get(name)
     if name == "_capacitance_tril":  # of a multivariate normal of low rank
         return 2

@@ -82,7 +82,7 @@ class Site:
 
     @property
     def fine(self) -> Size:
-        """The shape of the variables that it can tell apart."""
+        """The shape of the variables that it has marginals of."""
         return self.cells
 
     @property
@@ -91,7 +91,7 @@ class Site:
         return self.fine.numel() // self.grain
 
     def shape_of(self, other: "Site") -> Size:
-        """The shape of the variables that both sites can tell apart."""
+        """The shape of the variables that both sites have marginals of."""
         return min(self.fine, other.fine, key=len)
 
     def merged(self, variables: int) -> "Site":
@@ -190,7 +190,7 @@ class Site:
         """What the distribution is made of, ``[*batch, ...]`` each; of independent variables ``[*batch, *cells, ...]``.
 
         Raises:
-            NotImplementedError: the distribution hides what it depends on; says what.
+            NotImplementedError: the distribution hides what it depends on; names it.
         """
         return parameters(self.fn)
 

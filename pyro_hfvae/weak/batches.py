@@ -15,7 +15,7 @@ from pyro_hfvae.weak.pairing import Pairing
 __all__ = ["PairBatch", "PairBatches", "PairSampler", "Pairs"]
 
 _OF_PAIRS = 1
-"""Tells the random stream of a batch's pairs from that of an epoch's shuffle."""
+"""Separates the random stream of a batch's pairs from that of an epoch's shuffle."""
 
 
 class Pairs(NamedTuple):

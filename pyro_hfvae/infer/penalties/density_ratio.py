@@ -36,7 +36,7 @@ class DensityRatio(LearnedPenalty):
 
     .. math:: KL(q(z) \| \textstyle\prod_j q(z_j)) \approx E_{q(z)}\left[\log \frac{D(z)}{1 - D(z)}\right]
 
-    Kim and Mnih, Disentangling by Factorising (ICML 2018). D tells samples of q(z) from those of Π_j q(z_j),
+    Kim and Mnih, Disentangling by Factorising (ICML 2018). D separates samples of q(z) from those of Π_j q(z_j),
     which are samples of q(z) with each variable permuted over the batch, and minimises
 
     .. math:: -\frac{1}{2 B} \sum_b \left[ \log D(z_b) + \log(1 - D(z'_b)) \right]
@@ -49,7 +49,7 @@ class DensityRatio(LearnedPenalty):
     j runs over all variables. A categorical is one of them and enters by its relaxed sample, the one that the decoder
     sees, which is permuted as a whole. D is a dense network with leaky ReLU of slope .2.
 
-    The value is right where D is optimal; a D that learns too slowly tells too little. It takes no gradient from the
+    The value is right where D is optimal; a D that learns too slowly gives too little. It takes no gradient from the
     objective, and gives none to the programs when it learns.
 
     Args:
