@@ -1,4 +1,4 @@
-"""Training on MNIST for the studies of estimators and of information weights, and the exact terms."""
+"""Training on MNIST for the studies of estimators, information weights and structured priors, and the exact terms."""
 
 import argparse
 import math
@@ -6,12 +6,13 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from pyro import poutine
 from torch import Tensor, nn
 
-from pyro_hfvae import HierarchicalELBO, Terms
+from pyro_hfvae import HierarchicalELBO, HierarchicalModule, Terms
 from pyro_hfvae.data import MNIST, IndexBatches
 from pyro_hfvae.guides import ImageGuide, MLPEncoder
 from pyro_hfvae.infer import Marginal, Sample
@@ -20,7 +21,7 @@ from pyro_hfvae.infer.references import Bank, References
 from pyro_hfvae.infer.traces import DataPlate
 from pyro_hfvae.models import ImageModel, MLPDecoder
 
-__all__ = ["AllOthers", "Epoch", "exact_terms", "study_parser", "train"]
+__all__ = ["AllOthers", "Epoch", "exact_terms", "steps", "study_parser", "train"]
 
 N, SAMPLES, LAST = 60_000, 1_000, 50
 TERMS = ("mutual_information", "between", "within", "dimension")
@@ -52,12 +53,33 @@ class AllOthers(Marginal):
         return References(own=-math.log(data_size), other=-math.log(data_size), bank=self.bank)
 
 
-def exact_terms(model: nn.Module, guide: nn.Module, mnist: MNIST) -> Terms:
-    """The terms with all training images as references, at the first samples of a fixed permutation of them."""
-    order = torch.randperm(N, generator=torch.Generator().manual_seed(0))
+def exact_terms(model: nn.Module, guide: nn.Module, mnist: MNIST, seed: int = 0, **weights: Any) -> Terms:
+    """The terms with all training images as references, at the first samples of a permutation of them.
+
+    Args:
+        model: of images.
+        guide: encodes them.
+        mnist: the images.
+        seed: of the permutation.
+        weights: of the objective, where they decide whether normalisers are needed.
+    """
+    order = torch.randperm(N, generator=torch.Generator().manual_seed(seed))
     others = AllOthers(guide, map(mnist.images, order[SAMPLES:].split(2000)))
     with torch.no_grad():
-        return HierarchicalELBO(N, marginal=others).terms(model, guide, mnist.images(order[:SAMPLES]))
+        return HierarchicalELBO(N, marginal=others, **weights).terms(model, guide, mnist.images(order[:SAMPLES]))
+
+
+def steps(module: HierarchicalModule, batches: IndexBatches, mnist: MNIST) -> Iterator[Terms]:
+    """Trains without end and gives the terms of every step."""
+    optimizer = torch.optim.Adam(module.program_parameters(), lr=1e-3, fused=True)
+    for batch in batches:
+        loss = module.loss(mnist.images(batch), with_terms=True)
+        optimizer.zero_grad()
+        loss.per_datum.backward()
+        optimizer.step()
+        module.step()
+        assert loss.terms is not None
+        yield loss.terms
 
 
 @dataclass(frozen=True)
@@ -78,19 +100,10 @@ def train(elbo: HierarchicalELBO, batch_size: int, seed: int, mnist: MNIST) -> I
     torch.manual_seed(seed)
     model = ImageModel({"style": 10}, {"digit": 10}, decoder=MLPDecoder)
     guide = ImageGuide({"style": 10}, {"digit": 10}, encoder=MLPEncoder)
-    module = elbo(model, guide)
-    optimizer = torch.optim.Adam(module.program_parameters(), lr=1e-3, fused=True)
     recent: list[Tensor] = []
     seconds, started = 0.0, time.monotonic()
     batches = IndexBatches(torch.arange(N), batch_size, seed=seed)
-    for step, batch in enumerate(batches, start=1):
-        loss = module.loss(mnist.images(batch), with_terms=True)
-        optimizer.zero_grad()
-        loss.per_datum.backward()
-        optimizer.step()
-        module.step()
-        terms = loss.terms
-        assert terms is not None
+    for step, terms in enumerate(steps(elbo(model, guide), batches, mnist), start=1):
         recent = [*recent[1 - LAST :], torch.stack([getattr(terms, term) for term in TERMS]).detach()]
         if step % batches.batches_per_epoch == 0:
             seconds += time.monotonic() - started
