@@ -1,22 +1,27 @@
 """Numbers by which the data of a batch are known again: hashes of their bytes."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from pyro_hfvae.infer.sample import Sample
-
 __all__ = ["hash_rows", "keys_of"]
 
 
-def keys_of(sample: Sample) -> Tensor | None:
+def keys_of(given: Sequence[Any], batch: int, device: torch.device) -> Tensor | None:
     """A hash of the bytes of each datum, [B]; None where the first argument holds no tensor.
+
+    Args:
+        given: arguments of model and guide.
+        batch: B.
+        device: of the hashes.
 
     Raises:
         ValueError: a tensor of another length than the batch.
     """
-    given = [*sample.guide.args, *sample.guide.kwargs.values()]
     if not given:
         return None
     arrays = [leaf for leaf in tree_leaves(given[0]) if isinstance(leaf, Tensor | np.ndarray)]
@@ -24,7 +29,6 @@ def keys_of(sample: Sample) -> Tensor | None:
     rows = [leaf.detach() for leaf in leaves if leaf.dim() > 0]
     if not rows:
         return None
-    batch, device = sample.shape[1], sample.log_likelihood.device
     if any(len(leaf) != batch for leaf in rows):
         raise ValueError(
             f"a memory knows data again by the first argument of model and guide, which has {len(rows[0])} rows for a "

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 from torch.distributions import kl_divergence
 
-from pyro_hfvae.infer.data_keys import keys_of
 from pyro_hfvae.infer.estimators import Marginal, log_weight_of_others, refuse_batch
 from pyro_hfvae.infer.references import Bank, References, Sites
 from pyro_hfvae.infer.sample import Sample
@@ -97,7 +96,7 @@ class Memory(Marginal):
         dependence = sample.dependence
         if sample.structured or (dependence.conditional and any(dependence.model.values())):
             raise NotImplementedError(NO_MEMORY)
-        keys = keys_of(sample)
+        keys = sample.keys
         if not self._slots or batch > data_size:
             refuse_batch(batch, data_size)
             return References(own=-math.log(data_size), other=log_weight_of_others(batch, data_size))
@@ -166,7 +165,7 @@ class Memory(Marginal):
     @torch.no_grad()
     def record(self, sample: Sample, data_size: int) -> None:
         """Puts the posteriors of a batch into the memory, in place of their old ones and then of the oldest."""
-        keys = keys_of(sample)
+        keys = sample.keys
         new: dict[str, Tensor] = {}
         for name, site in _remembered(sample).items():
             for place, tensor in enumerate(_parameters(site)):

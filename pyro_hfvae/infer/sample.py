@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ from pyro.poutine import Trace
 from torch import Size, Tensor
 
 from pyro_hfvae.infer import traces
+from pyro_hfvae.infer.data_keys import keys_of
 from pyro_hfvae.infer.dependence import Dependence
 from pyro_hfvae.infer.enumeration import expected_log_likelihood
 from pyro_hfvae.infer.latents import posterior_sites, prior_sites
@@ -53,6 +55,12 @@ class Sample:
             return self
         guide, model = (replace(run, trace=Trace(), args=(), kwargs={}) for run in (self.guide, self.model))
         return replace(self, guide=guide, model=model)
+
+    @cached_property
+    def keys(self) -> Tensor | None:
+        """A hash of each datum, [B], by which it is known again; made once, before a caller may change the data."""
+        given = [*self.guide.args, *self.guide.kwargs.values()]
+        return keys_of(given, self.shape[1], self.log_likelihood.device)
 
     @property
     def structured(self) -> bool:

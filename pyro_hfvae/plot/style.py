@@ -1,4 +1,4 @@
-"""How all pictures look: colours that colour-blind readers can distinguish, sizes of text, and figures without pyplot."""
+"""How all pictures look: colours that colour-blind readers distinguish, sizes of text, and figures without pyplot."""
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
