@@ -201,12 +201,18 @@ def _conditional(run: Run) -> bool:
             found = conditionals(run, shared, run.latents)
         except (RuntimeError, IndexError, ValueError):  # what is concatenated with a latent has an entry for each datum
             found = conditionals(run, repeated, run.latents)
-            return any(_varies(fn, exact=True) for fn in found.values())
-    return any(_varies(fn) for fn in found.values())
+            return any(_varies(fn, repeated(name), exact=True) for name, fn in found.items())
+    return any(_varies(fn, repeated(name)) for name, fn in found.items())
 
 
-def _varies(fn: Distribution, exact: bool = False) -> bool:
-    """Whether a parameter differs along the last batch dimension, or is learned and has an entry for each datum."""
+def _varies(fn: Distribution, value: Tensor, exact: bool = False) -> bool:
+    """Whether a parameter differs along the last batch dimension, or is learned and has an entry for each datum.
+
+    Args:
+        fn: the distribution.
+        value: of it, the same for all data, [..., B, *event].
+        exact: whether entries that are equal now count as equal for ever.
+    """
     batch = len(fn.batch_shape)
     found = False
 
@@ -220,8 +226,6 @@ def _varies(fn: Distribution, exact: bool = False) -> bool:
     try:
         map_parameters(fn, look)
     except NotImplementedError:  # its parameters are not to be seen: compare densities of the same value
-        value = fn.sample()
-        value = value.narrow(batch - 1, 0, 1).expand_as(value)
         log_prob = unvalidated(fn).log_prob(value)
         return not torch.allclose(log_prob, log_prob[..., :1].expand_as(log_prob), rtol=1e-4, atol=1e-4)
     return found

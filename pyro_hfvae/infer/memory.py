@@ -40,7 +40,8 @@ class Memory(Marginal):
     tensors: its old posterior makes place for the new one, so that it counts once, and a memory of M ≥ N holds every
     datum and gives the exact marginal, but for the age of the posteriors. Data that never come back the same (augmented
     anew each time) are remembered as so many different ones, up to M. Sites of any family are remembered, by the
-    parameters of their distributions; with priors that are conditional on covariates, the priors too.
+    parameters of their distributions (a flow that all data share is evaluated as it is now); with priors that are
+    conditional on covariates, the priors too.
 
     Old posteriors carry no gradient, those of the batch do; see the page on estimators for what that leaves out.
     Marginals of single univariate variables use a systematic sample of the memory: sorted by posterior mean, the 64

@@ -77,7 +77,7 @@ class Site:
     @property
     def cells(self) -> Size:
         """The event dimensions that ``.to_event`` declares."""
-        event = self.fn.event_shape
+        event = Size(self.fn.event_shape)  # some classes of Pyro give a tuple
         return event[: len(event) - len(self.base.event_shape)]
 
     @property

@@ -63,3 +63,50 @@ def test_what_cannot_be_taken_apart_is_refused_with_the_reason():
     )
     with pytest.raises(NotImplementedError, match="depend on one another, and only all of them can be gated together"):
         map_parameters(joint, lambda tensor, *_: tensor, variables=True)
+
+
+CONTEXT = torch.randn(4, 2)
+FLOWS = {
+    "affine coupling": lambda: dist.transforms.affine_coupling(3, [4]),
+    "IAF": lambda: dist.transforms.affine_autoregressive(3, [4]),
+    "neural spline": lambda: dist.transforms.spline(3),
+}
+
+
+@pytest.mark.parametrize("name", FLOWS)
+def test_a_flow_that_all_data_share_stays_as_it_is(name):
+    """Its base is taken out for some of the data; densities are those of the same data before."""
+    flow = FLOWS[name]()
+    fn = dist.TransformedDistribution(dist.Normal(torch.randn(4, 3), torch.rand(4, 3) + 0.3).to_event(1), [flow])
+    again = with_parameters(fn, [part[1:3] for part in parameters(fn)], Size([2]))
+    value = fn.sample()
+    torch.testing.assert_close(again.log_prob(value[1:3]), fn.log_prob(value)[1:3])
+    with pytest.raises(NotImplementedError, match="may have parameters that all data share"):
+        map_parameters(fn, lambda tensor, *_: tensor)  # a gate would leave out what the flow learns
+
+
+@pytest.mark.parametrize(
+    "conditional",
+    [dist.transforms.conditional_affine_coupling, dist.transforms.conditional_spline],
+)
+def test_a_flow_with_a_context_hides_what_it_depends_on(conditional):
+    flow = conditional(3, 2).condition(CONTEXT)
+    fn = dist.TransformedDistribution(dist.Normal(torch.zeros(4, 3), 1.0).to_event(1), [flow])
+    with pytest.raises(NotImplementedError, match="may have parameters that all data share"):
+        parameters(fn)
+
+
+def test_transforms_without_parameters_are_known():
+    normal = dist.Normal(torch.randn(4, 3), 1.0).to_event(1)
+    fn = dist.TransformedDistribution(normal, [dist.transforms.CorrCholeskyTransform()])
+    again = with_parameters(fn, [part[:2] for part in parameters(fn)], Size([2]))
+    value = fn.sample()
+    torch.testing.assert_close(again.log_prob(value[:2]), fn.log_prob(value)[:2])
+
+
+def test_dimensions_that_a_constraint_does_not_count_belong_to_a_value():
+    """Pyro's mixture of diagonal normals calls its means, [*batch, K, D], real numbers."""
+    fn = dist.MixtureOfDiagNormals(torch.randn(4, 2, 3), torch.rand(4, 2, 3) + 0.3, torch.randn(4, 2))
+    seen = []
+    map_parameters(fn, lambda tensor, shape, events: seen.append((shape, events)) or tensor)
+    assert (Size([4, 2, 3]), 2) in seen
