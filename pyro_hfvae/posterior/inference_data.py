@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import xarray
 from numpy.typing import NDArray
+
+from pyro_hfvae.files import replacing
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", FutureWarning)  # ArviZ announces 1.0 at each import
@@ -59,13 +62,19 @@ def make_inference_data(
 
 
 def write_netcdf(inference_data: Any, path: Path) -> None:
-    """Writes the container to a netCDF file: to a temporary one first, which then takes the name."""
-    temporary = path.with_name(f".{path.name}-partial")
-    try:
-        inference_data.to_netcdf(str(temporary))
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    """Writes the container to a compressed netCDF file, whole or not at all.
+
+    It is made in memory first, because HDF5 ends the process where it cannot write to a disk that is full.
+    """
+    groups = inference_data.children if _ARVIZ_1 else {name: inference_data[name] for name in inference_data.groups()}
+    compressed = {
+        f"/{name}": {key: {"zlib": True} for key, values in group.variables.items() if values.dtype.kind in "iuf"}
+        for name, group in groups.items()
+    }
+    tree = inference_data if _ARVIZ_1 else xarray.DataTree.from_dict(groups)
+    content = tree.to_netcdf(engine="h5netcdf", encoding=compressed)
+    with replacing(path) as file:
+        file.write(content)
 
 
 def psis(log_weights: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -1,6 +1,7 @@
 """ArviZ groups of programs of all kinds, through netCDF and back."""
 
-from pathlib import Path
+import resource
+import signal
 
 import arviz
 import linear_gaussian as lg
@@ -191,13 +192,17 @@ def test_an_old_file_stands_until_the_new_one_is_whole(tmp_path):
     path = tmp_path / "posterior.nc"
     path.write_bytes(b"old")
 
-    class Broken:
-        def to_netcdf(self, name):
-            Path(name).write_text("half")
-            raise OSError("disk full")
-
-    with pytest.raises(OSError, match="disk full"):
-        write_netcdf(Broken(), path)
+    made = to_arviz(lg.model, lg.Guide(), lg.data(2), draws=1)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))  # as on a full disk
+    try:
+        with pytest.raises(OSError, match="File too large") as raised:
+            write_netcdf(made, path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, before)
+    assert raised.value.filename == str(path)
     assert path.read_bytes() == b"old"
     assert len(list(tmp_path.iterdir())) == 1
 
