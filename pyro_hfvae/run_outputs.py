@@ -1,6 +1,7 @@
 """What evaluate, traverse and check wrote for a run, and the training step that each output belongs to."""
 
 import json
+import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,14 @@ OUTPUT_FILES = {"evaluate": "metrics.json", "traverse": "pictures/drawn.json", "
 
 def trained_steps(run: Path) -> int | None:
     """The training steps of the newest checkpoint; None where none can be read."""
+    path = run / "checkpoints" / "last.ckpt"
     try:
+        with zipfile.ZipFile(path) as archive:
+            for name in archive.namelist():
+                if name.endswith("/data.pkl"):  # all but the numbers of tensors
+                    archive.read(name)  # compares its checksum
         # Mapped, so that the parameters are not read.
-        checkpoint = torch.load(run / "checkpoints" / "last.ckpt", map_location="cpu", weights_only=True, mmap=True)
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         return int(checkpoint["global_step"])
     except Exception:  # torch raises several kinds; RunFolder.load_checkpoint reports what is wrong
         return None

@@ -55,14 +55,18 @@ class PlainImages(TinyImages):
 
 
 class KillAt(Callback):
-    """The machine goes down."""
+    """The machine goes down, or another signal arrives, at the end of a batch, or in the validation after it."""
 
-    def __init__(self, step: int):
-        self.step = step
+    def __init__(self, step: int, signum: int = int(signal.SIGKILL), validating: bool = False):
+        self.step, self.signum, self.validating = step, signum, validating
 
     def on_train_batch_end(self, trainer, *_):
-        if trainer.global_step == self.step:
-            os.kill(os.getpid(), signal.SIGKILL)
+        if trainer.global_step == self.step and not self.validating:
+            os.kill(os.getpid(), self.signum)
+
+    def on_validation_start(self, trainer, *_):
+        if trainer.global_step == self.step and self.validating:
+            os.kill(os.getpid(), self.signum)
 
 
 class NaNGuide(PyroModule):

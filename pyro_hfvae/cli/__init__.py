@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -15,6 +16,7 @@ from pyro_hfvae.cli.parser import build_parser
 from pyro_hfvae.cli.report import report
 from pyro_hfvae.cli.traverse import traverse
 from pyro_hfvae.infer import NonFiniteError
+from pyro_hfvae.train.interruption import TrainingStoppedError
 from pyro_hfvae.train.one_line import one_line
 
 __all__ = ["main"]
@@ -44,6 +46,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except NonFiniteError as error:
         print(f"pyro-hfvae: stopped: {error}", file=sys.stderr)
         return 1
+    except TrainingStoppedError as error:
+        print(f"pyro-hfvae: stopped: {error}", file=sys.stderr)
+        return 128 + error.signal
+    except KeyboardInterrupt:
+        print("pyro-hfvae: stopped: SIGINT", file=sys.stderr)
+        return 128 + signal.SIGINT
     return 0
 
 

@@ -10,6 +10,7 @@ import torch
 from jsonargparse import Namespace
 from torch import Tensor
 
+from pyro_hfvae.cli.output import output_may_close
 from pyro_hfvae.data import Images
 from pyro_hfvae.files import write_atomically
 from pyro_hfvae.metrics import (
@@ -58,21 +59,26 @@ def expand_resume(arguments: list[str]) -> list[str]:
 def fit(options: Namespace) -> None:
     """Trains as configured and leaves the run folder."""
     resume = options.resume is not None
+    if resume and options.run.resolve() != options.resume.resolve():
+        raise ValueError(
+            f"--resume {options.resume} goes on with this run, but --run or a configuration names '{options.run}'"
+        )
     options = options.clone()
     options.resume = None
     parser = build_fit_parser()
     training, data, built = build_training(parser, options)
-    train(
-        training,
-        data,
-        RunFolder(options.run),
-        config=parser.dump(options, skip_unset=False),
-        seed=options.seed,
-        trainer=vars(built.trainer),
-        checkpoint_every=options.checkpoint_every,
-        resume=resume,
-    )
-    print(f"run: {options.run}")
+    with output_may_close():
+        train(
+            training,
+            data,
+            RunFolder(options.run),
+            config=parser.dump(options, skip_unset=False),
+            seed=options.seed,
+            trainer=vars(built.trainer),
+            checkpoint_every=options.checkpoint_every,
+            resume=resume,
+        )
+        print(f"run: {options.run}")
 
 
 def evaluate(options: Namespace) -> None:

@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 from pyro_hfvae.data.batches import IndexBatches, in_order
 from pyro_hfvae.data.images import Images
 from pyro_hfvae.data.integers import as_integers
+from pyro_hfvae.train.interruption import ignore_signals
 from pyro_hfvae.weak import PairBatch, PairBatches, Pairing, Pairs, PairSampler, SwapBatch, as_swaps
 
 __all__ = ["ImageDataModule"]
@@ -117,6 +118,7 @@ class ImageDataModule(LightningDataModule):
             batch_size=None,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
+            worker_init_fn=ignore_signals,
             # A generator of its own: else each start of a loader would draw from the stream that training draws from.
             generator=torch.Generator().manual_seed(self.seed),
         )

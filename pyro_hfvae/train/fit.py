@@ -1,8 +1,9 @@
 """Trains and leaves a run folder."""
 
+import errno
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from operator import index
 from os import PathLike
 from pathlib import Path
@@ -12,15 +13,20 @@ import pyro
 import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning import Trainer
-from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
-from torch.optim import Optimizer
+from pytorch_lightning.strategies import SingleDeviceStrategy
 
 from pyro_hfvae.files import write_atomically
+from pyro_hfvae.train.checkpoint import WholeCheckpoints
 from pyro_hfvae.train.data_module import ImageDataModule
+from pyro_hfvae.train.data_record import data_record
 from pyro_hfvae.train.first_batch import try_first_batch
+from pyro_hfvae.train.interruption import Interruption
+from pyro_hfvae.train.lock import only_process
 from pyro_hfvae.train.progress import TermsProgressBar
+from pyro_hfvae.train.resuming import check_learning_rate, check_resumption
 from pyro_hfvae.train.run_folder import RunFolder
+from pyro_hfvae.train.saving import Saving
 from pyro_hfvae.train.training import Training
 
 __all__ = ["denormals_as_zero", "fit"]
@@ -55,7 +61,8 @@ def fit(
         FileExistsError: the run folder exists, and ``resume`` is not asked for.
         ValueError, NotImplementedError: the objective is not defined for the programs; names the site. Or a program
             has a ``pyro.param`` that would not be trained; names it. Or the trainer's arguments are wrong, or the
-            checkpoint does not fit.
+            checkpoint does not fit, or another process trains the run.
+        TrainingStoppedError: SIGINT, SIGTERM or SIGHUP has ended training; there is a checkpoint of the step reached.
         NonFiniteError: a site or a gradient became NaN or infinite.
         RuntimeError: something else failed after the first batch; what, is its cause.
     """
@@ -63,29 +70,44 @@ def fit(
     seed, checkpoint_every = index(seed), index(checkpoint_every)
     if not resume and run.path.exists():
         raise FileExistsError(f"run folder '{run.path}' exists: name another with --run, or continue it with --resume")
-    checkpoint = run.load_into(training) if resume else None
-    training.check_schedules(_steps(trainer, data))
-    try_first_batch(training, data)
-    optimizers = [training.make_optimizer()]
-    if checkpoint is not None:
-        _refuse_other_optimizers(run, checkpoint, optimizers)
-        _refuse_fewer_steps(run, checkpoint, _steps(trainer, data))
-    loop = _trainer(trainer, data, run, checkpoint_every)
-    if not resume:
-        run.path.mkdir(parents=True)
-    write_atomically(run.config, config)
-    started = time.monotonic()
-    try:
-        with pyro.validation_enabled(False), denormals_as_zero():
-            try:
-                loop.fit(training, data, ckpt_path=run.checkpoint if resume else None, weights_only=True)
-            except (ValueError, NotImplementedError, OSError) as error:  # a first batch went through: no bad input
-                raise RuntimeError(f"training stopped at step {loop.global_step}") from error
-        if loop.global_step % checkpoint_every:
-            loop.save_checkpoint(run.checkpoint, weights_only=False)
-    finally:
-        run.write_history()
-        run.write_versions(seed, loop.global_step, time.monotonic() - started)
+    with ExitStack() as stack:
+        if resume:
+            run.require()
+            stack.enter_context(only_process(run.path))
+        before = run.wall_seconds()
+        steps = _steps(trainer, data)
+        checkpoint = run.load_checkpoint() if resume else None
+        training.check_schedules(steps)
+        check_learning_rate(training, steps)
+        try_first_batch(training, data)
+        record = data_record(data)
+        interruption = stack.enter_context(Interruption())
+        loop = _trainer(trainer, data, run, Saving(run, checkpoint_every, record, interruption))
+        # Lightning would do so after it has loaded the checkpoint, whose double precision would be lost.
+        loop.precision_plugin.convert_module(training)
+        if checkpoint is not None:
+            run.load_into(training, checkpoint)
+            check_resumption(run, checkpoint, training, record, steps)
+        if not resume:
+            run.path.mkdir(parents=True)
+            stack.enter_context(only_process(run.path))
+        write_atomically(run.config, config)
+        started = time.monotonic()
+        try:
+            _train(loop, training, data, run, resume)
+        finally:
+            run.write_history()
+            run.write_versions(seed, loop.global_step, before + time.monotonic() - started)
+
+
+def _train(loop: Trainer, training: Training, data: ImageDataModule, run: RunFolder, resume: bool) -> None:
+    with pyro.validation_enabled(False), denormals_as_zero():
+        try:
+            loop.fit(training, data, ckpt_path=run.checkpoint if resume else None, weights_only=True)
+        except (ValueError, NotImplementedError, OSError) as error:  # a first batch went through: no bad input
+            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise OSError(error.errno, error.strerror, error.filename or str(run.path)) from error
+            raise RuntimeError(f"training stopped at step {loop.global_step}") from error
 
 
 @contextmanager
@@ -102,18 +124,17 @@ def denormals_as_zero() -> Iterator[None]:
         torch.set_flush_denormal(before)
 
 
-def _trainer(trainer: Mapping[str, Any], data: ImageDataModule, run: RunFolder, checkpoint_every: int) -> Trainer:
+def _trainer(trainer: Mapping[str, Any], data: ImageDataModule, run: RunFolder, saving: Saving) -> Trainer:
     """The trainer, which writes nothing before it is started."""
     if trainer.get("val_check_interval") == 0:
         raise ValueError("trainer.val_check_interval must be 1 or more; for no validation set limit_val_batches to 0")
-    saver = ModelCheckpoint(
-        run.path / "checkpoints", "last", every_n_train_steps=checkpoint_every, enable_version_counter=False
-    )
+    plugins = trainer.get("plugins") or []
     settings = {
         **trainer,
         "max_steps": _steps(trainer, data),
         "max_epochs": -1,
-        "callbacks": [*(trainer.get("callbacks") or []), saver, TermsProgressBar()],
+        "callbacks": [*(trainer.get("callbacks") or []), saving, TermsProgressBar()],
+        "plugins": [*(plugins if isinstance(plugins, list) else [plugins]), WholeCheckpoints()],
     }
     try:
         loop = Trainer(
@@ -125,42 +146,14 @@ def _trainer(trainer: Mapping[str, Any], data: ImageDataModule, run: RunFolder, 
         raise ValueError(f"trainer: {error}") from error
     if loop.world_size > 1:
         raise ValueError(f"training on {loop.world_size} devices is not supported: set --trainer.devices 1")
-    return loop
-
-
-_OF_SCHEDULERS = {"initial_lr", "max_lr", "min_lr", "base_momentum", "max_momentum"}
-"""What torch's learning-rate schedulers write beside an optimiser's own settings, of which they move the learning rate
-and the momentum."""
-
-
-def _refuse_other_optimizers(run: RunFolder, checkpoint: Mapping[str, Any], optimizers: Sequence[Optimizer]) -> None:
-    """The state of one kind of optimiser is nothing that another could go on with, and it brings its settings along."""
-    states = checkpoint["optimizer_states"]
-    if len(states) != len(optimizers):
+    if loop.limit_train_batches != 1.0 or isinstance(loop.limit_train_batches, int):
         raise ValueError(
-            f"checkpoint '{run.checkpoint}' was made with {len(states)} optimisers, not {len(optimizers)}: "
-            "resume with the objective that the run was started with"
+            "trainer.limit_train_batches must be left out, and so overfit_batches and fast_dev_run, which set it: "
+            "batches have no end, training has trainer.max_steps"
         )
-    for state, optimizer in zip(states, optimizers, strict=True):
-        before, now = state["param_groups"][0], optimizer.param_groups[0]
-        if before.keys() - _OF_SCHEDULERS != now.keys():
-            raise ValueError(
-                f"checkpoint '{run.checkpoint}' was made with another optimiser than {type(optimizer).__name__}: "
-                "resume with the one that the run was started with"
-            )
-        moved = {"lr", "betas", "momentum"} if "initial_lr" in before else set()
-        for name in now.keys() - {"params"} - moved:
-            if before[name] != now[name]:
-                raise ValueError(
-                    f"checkpoint '{run.checkpoint}' was made with {name}={before[name]} of the optimiser, not "
-                    f"{now[name]}: resume with the one that the run was started with"
-                )
-
-
-def _refuse_fewer_steps(run: RunFolder, checkpoint: Mapping[str, Any], steps: int) -> None:
-    done = checkpoint["global_step"]
-    if steps < done:
-        raise ValueError(f"run '{run.path}' has done {done:,} steps already, more than the {steps:,} asked for")
+    if not isinstance(loop.strategy, SingleDeviceStrategy):
+        raise ValueError(f"trainer.strategy {trainer['strategy']} is not supported: leave it at auto, for one device")
+    return loop
 
 
 def _steps(trainer: Mapping[str, Any], data: ImageDataModule) -> int:

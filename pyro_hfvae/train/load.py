@@ -62,7 +62,8 @@ def load_run(folder: str | PathLike[str]) -> LoadedRun:
     parser = build_fit_parser()
     with isolate_rng():
         training, data, _ = build_training(parser, parser.parse_args(["--config", str(run.config)]))
-    checkpoint = run.load_into(training)
+    checkpoint = run.load_checkpoint()
+    run.load_into(training, checkpoint)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     programs = training.programs.eval().to(device)
     for program in (programs.model, programs.guide):

@@ -5,7 +5,6 @@ import io
 import json
 import os
 import platform
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -16,6 +15,7 @@ import torch
 from torch import nn
 
 from pyro_hfvae.files import write_atomically
+from pyro_hfvae.train.checkpoint import read_checkpoint
 
 __all__ = ["RunFolder", "processor"]
 
@@ -93,50 +93,47 @@ class RunFolder:
 
         Raises:
             FileNotFoundError: there is none.
-            ValueError: it cannot be read.
+            ValueError: it is damaged, or no checkpoint of a run.
         """
         self.require()
         if not self.checkpoint.is_file():
             raise FileNotFoundError(f"run '{self.path}' has no checkpoint yet ({self.checkpoint})")
-        try:
-            checkpoint = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
-        except Exception as error:  # torch raises several kinds, and none says which file
-            reason = re.split(r"\.\s|\n", str(error))[0] or type(error).__name__
-            raise ValueError(f"checkpoint '{self.checkpoint}' cannot be read; was it cut short? ({reason})") from error
-        missing = {"state_dict", "global_step", "random_state"} - set(checkpoint)
-        if missing:
-            raise ValueError(
-                f"checkpoint '{self.checkpoint}' is not one of a run: it lacks {', '.join(sorted(missing))}"
-            )
-        return checkpoint  # type: ignore[no-any-return]
+        return read_checkpoint(self.checkpoint)
 
-    def load_into(self, training: nn.Module) -> dict[str, Any]:
-        """Loads the parameters of the newest checkpoint.
+    def load_into(self, training: nn.Module, checkpoint: Mapping[str, Any]) -> None:
+        """Loads the parameters of a checkpoint.
 
         Args:
             training: what was trained, as the configuration makes it.
-
-        Returns:
-            The checkpoint.
+            checkpoint: of :meth:`load_checkpoint`.
 
         Raises:
-            FileNotFoundError: there is none.
-            ValueError: it cannot be read or does not fit.
+            ValueError: it does not fit.
         """
-        checkpoint = self.load_checkpoint()
+        does_not_fit = f"checkpoint '{self.checkpoint}' does not fit the configured programs"
         try:
             training.load_state_dict(checkpoint["state_dict"])
         except RuntimeError as error:
             first, *more = (line.strip() for line in str(error).splitlines()[1:])
-            raise ValueError(
-                f"checkpoint '{self.checkpoint}' does not fit the configured programs: {first}"
-                + (f" (and {len(more)} more)" if more else "")
-            ) from error
-        return checkpoint
+            raise ValueError(f"{does_not_fit}: {first}" + (f" (and {len(more)} more)" if more else "")) from error
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:  # of a state that is none
+            raise ValueError(f"{does_not_fit}: {type(error).__name__}: {error}") from error
+
+    def wall_seconds(self) -> float:
+        """How long the run was trained so far.
+
+        Raises:
+            ValueError: ``versions.json`` cannot be read.
+        """
+        if not self.versions.is_file():
+            return 0.0
+        try:
+            return float(json.loads(self.versions.read_bytes())["wall_seconds"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"'{self.versions}' is damaged: delete it; the run's wall time is lost") from error
 
     def write_versions(self, seed: int, steps: int, seconds: float) -> None:
-        """Writes versions and machine; ``seconds`` add to what earlier parts of the run took."""
-        before = json.loads(self.versions.read_text())["wall_seconds"] if self.versions.is_file() else 0.0
+        """Writes versions and machine; ``seconds`` is the wall time of all parts of the run."""
         content: dict[str, Any] = {name: version(package) for name, package in PACKAGES.items()}
         content |= {
             "python": platform.python_version(),
@@ -146,7 +143,7 @@ class RunFolder:
             "threads": torch.get_num_threads(),
             "seed": seed,
             "steps": steps,
-            "wall_seconds": round(before + seconds, 1),
+            "wall_seconds": round(seconds, 1),
         }
         write_atomically(self.versions, json.dumps(content, indent=2) + "\n")
 

@@ -117,6 +117,8 @@ class Training(LightningModule):
         logs = self._logs()
         with self.gated(batch) as arguments:
             loss = self.programs.loss(*arguments, with_terms=logs)
+        if not loss.per_datum.isfinite():  # its terms are, or the site would have been named
+            raise NonFiniteError(f"the loss overflows at step {self.global_step}: its weights are too large")
         if loss.terms is not None:
             self._log_terms("train", loss.terms, len(batch[0]))
             self.log_dict(self._scheduled())
@@ -153,15 +155,28 @@ class Training(LightningModule):
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Stops before a gradient that is not finite reaches the parameters, and so the next checkpoint."""
-        gradients = [(name, p.grad) for name, p in self.programs.named_parameters() if p.grad is not None]
-        if torch.nn.utils.get_total_norm([gradient for _, gradient in gradients]).isfinite():
+        gradients = {name: p.grad for name, p in self.programs.named_parameters() if p.grad is not None}
+        if torch.nn.utils.get_total_norm(gradients.values()).isfinite():
             return
-        name = next(name for name, gradient in gradients if not gradient.isfinite().all())
-        raise NonFiniteError(f"the gradient of '{name}' is not finite at step {self.global_step}")
+        for name, gradient in gradients.items():
+            if not gradient.isfinite().all():
+                raise NonFiniteError(f"the gradient of '{name}' is not finite at step {self.global_step}")
+        name, size = max(((name, float(g.abs().max())) for name, g in gradients.items()), key=lambda of: of[1])
+        raise NonFiniteError(
+            f"the gradients overflow at step {self.global_step}: that of '{name}' has numbers up to {size:g}"
+        )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keeps the state of the random streams, so that a resumed run draws what the whole one would."""
-        checkpoint["random_state"] = {"cpu": torch.get_rng_state()}
+        """Keeps the state of the random streams, so that a resumed run draws what the whole one would.
+
+        Raises:
+            NonFiniteError: a parameter is not finite, for an optimiser's step overflowed; the old checkpoint stands.
+        """
+        for name, parameter in self.programs.named_parameters():
+            if not parameter.isfinite().all():
+                raise NonFiniteError(f"the parameter '{name}' is not finite after step {self.global_step}")
+        stream = torch.get_rng_state() if self._validation_state is None else self._validation_state
+        checkpoint["random_state"] = {"cpu": stream}
         if self.device.type == "cuda":
             checkpoint["random_state"]["cuda"] = torch.cuda.get_rng_state(self.device)
 
@@ -186,6 +201,7 @@ class Training(LightningModule):
         """Takes the training's random stream up again."""
         if self._validation_state is not None:
             torch.set_rng_state(self._validation_state)
+            self._validation_state = None
 
     def _follow_schedules(self) -> None:
         """Sets the temperature."""

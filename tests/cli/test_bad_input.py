@@ -16,6 +16,7 @@ from pyro_hfvae.cli import main
 TESTS = Path(__file__).parents[1]
 TINY = TESTS / "tiny.yaml"
 BLOCKS = "--objective.blocks"
+ONE_CYCLE = ["--training.lr_scheduler", "OneCycleLR", "--training.lr_scheduler.max_lr", "0.01"]
 WEIGHT = "expected float, Schedule, Capacity"
 
 
@@ -245,6 +246,27 @@ def refused_fit(refused):
             "the observed site 'x' is given a value of shape (16, 1, 8, 8), but its distribution has the batch shape",
         ),
         (["--resume"], "argument --resume: expected one argument"),
+        (
+            ["--trainer.limit_train_batches", "0"],
+            "trainer.limit_train_batches must be left out, and so overfit_batches",
+        ),
+        (
+            ["--trainer.limit_train_batches", "5"],
+            "trainer.limit_train_batches must be left out, and so overfit_batches",
+        ),
+        (["--trainer.strategy", "ddp_spawn"], "trainer.strategy ddp_spawn is not supported: leave it at auto, for one"),
+        (
+            [*ONE_CYCLE, "--training.lr_scheduler.total_steps", "39"],
+            "the learning-rate schedule OneCycleLR ends after total_steps=39 steps, but training takes 40",
+        ),
+        (
+            ["--training.optimizer.lr", "1e39"],
+            "the learning rate 1e+39 is too large",
+        ),
+        (
+            ["--training.lr_scheduler", "torch.optim.lr_scheduler.ReduceLROnPlateau"],
+            "training.lr_scheduler ReduceLROnPlateau follows a measure, which steps do not have",
+        ),
     ],
 )
 def test_options_of_fit(refused_fit, options, message):
@@ -329,7 +351,7 @@ def test_no_checkpoint(refused, run, command):
 def test_checkpoint_cut_short(refused, run, command, share):
     checkpoint = run / "checkpoints" / "last.ckpt"
     checkpoint.write_bytes(checkpoint.read_bytes()[: int(share * checkpoint.stat().st_size)])
-    message = "checkpoint 'run/checkpoints/last.ckpt' cannot be read; was it cut short? ("
+    message = "checkpoint 'run/checkpoints/last.ckpt' cannot be read: it is damaged, cut short or no checkpoint ("
     assert refused(*command, "run").startswith(message)
 
 
@@ -340,7 +362,7 @@ class Code:
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [({"state_dict": Code()}, "cannot be read"), ({}, "is not one of a run: it lacks global_step, random_state, sta")],
+    [({"state_dict": Code()}, "cannot be read"), ({}, "is not one of a run: it lacks state_dict, global_step, rand")],
 )
 def test_checkpoint_of_something_else(refused, run, content, message):
     torch.save(content, run / "checkpoints" / "last.ckpt")
@@ -371,6 +393,34 @@ def test_resume_with_options_that_do_not_fit_the_checkpoint(refused, run):
     assert "does not fit the configured programs: Missing key" in refused("fit", "--resume", "run", *factor)
     message = refused("fit", "--resume", "run", "--trainer.max_steps", "2")
     assert message == "run 'run' has done 3 steps already, more than the 2 asked for"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            ["--seed", "5"],
+            "run 'run' was started with seed 0, not 5: what decides which data are held out cannot chang",
+        ),
+        (["--batches.held_out", "40"], "run 'run' was started with held-out data 30, not 40: what decides which data"),
+        (
+            ["--data.size", "90"],
+            "run 'run' was started with data 100, not 90: what decides which data are held out can",
+        ),
+        (
+            ["--config", TINY, "--run", "other"],
+            "--resume run goes on with this run, but --run or a configuration names",
+        ),
+    ],
+)
+def test_resume_as_another_run(refused, run, options, message):
+    assert refused("fit", "--resume", "run", "--trainer.max_steps", "9", *options).startswith(message)
+
+
+def test_resume_with_a_damaged_record_of_versions(refused, run):
+    (run / "versions.json").write_text("")
+    message = refused("fit", "--resume", "run", "--trainer.max_steps", "9")
+    assert message == "'run/versions.json' is damaged: delete it; the run's wall time is lost"
 
 
 @pytest.mark.parametrize("command", LOADING)

@@ -28,6 +28,11 @@ TESTS = Path(__file__).parents[1]
 TINY = str(TESTS / "tiny.yaml")
 
 
+def environment():
+    """Of a process of its own, that finds the programs of the tests and this package."""
+    return os.environ | {"PYTHONPATH": os.pathsep.join([str(TESTS), *filter(None, sys.path)])}
+
+
 def fit(run, *options):
     return main(["fit", "--config", TINY, "--run", str(run), *options])
 
@@ -91,9 +96,7 @@ def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(tmp_path, killed_at
     assert fit(whole.path, *objective) == 0
     callback = json.dumps([{"class_path": "support.KillAt", "init_args": {"step": killed_at}}])
     command = [sys.executable, "-m", "pyro_hfvae", "fit", "--config", TINY, "--run", str(broken.path), *objective]
-    killed = subprocess.run(
-        [*command, "--trainer.callbacks", callback], env=os.environ | {"PYTHONPATH": str(TESTS)}, capture_output=True
-    )
+    killed = subprocess.run([*command, "--trainer.callbacks", callback], env=environment(), capture_output=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
     if killed_at == 20:  # killed in the callback before the one that saves
         assert not broken.checkpoint.exists()
@@ -210,6 +213,26 @@ def test_nan_stops_the_run_with_the_name_of_the_site(tmp_path, capsys):
     assert last == "pyro-hfvae: stopped: site 'z' of the guide has a loc that is not finite (32 of 32 numbers)"
     parameters = run.load_checkpoint()["state_dict"].values()
     assert all(parameter.isfinite().all() for parameter in parameters)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            ["--training.optimizer.lr", "1e6"],
+            r"(the gradients overflow at step \d: that of 'guide\.|site 'z' of the gu)",
+        ),
+        (["--objective.within", "1e36", "--objective.between", "1e36"], r"the (loss|gradients) overflows? at step 0: "),
+    ],
+)
+def test_what_overflows_stops_the_run_with_a_name(tmp_path, capsys, options, message):
+    run = RunFolder(tmp_path / "run")
+    assert fit(run.path, "--checkpoint_every", "1", *options) == 1
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert re.match("pyro-hfvae: stopped: " + message, last), last
+    if run.checkpoint.exists():
+        values = run.load_checkpoint()["state_dict"].values()
+        assert all(value.isfinite().all() for value in values if isinstance(value, torch.Tensor))
 
 
 def test_learning_rate_follows_its_scheduler(tmp_path):

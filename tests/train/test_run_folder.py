@@ -72,14 +72,22 @@ def test_no_parts_no_history(run):
 
 
 def test_wall_time_adds_up_and_the_rest_is_of_the_last_part(run):
+    assert run.wall_seconds() == 0
     run.write_versions(seed=3, steps=10, seconds=1.26)
     first = json.loads(run.versions.read_text())
-    run.write_versions(seed=3, steps=25, seconds=2.5)
+    run.write_versions(seed=3, steps=25, seconds=run.wall_seconds() + 2.5)
     second = json.loads(run.versions.read_text())
     assert first["wall_seconds"] == 1.3
     assert second["wall_seconds"] == pytest.approx(3.8)
     assert (first["steps"], second["steps"], second["seed"]) == (10, 25, 3)
     assert {"pyro_hfvae", "torch", "pyro", "pytorch_lightning", "numpy", "python", "platform", "cpus"} <= second.keys()
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[1]", '{"wall_seconds": "long"}', "\x00"])
+def test_wall_time_that_cannot_be_read(run, content):
+    run.versions.write_text(content)
+    with pytest.raises(ValueError, match=r"versions.json' is damaged: delete it; the run's wall time is lost"):
+        run.wall_seconds()
 
 
 def test_written_whole(tmp_path):

@@ -1,0 +1,38 @@
+"""What decides which data are trained on and which are held out, kept with a run so that it goes on with the same."""
+
+import zlib
+
+import torch
+from torch import Tensor
+
+from pyro_hfvae.train.data_module import ImageDataModule
+
+__all__ = ["data_record"]
+
+CHECKED_BYTES = 2**27
+"""Of larger data, a part of this size is compared: it is read or drawn at every start."""
+
+
+def data_record(data: ImageDataModule) -> dict[str, int]:
+    """The seed, the numbers of data and of held-out data, and checksums of the held-out indices and of the content."""
+    images = data.images
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        size = images.images(torch.arange(1)).nbytes
+        count = min(len(images), max(1, CHECKED_BYTES // max(1, size)))
+        chosen = torch.randperm(len(images))[:count].sort().values
+        content = 0
+        for indices in chosen.split(256):
+            for values in (images.images(indices), images.factors(indices)):
+                content = _checksum(values, content)
+    return {
+        "seed": data.seed,
+        "data": len(images),
+        "held-out data": len(data.held_out_indices),
+        "split": _checksum(data.held_out_indices),
+        "content": content,
+    }
+
+
+def _checksum(values: Tensor, before: int = 0) -> int:
+    return zlib.crc32(values.detach().cpu().flatten().view(torch.uint8).numpy().tobytes(), before)

@@ -1,0 +1,85 @@
+"""When a run's checkpoints are written: every so many steps, at the last one, and where a signal ends training."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.callbacks import Checkpoint
+
+from pyro_hfvae.train.interruption import Interruption, TrainingStoppedError
+from pyro_hfvae.train.run_folder import RunFolder
+
+__all__ = ["Saving"]
+
+
+class Saving(Checkpoint):
+    """Writes the checkpoints of a run, at the end of an optimiser's step and of the validation that follows it.
+
+    Lightning's own callback also writes between the batches of one step, whose gradients no checkpoint holds, and
+    before the validation, which a resumed run would then leave out.
+
+    Args:
+        run: the run.
+        every: training steps between checkpoints.
+        data: the record of the data, kept in each checkpoint.
+        interruption: a signal that it has received ends training.
+    """
+
+    def __init__(self, run: RunFolder, every: int, data: Mapping[str, int], interruption: Interruption) -> None:
+        self.run = run
+        self.every = every
+        self.data = data
+        self.interruption = interruption
+        self._saved = 0  # step of the last checkpoint; none is written of step 0
+        self._step = 0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Starts where the run stands."""
+        self._saved = self._step = trainer.global_step
+        self.interruption.take()
+        trainer._signal_connector.received_sigterm = False  # one that came before was received here too
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Saves at the end of a step, unless validation comes first."""
+        if trainer.global_step > self._step:
+            self._step = trainer.global_step
+            if not _validates(trainer):
+                self._save_if_due(trainer)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Saves after the validation of a step; not in the middle of one whose batches are accumulated."""
+        if (trainer.fit_loop.total_batch_idx + 1) % trainer.accumulate_grad_batches == 0:
+            self._save_if_due(trainer)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Saves where another callback has ended training."""
+        if trainer.global_step != self._saved:
+            self._save(trainer)
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Keeps the record of the data."""
+        checkpoint["data"] = dict(self.data)
+
+    def _save_if_due(self, trainer: Trainer) -> None:
+        step, signum = trainer.global_step, self.interruption.received
+        if step != self._saved and (step % self.every == 0 or step == trainer.max_steps or signum is not None):
+            self._save(trainer)
+        if signum is not None and step != trainer.max_steps:
+            raise TrainingStoppedError(
+                signum,
+                f"{signum.name} at step {step:,}; go on with: pyro-hfvae fit --resume {self.run.path}",
+            )
+
+    def _save(self, trainer: Trainer) -> None:
+        trainer.save_checkpoint(self.run.checkpoint, weights_only=False)
+        self._saved = trainer.global_step
+
+
+def _validates(trainer: Trainer) -> bool:
+    """Whether validation follows the batch that has just ended."""
+    loop = trainer.fit_loop
+    fetcher = loop._data_fetcher
+    assert fetcher is not None
+    return sum(trainer.num_val_batches) > 0 and loop.epoch_loop._should_check_val_fx(fetcher)
