@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import signal
 from pathlib import Path
 
 import pyro
@@ -11,6 +12,7 @@ import torch
 
 from pyro_hfvae.cli import main
 from pyro_hfvae.cli.parser import build_parser
+from pyro_hfvae.train import RunFolder
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted((ROOT / "docs").glob("*.md"))
@@ -89,3 +91,30 @@ def test_photos_in_groups_from_arrays_to_report(tmp_path, monkeypatch):
     metrics = json.loads((run / "metrics.json").read_text())
     assert metrics["data"]["held_out"] == 20
     assert list(metrics["terms"]["blocks"]) == ["person", "light", "rest"]
+
+
+def shortened(text):
+    """A 500th of the steps, of training and of what ends with it."""
+    return re.sub(r"(max_steps:? |total_steps: )(\d+)", lambda found: f"{found[1]}{int(found[2]) // 500}", text)
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", ROOT / "docs" / "start.md"], ids=["readme", "start"])
+def test_resuming_as_the_pages_print_it(page, tmp_path, monkeypatch):
+    """Runs that are resumed are stopped at their second step, or end there."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "experiments").mkdir()
+    demo = (ROOT / "experiments" / "demo.yaml").read_text(encoding="utf-8")
+    (tmp_path / "experiments" / "demo.yaml").write_text(shortened(demo), encoding="utf-8")
+    stop = {"class_path": "support.KillAt", "init_args": {"step": 2, "signum": int(signal.SIGTERM)}}
+    text = "".join(fences(page, "sh")).replace("\\\n", " ")
+    lines = [shlex.split(line, comments=True)[1:] for line in shortened(text).splitlines()]
+    resumed = [line for line in lines if "--resume" in line]
+    assert resumed
+    for line in resumed:
+        run = line[line.index("--resume") + 1]
+        starts = [line for line in lines if line[:3] == ["fit", "--config", "experiments/demo.yaml"]]
+        (first,) = [line for line in starts if line[3:5] == (["--run", run] if run != "runs/demo" else [])]
+        assert main([*first, "--trainer.callbacks", json.dumps([stop])]) in (0, 143)
+        assert RunFolder(run).load_checkpoint()["global_step"] == 2
+        assert main([*line, "--trainer.callbacks", "null"]) == 0
+        assert RunFolder(run).load_checkpoint()["global_step"] == 5
