@@ -17,7 +17,13 @@ def test_steps_of_the_newest_checkpoint(tmp_path):
     assert trained_steps(tmp_path) == 7
     checkpoint(tmp_path, {"state_dict": {}})
     assert trained_steps(tmp_path) is None
-    (tmp_path / "checkpoints" / "last.ckpt").write_bytes(b"cut short")
+    checkpoint(tmp_path, {"global_step": 7})
+    path = tmp_path / "checkpoints" / "last.ckpt"
+    content = bytearray(path.read_bytes())
+    content[content.index(b"global_step") + 13] ^= 1  # the step itself
+    path.write_bytes(content)
+    assert trained_steps(tmp_path) is None
+    path.write_bytes(b"cut short")
     assert trained_steps(tmp_path) is None
 
 

@@ -32,6 +32,7 @@ class Saving(Checkpoint):
         self.interruption = interruption
         self._saved = 0  # step of the last checkpoint; none is written of step 0
         self._step = 0
+        self._ended = False  # whether the last batch ended an optimiser's step, rather than adding to its gradients
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Starts where the run stands."""
@@ -43,14 +44,14 @@ class Saving(Checkpoint):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Saves at the end of a step, unless validation comes first."""
-        if trainer.global_step > self._step:
-            self._step = trainer.global_step
-            if not _validates(trainer):
-                self._save_if_due(trainer)
+        self._ended = trainer.global_step > self._step
+        self._step = trainer.global_step
+        if self._ended and not _validates(trainer):
+            self._save_if_due(trainer)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Saves after the validation of a step; not in the middle of one whose batches are accumulated."""
-        if (trainer.fit_loop.total_batch_idx + 1) % trainer.accumulate_grad_batches == 0:
+        """Saves after the validation that follows a step."""
+        if self._ended:
             self._save_if_due(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

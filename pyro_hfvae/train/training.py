@@ -1,7 +1,7 @@
 """The Lightning module around the objective."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import Any, cast
 
@@ -73,7 +73,7 @@ class Training(LightningModule):
         self.trim = trim
         self._network_losses: dict[str, Tensor] = {}
         self._random_state: dict[str, Tensor] | None = None
-        self._validation_state: Tensor | None = None
+        self._validation_state: dict[str, Tensor] | None = None
         if temperature is not None:
             for name, program in (("model", model), ("guide", guide)):
                 if not isinstance(getattr(program, "temperature", None), Tensor):
@@ -175,10 +175,7 @@ class Training(LightningModule):
         for name, parameter in self.programs.named_parameters():
             if not parameter.isfinite().all():
                 raise NonFiniteError(f"the parameter '{name}' is not finite after step {self.global_step}")
-        stream = torch.get_rng_state() if self._validation_state is None else self._validation_state
-        checkpoint["random_state"] = {"cpu": stream}
-        if self.device.type == "cuda":
-            checkpoint["random_state"]["cuda"] = torch.cuda.get_rng_state(self.device)
+        checkpoint["random_state"] = self._validation_state or self._streams()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Takes the state of the random streams, to be set when the first batch starts."""
@@ -187,21 +184,31 @@ class Training(LightningModule):
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Sets the random streams once, after all that Lightning does before the first batch."""
         if self._random_state is not None:
-            torch.set_rng_state(self._random_state["cpu"].cpu())
-            if "cuda" in self._random_state and self.device.type == "cuda":
-                torch.cuda.set_rng_state(self._random_state["cuda"].cpu(), self.device)
+            self._set_streams(self._random_state)
             self._random_state = None
 
     def on_validation_start(self) -> None:
         """Puts the training's random stream aside: whether validation ran must not change the training."""
-        self._validation_state = torch.get_rng_state()
+        self._validation_state = self._streams()
         torch.manual_seed(0)
 
     def on_validation_end(self) -> None:
         """Takes the training's random stream up again."""
         if self._validation_state is not None:
-            torch.set_rng_state(self._validation_state)
+            self._set_streams(self._validation_state)
             self._validation_state = None
+
+    def _streams(self) -> dict[str, Tensor]:
+        """The state of the random streams that training draws from."""
+        streams = {"cpu": torch.get_rng_state()}
+        if self.device.type == "cuda":
+            streams["cuda"] = torch.cuda.get_rng_state(self.device)
+        return streams
+
+    def _set_streams(self, streams: Mapping[str, Tensor]) -> None:
+        torch.set_rng_state(streams["cpu"].cpu())
+        if "cuda" in streams and self.device.type == "cuda":
+            torch.cuda.set_rng_state(streams["cuda"].cpu(), self.device)
 
     def _follow_schedules(self) -> None:
         """Sets the temperature."""
