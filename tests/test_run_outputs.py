@@ -20,7 +20,7 @@ def test_steps_of_the_newest_checkpoint(tmp_path):
     checkpoint(tmp_path, {"global_step": 7})
     path = tmp_path / "checkpoints" / "last.ckpt"
     content = bytearray(path.read_bytes())
-    content[content.index(b"global_step") + 13] ^= 1  # the step itself
+    content[content.index(b"global_step") + 14] ^= 1  # the step itself
     path.write_bytes(content)
     assert trained_steps(tmp_path) is None
     path.write_bytes(b"cut short")

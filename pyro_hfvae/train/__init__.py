@@ -2,8 +2,18 @@
 
 from pyro_hfvae.train.data_module import ImageDataModule
 from pyro_hfvae.train.fit import denormals_as_zero, fit
+from pyro_hfvae.train.interruption import TrainingStoppedError
 from pyro_hfvae.train.load import LoadedRun, load_run
 from pyro_hfvae.train.run_folder import RunFolder
 from pyro_hfvae.train.training import Training
 
-__all__ = ["ImageDataModule", "LoadedRun", "RunFolder", "Training", "denormals_as_zero", "fit", "load_run"]
+__all__ = [
+    "ImageDataModule",
+    "LoadedRun",
+    "RunFolder",
+    "Training",
+    "TrainingStoppedError",
+    "denormals_as_zero",
+    "fit",
+    "load_run",
+]

@@ -27,8 +27,8 @@ def data_record(data: ImageDataModule) -> dict[str, int]:
                 content = _checksum(values, content)
     return {
         "seed": data.seed,
-        "data": len(images),
-        "held-out data": len(data.held_out_indices),
+        "size": len(images),
+        "held_out": len(data.held_out_indices),
         "split": _checksum(data.held_out_indices),
         "content": content,
     }

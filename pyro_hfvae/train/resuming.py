@@ -17,6 +17,15 @@ MOVED = {"lr", "betas", "momentum"}
 MOVES = {"last_epoch", "T_cur", "T_i"}
 """What moves of the state of a learning-rate schedule, beside what begins with an underscore."""
 
+RECORDED = {
+    "seed": "seed {}",
+    "size": "{} data",
+    "held_out": "{} held-out data",
+    "split": "held-out indices of checksum {}",
+    "content": "data of checksum {}",
+}
+"""What a record of data holds, in words."""
+
 
 def check_learning_rate(training: Training, steps: int) -> None:
     """Refuses a learning rate that is no number for a parameter, and a schedule that cannot be followed to its end.
@@ -63,11 +72,11 @@ def check_resumption(
 
 def _refuse_other_data(run: RunFolder, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """Held-out data would become training data, and the other way round."""
-    for name, value in now.items():
-        if before.get(name) != value:
+    for name, described in RECORDED.items():
+        if before.get(name) != now[name]:
             raise ValueError(
-                f"run '{run.path}' was started with {name} {before.get(name)}, not {value}: what decides which data "
-                "are held out cannot change when it is resumed"
+                f"run '{run.path}' was started with {described.format(before.get(name))}, not "
+                f"{described.format(now[name])}: resume it with the data and the split that it was started with"
             )
 
 

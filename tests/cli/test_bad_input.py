@@ -400,12 +400,12 @@ def test_resume_with_options_that_do_not_fit_the_checkpoint(refused, run):
     [
         (
             ["--seed", "5"],
-            "run 'run' was started with seed 0, not 5: what decides which data are held out cannot chang",
+            "run 'run' was started with seed 0, not seed 5: resume it with the data and the split that i",
         ),
-        (["--batches.held_out", "40"], "run 'run' was started with held-out data 30, not 40: what decides which data"),
+        (["--batches.held_out", "40"], "run 'run' was started with 30 held-out data, not 40 held-out data: resume it"),
         (
             ["--data.size", "90"],
-            "run 'run' was started with data 100, not 90: what decides which data are held out can",
+            "run 'run' was started with 100 data, not 90 data: resume it with the data and the spl",
         ),
         (
             ["--config", TINY, "--run", "other"],

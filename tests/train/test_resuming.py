@@ -65,9 +65,9 @@ def refused(folder, started, capsys):
 
 def test_data_that_changed(refused):
     write_images(changed=1)
-    assert refused("file").startswith("run 'file' was started with content ")
+    assert refused("file").startswith("run 'file' was started with data of checksum ")
     write_images(size=99)
-    assert refused("file").startswith("run 'file' was started with data 100, not 99: what decides which data are held")
+    assert refused("file").startswith("run 'file' was started with 100 data, not 99 data: resume it with the data and")
 
 
 def test_the_same_data_in_another_place(started, folder):
