@@ -7,6 +7,7 @@ from jsonargparse.typing import NonNegativeInt, PositiveInt, restricted_number_t
 
 import pyro_hfvae
 from pyro_hfvae.train.configuration import Seed, build_fit_parser
+from pyro_hfvae.train.strict_yaml import STRICT_YAML
 
 __all__ = ["build_parser", "output_parsers"]
 
@@ -20,6 +21,7 @@ def build_parser() -> ArgumentParser:
         description="Train, measure and look at structured, disentangled generative models.",
         version=pyro_hfvae.__version__,
         exit_on_error=False,
+        parser_mode=STRICT_YAML,
     )
     commands = parser.add_subcommands(dest="command", required=True)
     commands.add_subcommand("fit", build_fit_parser(), help="train; leaves a run folder")

@@ -11,8 +11,10 @@ from torch import nn
 
 from pyro_hfvae.data import Images
 from pyro_hfvae.infer import HierarchicalELBO
+from pyro_hfvae.train.construct import Construct, Refusal, construct
 from pyro_hfvae.train.data_module import ImageDataModule
-from pyro_hfvae.train.one_line import one_line, reason_of_union
+from pyro_hfvae.train.one_line import one_line
+from pyro_hfvae.train.strict_yaml import STRICT_YAML
 from pyro_hfvae.train.training import Training
 
 __all__ = ["Seed", "build_fit_parser", "build_objective", "build_training"]
@@ -40,12 +42,17 @@ class _ConfigFile(ActionConfigFile):
         try:
             super().__call__(parser, config, path, option)
         except (ArgumentError, ValueError) as error:
-            raise ArgumentError(None, f"configuration '{path}': {one_line(error)}") from error
+            reason = one_line(error).removeprefix("Problems parsing config: ")
+            raise ArgumentError(None, f"configuration '{path}': {reason}") from error
+        except RecursionError as error:
+            raise ArgumentError(None, f"configuration '{path}': it is nested too deeply") from error
 
 
 def build_fit_parser() -> ArgumentParser:
     """The options of ``fit``, which are also the keys of a configuration and of a run's ``config.yaml``."""
-    parser = ArgumentParser(description="Train a model and a guide; leaves a run folder.", exit_on_error=False)
+    parser = ArgumentParser(
+        description="Train a model and a guide; leaves a run folder.", exit_on_error=False, parser_mode=STRICT_YAML
+    )
     parser.add_argument("--config", action=_ConfigFile, help="YAML file with any of the options below")
     parser.add_argument("--run", type=Path, required=True, help="folder to make")
     parser.add_argument("--resume", type=Path, metavar="RUN", help="go on with this run, with its own configuration")
@@ -87,18 +94,27 @@ def build_training(parser: ArgumentParser, config: Namespace) -> tuple[Training,
 
     Returns:
         The training, its data, and the configuration with its classes instantiated.
+
+    Raises:
+        ValueError, NotImplementedError, OSError: what is named cannot be made; says why. Or a value stands in the place
+            of a group of options.
     """
+    for group in ("batches", "training", "trainer"):
+        if not isinstance(config[group], Namespace):
+            raise ValueError(f"{group} must be a mapping of options, got {config[group]!r}")
+    for name in ("model", "guide", "data", "objective"):
+        if config[name] is None:
+            raise ValueError(f"{name} must name a class by its import path, got null")
     seed_everything(config.seed, verbose=False)
+    instantiator = Construct()
     try:
-        built = parser.instantiate(config)
-    except ValueError as error:
-        reason, cause = reason_of_union(str(error)), error.__cause__  # the cause is of the union's first type
-        if reason is None:
-            raise
-        raise cause if cause is not None and str(cause) == reason else ValueError(reason) from None
-    data = ImageDataModule(images=built.data, seed=config.seed, **vars(built.batches))
+        built = parser.instantiate(config, instantiators=[(instantiator, object, True)])
+    except Refusal as refusal:
+        raise refusal.error from None
+    instantiator.instantiating = False
+    data = construct(ImageDataModule, images=built.data, seed=config.seed, **vars(built.batches))
     objective = build_objective(built.objective, data.data_size)
-    training = Training(built.model, built.guide, objective, **vars(built.training))
+    training = construct(Training, built.model, built.guide, objective, **vars(built.training))
     return training, data, built
 
 
@@ -106,4 +122,4 @@ def build_objective(chosen: Namespace, data_size: int) -> HierarchicalELBO:
     """The objective that the configuration names by import path, for N data."""
     make = resolve_name(chosen.class_path)
     arguments = vars(chosen.get("init_args", Namespace())) | chosen.get("dict_kwargs", {})
-    return make(data_size=data_size, **arguments)  # type: ignore[no-any-return]
+    return construct(make, data_size=data_size, **arguments)  # type: ignore[no-any-return]

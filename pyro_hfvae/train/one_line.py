@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from jsonargparse import ArgumentError
 
-__all__ = ["one_line", "reason_of_union"]
+__all__ = ["one_line"]
 
 _KEY, _CLASS, _PATH = 'Parser key "', "Problem with given class_path '", "Expected a path but "
 _UNION = "Does not validate against any of the Union subtypes"
@@ -29,11 +29,6 @@ def one_line(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}: '{error.filename}'"
     return " ".join(line.strip() for line in _lines(str(error)))
-
-
-def reason_of_union(message: str) -> str | None:
-    """The reason in jsonargparse's message that no type of a union fits; None if it is another message."""
-    return _reason(_lines(message)) if message.startswith(_UNION) else None
 
 
 class _Union(NamedTuple):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from pyro_hfvae.cli import main
 
@@ -295,7 +296,7 @@ def test_commands(refused, arguments, message):
     [
         (
             b"model: [1, 2\nb: {",
-            "configuration 'bad.yaml': Problems parsing config: while parsing a flow sequence at l",
+            "configuration 'bad.yaml': while parsing a flow sequence at l",
         ),
         (b"just words", "configuration 'bad.yaml': Unexpected config: just words"),
         (b"\x80\x03\x00", "configuration 'bad.yaml': 'utf-8' codec can't decode byte 0x80"),
@@ -426,7 +427,7 @@ def test_resume_with_a_damaged_record_of_versions(refused, run):
 @pytest.mark.parametrize("command", LOADING)
 def test_broken_configuration_of_a_run(refused, run, command):
     (run / "config.yaml").write_text("model: [1, 2\nb: {")
-    assert refused(*command, "run").startswith("configuration 'run/config.yaml': Problems parsing config: ")
+    assert refused(*command, "run").startswith("configuration 'run/config.yaml': ")
 
 
 def test_report_before_its_parts(refused, run):
@@ -479,15 +480,49 @@ def test_options_of_the_other_commands(refused, run, arguments, message):
     assert refused(*arguments).startswith(message)
 
 
-@pytest.mark.parametrize("fault", ["TypeError", "KeyError"])
-def test_a_fault_in_the_users_constructor_keeps_its_traceback(fault, tmp_path, monkeypatch):
-    (tmp_path / f"faulty_{fault}.py").write_text(
-        f"from torch import nn\nclass Model(nn.Module):\n    def __init__(self):\n        raise {fault}('a fault')\n"
-    )
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        ("raise TypeError('a fault')", "TypeError: a fault"),
+        ("raise KeyError('size')", "KeyError: 'size'"),
+        ("raise ValueError", "ValueError"),
+        ("raise ValueError('a size is wrong')", None),
+        ("self.layer = nn.Linear(2, 2)", "AttributeError: cannot assign module before Module.__init__() call"),
+        ("assert False, 'never'", "AssertionError: never"),
+    ],
+)
+@pytest.mark.parametrize("option", ["--model", "--guide.encoder"])
+def test_the_reason_of_the_users_constructor(refused_fit, tmp_path, monkeypatch, fault, reason, option):
+    module = f"faulty_{abs(hash((fault, option)))}"
+    lines = ["from torch import nn", "class Faulty(nn.Module):", "    def __init__(self):", f"        {fault}"]
+    (tmp_path / f"{module}.py").write_text("\n".join(lines))
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(eval(fault), match="a fault"):
-        main(["fit", "--config", str(TINY), "--run", "new", "--model", f"faulty_{fault}.Model"])
-    assert not Path("new").exists()
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    message = refused_fit(option, f"{module}.Faulty")
+    if reason is None:
+        assert message == "a size is wrong"
+    else:
+        assert message.startswith(f"{module}.Faulty: {reason} (")
+        assert re.search(rf"{module}\.py, line 4\)$", message) or "Module.__init__" in reason
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--model.temperature", "null"], "pyro_hfvae.models.image.ImageModel: temperature must not be null"),
+        (["--objective.prior_samples", "null"], "pyro_hfvae.infer.elbo.HierarchicalELBO: prior_samples must not be nu"),
+        (["--guide.encoder.hidden", "[]"], "hidden must have one layer or more, whose units are the features"),
+    ],
+)
+def test_values_that_no_type_refuses(refused_fit, options, message):
+    assert refused_fit(*options).startswith(message)
+
+
+@pytest.mark.parametrize("value", [0.5, True, None, [1], "words"])
+@pytest.mark.parametrize("group", ["trainer", "batches", "training", "model", "objective", "data"])
+def test_a_value_in_place_of_a_group(refused, tmp_path, group, value):
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(yaml.safe_load(TINY.read_text()) | {group: value}))
+    assert group in refused("fit", "--config", "c.yaml", "--run", "new")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,78 @@
+"""Calls what a configuration names by import path, so that whatever it raises ends in a line that names it."""
+
+import inspect
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+__all__ = ["Construct", "Refusal", "construct"]
+
+
+class Refusal(BaseException):
+    """Carries an error through jsonargparse, which catches every Exception where it tries the types of a union."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+class Construct:
+    """Calls :func:`construct` for jsonargparse: its errors as refusals, until ``instantiating`` is set to False."""
+
+    def __init__(self) -> None:
+        self.instantiating = True
+
+    def __call__(self, make: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """Calls a class or function.
+
+        Raises:
+            TypeError: it does not take these arguments, so that jsonargparse tries another type.
+            Refusal: it raised an error.
+        """
+        if not self.instantiating:
+            return construct(make, *args, **kwargs)
+        signature = _signature(make)
+        if signature is not None:
+            signature.bind(*args, **kwargs)
+        try:
+            return construct(make, *args, **kwargs)
+        except Exception as error:
+            raise Refusal(error) from error
+
+
+def construct(make: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    """Calls a class or function that a configuration names.
+
+    Raises:
+        ValueError, NotImplementedError, OSError: its own, which say what is wrong with the input; or a ValueError for
+            any other error, with what was called, the kind of error, its reason and where it was raised.
+    """
+    name = f"{make.__module__}.{make.__qualname__}"
+    signature = _signature(make)
+    for argument, value in kwargs.items():
+        if value is None and signature is not None and _never_null(signature.parameters.get(argument)):
+            raise ValueError(f"{name}: {argument} must not be null")
+    try:
+        return make(*args, **kwargs)
+    except Exception as error:
+        text = " ".join(str(error).split())
+        if text and isinstance(error, ValueError | NotImplementedError | OSError):
+            raise
+        reason = f"{type(error).__name__}: {text}".removesuffix(": ")
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        raise ValueError(f"{name}: {reason} ({place.filename}, line {place.lineno})") from error
+
+
+def _signature(make: Callable[..., Any]) -> inspect.Signature | None:
+    try:
+        return inspect.signature(make, eval_str=True)
+    except (NameError, TypeError, ValueError):  # of a class written in C, or with names that only type checkers see
+        return None
+
+
+def _never_null(parameter: inspect.Parameter | None) -> bool:
+    """A configuration's ``null`` reaches a constructor whatever the type of its argument is."""
+    if parameter is None or parameter.default is None:
+        return False
+    kind = parameter.annotation
+    return kind in (int, float, bool, str) or getattr(kind, "__origin__", None) in (dict, list, tuple)
