@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Mapping
-from operator import index
 from typing import cast
 
 import pyro
@@ -12,6 +11,7 @@ from pyro.nn import PyroModule
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
+from pyro_hfvae.blocks import block_sizes
 from pyro_hfvae.distributions import DEFAULT_TEMPERATURE, Concrete
 from pyro_hfvae.guides.networks import ConvEncoder, Encoder
 
@@ -41,8 +41,8 @@ class ImageGuide(PyroModule):
             noise, which cannot be made smaller.
 
     Raises:
-        ValueError: the temperature is not above 0, the initial scale is not above 0.0001, or there is none though only
-            means are to be random.
+        ValueError: a name or a size of a block is none, the temperature is not above 0, the initial scale is not above
+            0.0001, or there is none though only means are to be random.
     """
 
     temperature: Tensor
@@ -58,12 +58,13 @@ class ImageGuide(PyroModule):
         random_means: bool = False,
     ) -> None:
         super().__init__()
+        gaussian, discrete = block_sizes(gaussian, discrete)
         if not 0 < temperature < math.inf:
             raise ValueError(f"the temperature must be above 0 and finite, got {temperature}")
         self.encoder = encoder()
         features = cast(Encoder, self.encoder).features
-        self.gaussian = nn.ModuleDict({name: nn.Linear(features, 2 * index(size)) for name, size in gaussian.items()})
-        self.discrete = nn.ModuleDict({name: nn.Linear(features, index(size)) for name, size in discrete.items()})
+        self.gaussian = nn.ModuleDict({name: nn.Linear(features, 2 * size) for name, size in gaussian.items()})
+        self.discrete = nn.ModuleDict({name: nn.Linear(features, size) for name, size in discrete.items()})
         self.relaxation = relaxation
         if random_means and initial_scale is None:
             raise ValueError("random_means is for an initial_scale; without one, all is random")

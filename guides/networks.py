@@ -98,15 +98,15 @@ class MLPEncoder(nn.Module):
         hidden: units of the hidden layers, from the image side, one layer or more.
 
     Raises:
-        ValueError: there is no hidden layer.
+        ValueError: there is no hidden layer, or one without units.
     """
 
     def __init__(self, image_shape: tuple[int, int, int] = (1, 28, 28), hidden: tuple[int, ...] = (400, 200)) -> None:
         super().__init__()
         channels, height, width = map(index, image_shape)
         hidden = tuple(map(index, hidden))
-        if not hidden:
-            raise ValueError("hidden must have one layer or more, whose units are the features")
+        if not hidden or min(hidden) < 1:
+            raise ValueError(f"hidden must have one layer or more, of 1 unit or more, got {list(hidden)}")
         self.features = hidden[-1]
         layers: list[nn.Module] = [nn.Flatten()]
         for before, after in zip((channels * height * width, *hidden), hidden, strict=False):

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Mapping
-from operator import index
 from typing import cast
 
 import pyro
@@ -11,6 +10,7 @@ import torch
 from pyro.nn import PyroModule
 from torch import Tensor, nn
 
+from pyro_hfvae.blocks import block_sizes
 from pyro_hfvae.distributions import DEFAULT_TEMPERATURE, Concrete
 from pyro_hfvae.models.networks import ConvDecoder
 
@@ -36,7 +36,7 @@ class ImageModel(PyroModule):
         scale: standard deviation of each pixel, whose values go from 0 to 1; None for a Bernoulli likelihood.
 
     Raises:
-        ValueError: the temperature or the scale is not above 0.
+        ValueError: a name or a size of a block is none, or the temperature or the scale is not above 0.
     """
 
     temperature: Tensor
@@ -56,8 +56,7 @@ class ImageModel(PyroModule):
         if scale is not None and not 0 < scale < math.inf:
             raise ValueError(f"the scale of the pixels must be above 0 and finite, got {scale}")
         self.scale = None if scale is None else float(scale)
-        self.gaussian = {name: index(size) for name, size in gaussian.items()}
-        self.discrete = {name: index(size) for name, size in discrete.items()}
+        self.gaussian, self.discrete = block_sizes(gaussian, discrete)
         self.relaxation = relaxation
         sizes = self.gaussian | self.discrete
         self.decoder = decoder(sum(sizes[name] for name in self.decoded))

@@ -132,6 +132,9 @@ class MLPDecoder(nn.Module):
         latent_size: size of the latent vector, the sum over blocks.
         image_shape: C, H, W.
         hidden: units of the hidden layers, from the latent side.
+
+    Raises:
+        ValueError: a hidden layer without units.
     """
 
     def __init__(
@@ -140,6 +143,8 @@ class MLPDecoder(nn.Module):
         super().__init__()
         channels, height, width = map(index, image_shape)
         hidden = tuple(map(index, hidden))
+        if min(hidden, default=1) < 1:
+            raise ValueError(f"each layer of hidden must have 1 unit or more, got {list(hidden)}")
         layers: list[nn.Module] = []
         for before, after in zip((latent_size, *hidden), hidden, strict=False):
             layers += [nn.Linear(before, after), nn.ReLU()]

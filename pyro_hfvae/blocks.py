@@ -6,9 +6,23 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
+from operator import index
 from typing import Any
 
-__all__ = ["JOINT", "Blocks", "Group", "Layout", "Node", "Variable", "block_names", "indices_of_site", "resolve_blocks"]
+from torch import nn
+
+__all__ = [
+    "JOINT",
+    "Blocks",
+    "Group",
+    "Layout",
+    "Node",
+    "Variable",
+    "block_names",
+    "block_sizes",
+    "indices_of_site",
+    "resolve_blocks",
+]
 
 Layout = Mapping[str, "Sequence[str] | Layout"]
 """Block name to sites or slices of sites: ``{"pose": ["z[0:4]"], "rest": ["z[4:]", "digit"]}``.
@@ -197,3 +211,27 @@ def _along(item: str, size: int) -> Sequence[int]:
     if not found or any(number is not None and not -size <= number <= size for number in numbers[:2]):
         raise ValueError(f"'{item}' is empty or out of range; the indices are 0 to {size - 1}")
     return found
+
+
+def block_sizes(gaussian: Mapping[str, int], discrete: Mapping[str, int]) -> tuple[dict[str, int], dict[str, int]]:
+    """The sizes of the Gaussian and of the discrete sites by name, as integers.
+
+    Raises:
+        ValueError: a name that is no text, or that ``torch.nn.ModuleDict`` cannot hold, because it has a dot or is one
+            of its own attributes; a name of both kinds; a size below 1; or no block.
+    """
+    taken = nn.ModuleDict()
+    for name, size in [*gaussian.items(), *discrete.items()]:
+        if not isinstance(name, str):
+            raise ValueError(f"the name of a block must be text, got {name!r}: put it in quotes")
+        if not name or "." in name or hasattr(taken, name):
+            raise ValueError(
+                f"'{name}' cannot be the name of a block: it is empty, has a dot or is a name of torch's own"
+            )
+        if index(size) < 1:
+            raise ValueError(f"block '{name}' must have 1 variable or category or more, got {size}")
+    if both := [name for name in gaussian if name in discrete]:
+        raise ValueError(f"block '{both[0]}' is both Gaussian and discrete")
+    if not gaussian and not discrete:
+        raise ValueError("there is no block: name a Gaussian or a discrete one with its size")
+    return {name: index(n) for name, n in gaussian.items()}, {name: index(n) for name, n in discrete.items()}

@@ -9,6 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyro_hfvae.blocks import Group, block_names, indices_of_site, resolve_blocks
+from pyro_hfvae.guides import ImageGuide
+from pyro_hfvae.models import ImageModel
 
 SITES = {"z": (10,), "digit": ()}
 OBJECTS = {"z": (3, 4), "digit": ()}
@@ -234,3 +236,25 @@ def test_one_site_of_a_layout():
             assert found[node.name] == [variable.index for variable in node.variables if variable.site == site]
     with pytest.raises(ValueError, match=r"block 'a' has 'z\[9\]', but site 'z' has the shape \(5,\): '9' is empty"):
         indices_of_site({"a": ["z[9]"]}, "z", (5,))
+
+
+@pytest.mark.parametrize(
+    ("gaussian", "discrete", "message"),
+    [
+        ({"type": 2}, {}, "'type' cannot name a block: it is empty, has a dot or is a name of torch's own"),
+        ({}, {"keys": 2}, "'keys' cannot name a block"),
+        ({"training": 2}, {}, "'training' cannot name a block"),
+        ({"z.a": 2}, {}, "'z.a' cannot name a block"),
+        ({"": 2}, {}, "'' cannot name a block"),
+        ({True: 2}, {}, "the name of a block must be text, got True: put it in quotes"),
+        ({"y": 2}, {1: 2}, "the name of a block must be text, got 1"),
+        ({"z": -2}, {}, "block 'z' must have 1 variable or category or more, got -2"),
+        ({}, {"y": 0}, "block 'y' must have 1 variable or category or more, got 0"),
+        ({"z": 2}, {"z": 2}, "block 'z' is both Gaussian and discrete"),
+        ({}, {}, "there is no block: name a Gaussian or a discrete one with its size"),
+    ],
+)
+@pytest.mark.parametrize("program", [ImageModel, ImageGuide])
+def test_blocks_that_programs_refuse(program, gaussian, discrete, message):
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
+        program(gaussian, discrete)

@@ -511,7 +511,8 @@ def test_the_reason_of_the_users_constructor(refused_fit, tmp_path, monkeypatch,
     [
         (["--model.temperature", "null"], "pyro_hfvae.models.image.ImageModel: temperature must not be null"),
         (["--objective.prior_samples", "null"], "pyro_hfvae.infer.elbo.HierarchicalELBO: prior_samples must not be nu"),
-        (["--guide.encoder.hidden", "[]"], "hidden must have one layer or more, whose units are the features"),
+        (["--guide.encoder.hidden", "[]"], "hidden must have one layer or more, of 1 unit or more, got []"),
+        (["--model.decoder.hidden", "[3, 0]"], "each layer of hidden must have 1 unit or more, got [3, 0]"),
     ],
 )
 def test_values_that_no_type_refuses(refused_fit, options, message):
