@@ -225,9 +225,7 @@ def block_sizes(gaussian: Mapping[str, int], discrete: Mapping[str, int]) -> tup
         if not isinstance(name, str):
             raise ValueError(f"the name of a block must be text, got {name!r}: put it in quotes")
         if not name or "." in name or hasattr(taken, name):
-            raise ValueError(
-                f"'{name}' cannot be the name of a block: it is empty, has a dot or is a name of torch's own"
-            )
+            raise ValueError(f"'{name}' cannot name a block: it is empty, has a dot or is a name of torch's own")
         if index(size) < 1:
             raise ValueError(f"block '{name}' must have 1 variable or category or more, got {size}")
     if both := [name for name in gaussian if name in discrete]:

@@ -1,11 +1,13 @@
 """Runs the programs and the objective on a first batch before a run folder is made, so that errors come early."""
 
+import inspect
+import traceback
 from typing import Any
 
 import pyro
 import torch
 from pyro import poutine
-from torch import Tensor
+from torch import Tensor, nn
 
 from pyro_hfvae.train.data_module import ImageDataModule
 from pyro_hfvae.train.training import Training
@@ -27,12 +29,30 @@ def try_first_batch(training: Training, data: ImageDataModule) -> None:
     with torch.random.fork_rng(), pyro.validation_enabled(False):
         try:
             with training.gated(batch) as arguments:
+                _refuse_other_arguments(training, arguments)
                 training.programs.objective(training.terms(*arguments))
-        except RuntimeError as error:  # a network that does not fit the images, say
+        except (ValueError, NotImplementedError):  # which say themselves what is wrong
+            raise
+        except Exception as error:  # a network that does not fit the images, say, or a fault of the user's program
             reason = str(error).partition("Trace Shapes:")[0].rstrip()  # Pyro adds the shape of every parameter
+            if not isinstance(error, RuntimeError):
+                place = traceback.extract_tb(error.__traceback__)[-1]
+                reason = f"{type(error).__name__}: {reason} ({place.filename}, line {place.lineno})"
             shapes = ", ".join(str(tuple(part.shape)) for part in arguments)
             raise ValueError(f"{_failing(training, arguments)} fails on a batch of shape {shapes}: {reason}") from error
         _refuse_other_parameters(training, arguments)
+
+
+def _refuse_other_arguments(training: Training, arguments: tuple[Tensor, ...]) -> None:
+    """Pairs give a program two arguments, everything else one."""
+    for name in ("model", "guide"):
+        program = getattr(training.programs, name)
+        try:
+            inspect.signature(program.forward if isinstance(program, nn.Module) else program).bind(*arguments)
+        except TypeError as error:
+            pairs = ", which batches.pairs without swap gives its programs" if len(arguments) == 2 else ""
+            taken = "the two arguments x and target" if len(arguments) == 2 else "the one argument x"
+            raise ValueError(f"the {name} {type(program).__name__} does not take {taken}{pairs}: {error}") from error
 
 
 def _failing(training: Training, arguments: tuple[Tensor, ...]) -> str:
@@ -40,7 +60,7 @@ def _failing(training: Training, arguments: tuple[Tensor, ...]) -> str:
     for name in ("guide", "model"):
         try:
             poutine.trace(getattr(training.programs, name)).get_trace(*arguments).compute_log_prob()
-        except RuntimeError:
+        except Exception:
             return f"the {name}"
     return "the model, on the latents that the guide samples,"
 

@@ -11,6 +11,7 @@ from torch import nn
 from pyro_hfvae.infer import VAE
 from pyro_hfvae.train import ImageDataModule, Training
 from pyro_hfvae.train.first_batch import try_first_batch
+from pyro_hfvae.weak import Pairing
 
 POSITIVE = dist.constraints.positive
 OUTSIDE = nn.Linear(2, 64)
@@ -138,3 +139,31 @@ def test_random_streams_are_left_as_they_were(attempt):
         model, guide = WithPyroParam(), Plain(own=True)
     attempt(lambda: model, lambda: guide)
     assert torch.rand(3).equal(expected)
+
+
+class WithTarget(Model):
+    def forward(self, x, target):
+        super().forward(x)
+
+
+class Faulty(Model):
+    def mean(self, z):
+        return self.layer(z)[self.where]
+
+
+def test_a_program_that_does_not_take_the_arguments(attempt):
+    with pytest.raises(ValueError, match=r"^the model WithTarget does not take the one argument x: missing a required"):
+        attempt(WithTarget, Known)
+    data = ImageDataModule(TinyImages(), 16, 30, pairs=Pairing({"z": ["level"], "rest": ["x", "y"]}))
+    message = (
+        r"^the model Model does not take the two arguments x and target, which batches.pairs without swap gives its "
+        r"programs: too many positional arguments$"
+    )
+    with pytest.raises(ValueError, match=message):
+        try_first_batch(Training(Model(), Known(), VAE(70)), data)
+
+
+def test_a_fault_of_a_program_is_named_with_its_place(attempt):
+    message = r"^the model fails on a batch .*: AttributeError: .*'where' \(.*, line \d+\)$"
+    with pytest.raises(ValueError, match=message):
+        attempt(Faulty, Known)
