@@ -15,6 +15,7 @@ from pyro_hfvae.train.construct import Construct, Refusal, construct
 from pyro_hfvae.train.data_module import ImageDataModule
 from pyro_hfvae.train.one_line import one_line
 from pyro_hfvae.train.strict_yaml import STRICT_YAML
+from pyro_hfvae.train.trainer_options import WITHOUT_MEANING
 from pyro_hfvae.train.training import Training
 
 __all__ = ["Seed", "build_fit_parser", "build_objective", "build_training"]
@@ -24,12 +25,10 @@ TRAINER_DEFAULTS = {
     "trainer.devices": 1,
     "trainer.max_steps": -1,
     "trainer.val_check_interval": 500,
-    "trainer.check_val_every_n_epoch": None,  # the loader has no end: validation is counted in steps
     "trainer.limit_val_batches": 10,
     "trainer.num_sanity_val_steps": 0,
     "trainer.log_every_n_steps": 20,
     "trainer.enable_model_summary": False,
-    "trainer.use_distributed_sampler": False,
 }
 
 Seed = restricted_number_type("Seed", int, [(">=", 0), ("<", 2**32)])
@@ -66,9 +65,7 @@ def build_fit_parser() -> ArgumentParser:
     parser.add_class_arguments(
         Training, "training", skip={"model", "guide", "objective"}, instantiate=False, sub_configs=True
     )
-    parser.add_class_arguments(
-        Trainer, "trainer", skip={"logger", "default_root_dir", "enable_checkpointing"}, instantiate=False
-    )
+    parser.add_class_arguments(Trainer, "trainer", skip=WITHOUT_MEANING, instantiate=False)
     parser.set_defaults(TRAINER_DEFAULTS)
     # The default of Training, as a class with options of its own.
     parser.set_defaults({"training.optimizer": {"class_path": "torch.optim.Adam", "init_args": {"lr": 1e-3}}})

@@ -84,6 +84,11 @@ class ImageDataModule(LightningDataModule):
             self._sampler = PairSampler(pairs, self.train_indices, factors, images.factor_names, self.seed)
 
     @property
+    def pairing(self) -> Pairing | None:
+        """What pairs share; None if batches are of single images."""
+        return None if self._sampler is None else self._sampler.pairing
+
+    @property
     def data_size(self) -> int:
         """N, the number of training data."""
         return len(self.train_indices)
@@ -124,7 +129,7 @@ class ImageDataModule(LightningDataModule):
         )
 
     def _gather(self) -> _Gather:
-        return _Gather(self.images, self._sampler is not None and self._sampler.pairing.swap)
+        return _Gather(self.images, self.pairing is not None and self.pairing.swap)
 
     def _batches(self, start: int) -> IndexBatches:
         return IndexBatches(self.train_indices, self.batch_size, self.seed, start)

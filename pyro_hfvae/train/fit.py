@@ -1,6 +1,8 @@
 """Trains and leaves a run folder."""
 
 import errno
+import logging
+import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -11,22 +13,29 @@ from typing import Any
 
 import pyro
 import torch
-from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning import Trainer
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from pytorch_lightning.strategies import SingleDeviceStrategy
 
 from pyro_hfvae.files import write_atomically
+from pyro_hfvae.infer import NonFiniteError
 from pyro_hfvae.train.checkpoint import WholeCheckpoints
 from pyro_hfvae.train.data_module import ImageDataModule
 from pyro_hfvae.train.data_record import data_record
 from pyro_hfvae.train.first_batch import try_first_batch
-from pyro_hfvae.train.interruption import Interruption
+from pyro_hfvae.train.interruption import Interruption, TrainingStoppedError
 from pyro_hfvae.train.lock import only_process
-from pyro_hfvae.train.progress import TermsProgressBar
 from pyro_hfvae.train.resuming import check_learning_rate, check_resumption
 from pyro_hfvae.train.run_folder import RunFolder
 from pyro_hfvae.train.saving import Saving
+from pyro_hfvae.train.trainer_options import (
+    FIXED,
+    check_monitors,
+    check_optimizer,
+    check_values,
+    shown_progress,
+    unreached_schedules,
+)
 from pyro_hfvae.train.training import Training
 
 __all__ = ["denormals_as_zero", "fit"]
@@ -74,40 +83,69 @@ def fit(
         if resume:
             run.require()
             stack.enter_context(only_process(run.path))
-        before = run.wall_seconds()
+        seconds = run.wall_seconds()
+        check_values(trainer)
         steps = _steps(trainer, data)
         checkpoint = run.load_checkpoint() if resume else None
         training.check_schedules(steps)
+        check_optimizer(training)
         check_learning_rate(training, steps)
         try_first_batch(training, data)
         record = data_record(data)
         interruption = stack.enter_context(Interruption())
-        loop = _trainer(trainer, data, run, Saving(run, checkpoint_every, record, interruption))
+        done = 0 if checkpoint is None else checkpoint["global_step"]
+        loop = _trainer(trainer, data, run, Saving(run, checkpoint_every, record, interruption), done)
+        check_monitors(loop, training, data)
         # Lightning would do so after it has loaded the checkpoint, whose double precision would be lost.
         loop.precision_plugin.convert_module(training)
         if checkpoint is not None:
             run.load_into(training, checkpoint)
             check_resumption(run, checkpoint, training, record, steps)
+        for line in unreached_schedules(training, data, steps):
+            logging.getLogger("pyro_hfvae").warning(line)
+        before = run.config.read_bytes() if resume else None
         if not resume:
             run.path.mkdir(parents=True)
             stack.enter_context(only_process(run.path))
         write_atomically(run.config, config)
         started = time.monotonic()
         try:
-            _train(loop, training, data, run, resume)
+            _train(loop, training, data, run, done, before)
         finally:
-            run.write_history()
-            run.write_versions(seed, loop.global_step, before + time.monotonic() - started)
+            if run.path.exists():
+                run.write_history()
+                run.write_versions(seed, loop.global_step, seconds + time.monotonic() - started)
 
 
-def _train(loop: Trainer, training: Training, data: ImageDataModule, run: RunFolder, resume: bool) -> None:
+def _train(
+    loop: Trainer, training: Training, data: ImageDataModule, run: RunFolder, done: int, before: bytes | None
+) -> None:
+    """Runs the loop; ``before`` is the configuration of a run that goes on after ``done`` steps."""
     with pyro.validation_enabled(False), denormals_as_zero():
         try:
-            loop.fit(training, data, ckpt_path=run.checkpoint if resume else None, weights_only=True)
-        except (ValueError, NotImplementedError, OSError) as error:  # a first batch went through: no bad input
-            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            loop.fit(training, data, ckpt_path=None if before is None else run.checkpoint, weights_only=True)
+        except TrainingStoppedError:
+            raise
+        except Exception as error:
+            full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+            if loop.global_step <= done and not full:
+                raise _not_started(run, before, error) from error
+            if isinstance(error, OSError) and full:
                 raise OSError(error.errno, error.strerror, error.filename or str(run.path)) from error
-            raise RuntimeError(f"training stopped at step {loop.global_step}") from error
+            if isinstance(error, ValueError | NotImplementedError | OSError):  # not of the input
+                raise RuntimeError(f"training stopped at step {loop.global_step}") from error
+            raise
+
+
+def _not_started(run: RunFolder, config: bytes | None, error: Exception) -> Exception:
+    """Takes the folder away in which nothing was trained, or gives it its configuration back; says why it was."""
+    if config is None:
+        shutil.rmtree(run.path)
+    else:
+        write_atomically(run.config, config.decode())
+    if isinstance(error, NonFiniteError):
+        return error
+    return ValueError(f"training cannot start: {type(error).__name__}: {error}")
 
 
 @contextmanager
@@ -124,25 +162,31 @@ def denormals_as_zero() -> Iterator[None]:
         torch.set_flush_denormal(before)
 
 
-def _trainer(trainer: Mapping[str, Any], data: ImageDataModule, run: RunFolder, saving: Saving) -> Trainer:
+def _trainer(trainer: Mapping[str, Any], data: ImageDataModule, run: RunFolder, saving: Saving, done: int) -> Trainer:
     """The trainer, which writes nothing before it is started."""
     if trainer.get("val_check_interval") == 0:
         raise ValueError("trainer.val_check_interval must be 1 or more; for no validation set limit_val_batches to 0")
     plugins = trainer.get("plugins") or []
+    shown = shown_progress(trainer)
     settings = {
+        **FIXED,
         **trainer,
         "max_steps": _steps(trainer, data),
         "max_epochs": -1,
-        "callbacks": [*(trainer.get("callbacks") or []), saving, TermsProgressBar()],
+        **shown,
+        "callbacks": [*shown["callbacks"], saving],
         "plugins": [*(plugins if isinstance(plugins, list) else [plugins]), WholeCheckpoints()],
     }
     try:
         loop = Trainer(
             **settings,
-            logger=[CSVLogger(run.path, "csv"), TensorBoardLogger(run.path, "tensorboard", "")],
+            logger=[
+                CSVLogger(run.path, "csv"),
+                TensorBoardLogger(run.path, "tensorboard", "", purge_step=done or None),
+            ],
             default_root_dir=run.path,
         )
-    except MisconfigurationException as error:
+    except Exception as error:  # whatever Lightning and what it looks for raise about options
         raise ValueError(f"trainer: {error}") from error
     if loop.world_size > 1:
         raise ValueError(f"training on {loop.world_size} devices is not supported: set --trainer.devices 1")

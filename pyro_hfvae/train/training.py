@@ -228,13 +228,26 @@ class Training(LightningModule):
             values["temperature"] = _temperature_at(self.temperature, self.global_step)
         return values
 
+    @torch.no_grad()
+    def logged_names(self, batch: tuple[Any, ...], validates: bool = True) -> set[str]:
+        """Names of what is logged in training and, if there is any, in validation, but for losses of penalties."""
+        with torch.random.fork_rng(), self.gated(batch) as arguments:
+            terms = self.terms(*arguments)
+        stages = ("train", "val") if validates else ("train",)
+        return {"epoch", *self._scheduled(), *(name for stage in stages for name in _named(stage, terms))}
+
     def _log_terms(self, stage: str, terms: Terms, batch_size: int) -> None:
-        values = {f"{stage}/{name}": value.detach() for name, value in terms.scalars().items()}
-        if len(terms.blocks) > 1:
-            for name, block in terms.blocks.items():
-                values[f"{stage}/mutual_information/{name}"] = block.mutual_information.detach()
-        values[f"{stage}/active_units/all"] = torch.tensor(float(terms.active_units))
-        self.log_dict(values, batch_size=batch_size, prog_bar=stage == "train")
+        self.log_dict(_named(stage, terms), batch_size=batch_size, prog_bar=stage == "train")
+
+
+def _named(stage: str, terms: Terms) -> dict[str, Tensor]:
+    """What is logged of the terms, by name."""
+    values = {f"{stage}/{name}": value.detach() for name, value in terms.scalars().items()}
+    if len(terms.blocks) > 1:
+        for name, block in terms.blocks.items():
+            values[f"{stage}/mutual_information/{name}"] = block.mutual_information.detach()
+    values[f"{stage}/active_units/all"] = torch.tensor(float(terms.active_units))
+    return values
 
 
 def _temperature_at(schedule: Schedule, step: int) -> float:

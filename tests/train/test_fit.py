@@ -15,6 +15,7 @@ import pyro
 import pytest
 import torch
 from support import TinyImages
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from pyro_hfvae.cli import main
 from pyro_hfvae.guides import ImageGuide, MLPEncoder
@@ -291,3 +292,17 @@ def test_numbers_of_numpy_and_a_folder_by_its_name(tmp_path):
         )
     assert RunFolder(tmp_path / "run").load_checkpoint()["global_step"] == 3
     assert json.loads((tmp_path / "run" / "versions.json").read_text())["seed"] == 4
+
+
+def test_tensorboard_of_a_resumed_run_has_each_step_once(tmp_path):
+    run = tmp_path / "run"
+    command = [sys.executable, "-m", "pyro_hfvae", "fit", "--config", TINY, "--run", str(run)]
+    kill = "[{class_path: support.KillAt, init_args: {step: 37}}]"
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])}
+    done = subprocess.run([*command, "--trainer.callbacks", kill], env=environment, capture_output=True)
+    assert done.returncode == -signal.SIGKILL
+    assert main(["fit", "--resume", str(run), "--trainer.callbacks", "null"]) == 0
+    events = EventAccumulator(str(run / "tensorboard"), size_guidance={"scalars": 0})
+    events.Reload()
+    assert [event.step for event in events.Scalars("train/elbo")] == list(range(4, 40, 5))
+    assert [event.step for event in events.Scalars("val/elbo")] == [9, 19, 29, 39]
