@@ -9,7 +9,7 @@ from sklearn.metrics import log_loss
 
 from pyro_hfvae.metrics.codes import Codes, Factors, check_matched
 from pyro_hfvae.metrics.information import entropy, factor_entropies, mutual_information, nearest_neighbour_information
-from pyro_hfvae.metrics.regressors import read_factors, split, standardised
+from pyro_hfvae.metrics.regressors import quiet_libraries, read_factors, split, standardised
 
 __all__ = ["InfoMEC", "concentration", "infomec"]
 
@@ -41,6 +41,7 @@ class InfoMEC:
     active: NDArray[np.bool_]
 
 
+@quiet_libraries()
 def infomec(codes: Codes, factors: Factors, *, seed: int = 0) -> InfoMEC:
     """InfoM, InfoC, InfoE (Hsu, Dorrell, Whittington, Wu, Finn, Disentanglement via Latent Quantization, NeurIPS 2023).
 

@@ -1,14 +1,12 @@
 """Every metric of codes and factors at once, each score with what it is at chance, as JSON takes it."""
 
 import math
-import warnings
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.exceptions import ConvergenceWarning
 
 from pyro_hfvae.metrics.block_factor import block_factor_from_readings
 from pyro_hfvae.metrics.clustering import clustering
@@ -23,7 +21,7 @@ from pyro_hfvae.metrics.irs import irs
 from pyro_hfvae.metrics.mig import mig_from_information, mig_sup_from_information
 from pyro_hfvae.metrics.modularity import explicitness, modularity_from_information
 from pyro_hfvae.metrics.permutation import permutation_chance
-from pyro_hfvae.metrics.regressors import Reading, read_factors
+from pyro_hfvae.metrics.regressors import Reading, quiet_libraries, read_factors
 from pyro_hfvae.metrics.sap import sap
 from pyro_hfvae.metrics.swap import Paint, swap_scores
 from pyro_hfvae.metrics.unsupervised import active_units, gaussian_total_correlation
@@ -31,6 +29,11 @@ from pyro_hfvae.metrics.unsupervised import active_units, gaussian_total_correla
 __all__ = ["measure", "measure_posteriors", "measure_swaps", "supervised_scores"]
 
 
+FEWEST_OF_A_CLASS = 10
+"""Data of a class, on average, below which a factor is not expected to be predictable."""
+
+
+@quiet_libraries()
 def measure(codes: Codes, factors: Factors, *, permutations: int = 0, seed: int = 0) -> dict[str, Any]:
     """Every metric, as nested dictionaries that ``json.dumps`` takes.
 
@@ -39,8 +42,9 @@ def measure(codes: Codes, factors: Factors, *, permutations: int = 0, seed: int 
     ``per_factor_informativeness`` (a negative R² clipped to 0), ``per_factor_score`` (raw) and the matrix
     ``importance``. ``mig``: `mig`, with ``per_factor`` and the matrix ``mutual_information`` in nats. ``block_factor``:
     `block_factor`, raw scores. ``clustering``: `clustering`. ``active_units`` and ``total_correlation`` (None where it
-    is infinite, or where blocks share variables) need no factors. A matrix is ``{"variables", "factors", "matrix"}``, a
-    row a variable. The forests on all codes are fitted once, for ``dci`` and ``block_factor`` together.
+    is infinite, or where blocks share variables) need no factors. ``notes``: lines on factors that the data are too few
+    for. A matrix is ``{"variables", "factors", "matrix"}``, a row a variable. The forests on all codes are fitted once,
+    for ``dci`` and ``block_factor`` together.
 
     Args:
         codes: the codes of ``n`` data; ten thousand are plenty.
@@ -59,19 +63,15 @@ def measure(codes: Codes, factors: Factors, *, permutations: int = 0, seed: int 
     clusters = clustering(codes, factors)
     units = active_units(codes)
     chances = {}
-    with warnings.catch_warnings():
-        # Where a category tells nothing, its masses are columns that sum to 1, on which the smallest penalties of the
-        # lasso's path do not converge: hundreds of warnings of penalties that cross-validation has no use for.
-        warnings.filterwarnings("ignore", "Objective did not converge", ConvergenceWarning)
-        values = supervised_scores(codes, factors, of_all=of_all, seed=seed)
-        if permutations:
-            chances = permutation_chance(
-                lambda some, factors: supervised_scores(some, factors, seed=seed),
-                codes,
-                factors,
-                permutations=permutations,
-                seed=seed,
-            )
+    values = supervised_scores(codes, factors, of_all=of_all, seed=seed)
+    if permutations:
+        chances = permutation_chance(
+            lambda some, factors: supervised_scores(some, factors, seed=seed),
+            codes,
+            factors,
+            permutations=permutations,
+            seed=seed,
+        )
 
     def by_factor(values: NDArray[np.float64]) -> dict[str, float]:
         return dict(zip(factors.names, values.tolist(), strict=True))
@@ -90,6 +90,7 @@ def measure(codes: Codes, factors: Factors, *, permutations: int = 0, seed: int 
             for name, value in values.items()
         },
         "permutations": permutations,
+        "notes": _notes(factors),
         "dci": {
             "disentanglement": by_dci.disentanglement,
             "completeness": by_dci.completeness,
@@ -127,6 +128,7 @@ def measure(codes: Codes, factors: Factors, *, permutations: int = 0, seed: int 
     }
 
 
+@quiet_libraries()
 def measure_posteriors(
     posteriors: PosteriorParameters, factors: Factors, *, samples: int = 1_000, seed: int = 0
 ) -> dict[str, Any]:
@@ -159,6 +161,7 @@ def measure_posteriors(
     }
 
 
+@quiet_libraries()
 def measure_swaps(paint: Paint, blocks: Sequence[str], factors: Factors, *, seed: int = 0) -> dict[str, Any]:
     """`swap_scores` as a dictionary that ``json.dumps`` takes, with the names and shapes of its result.
 
@@ -181,6 +184,7 @@ def measure_swaps(paint: Paint, blocks: Sequence[str], factors: Factors, *, seed
     }
 
 
+@quiet_libraries()
 def supervised_scores(
     codes: Codes, factors: Factors, *, of_all: Sequence[Reading] | None = None, seed: int = 0
 ) -> dict[str, float]:
@@ -215,6 +219,19 @@ def supervised_scores(
         "infomec.compactness": by_infomec.compactness,
         "infomec.explicitness": by_infomec.explicitness,
     }
+
+
+def _notes(factors: Factors) -> list[str]:
+    """A line for each factor whose classes have too few data to be learned from codes."""
+    lines, size = [], len(factors.values)
+    for place, (name, kind) in enumerate(zip(factors.names, factors.kinds, strict=True)):
+        count = int(factors.classes(place).max()) + 1
+        if kind == "categorical" and size < FEWEST_OF_A_CLASS * count:
+            lines.append(
+                f"{name}: {count:,} classes among {size:,} data, {size / count:.1f} of each, are too few to predict it "
+                "from codes: its scores can be low whatever the codes hold"
+            )
+    return lines
 
 
 def _dci_scores(name: str, result: DCI) -> dict[str, float]:

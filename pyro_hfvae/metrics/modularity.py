@@ -9,7 +9,7 @@ from sklearn.metrics import roc_auc_score
 
 from pyro_hfvae.metrics.codes import Codes, Factors, check_matched
 from pyro_hfvae.metrics.information import information_matrix
-from pyro_hfvae.metrics.regressors import split, standardised
+from pyro_hfvae.metrics.regressors import quiet_libraries, split, standardised
 
 __all__ = ["Explicitness", "Modularity", "explicitness", "modularity", "modularity_from_information"]
 
@@ -68,6 +68,7 @@ def modularity_from_information(information: NDArray[np.float64]) -> Modularity:
     return Modularity(float(code_modularity[live].mean()) if live.any() else 0.0, code_modularity, live)
 
 
+@quiet_libraries()
 def explicitness(codes: Codes, factors: Factors, *, seed: int = 0) -> Explicitness:
     """The mean area under the ROC curve of one logistic regression for each value of each factor against the others.
 

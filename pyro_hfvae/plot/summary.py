@@ -97,7 +97,7 @@ def findings(metrics: Mapping[str, Any]) -> list[Finding]:
 def summary_lines(metrics: Mapping[str, Any]) -> list[str]:
     """Five lines for the terminal: fit, where each factor is, DCI, MIG, terms; two of them if no factor is known.
 
-    One more where a block or a variable is inactive.
+    One more where a block or a variable is inactive, and for each factor that the data are too few for.
     """
     data, terms, owner = metrics.get("data") or {}, metrics.get("terms") or {}, block_of_variables(metrics)
     name, held_out = data.get("name", "data"), data.get("held_out")
@@ -115,6 +115,7 @@ def summary_lines(metrics: Mapping[str, Any]) -> list[str]:
     if mig := measured.get("mig"):
         gaps = ", ".join(f"{factor} {number(gap)}" for factor, gap in (mig.get("per_factor") or {}).items())
         lines.append(f"MIG: {number(mig.get('mig'))}" + (f" ({gaps})" if gaps else ""))
+    lines += measured.get("notes") or []
     parts = ("mutual_information", "between", "within", "dimension")
     in_words = ", ".join(f"{part.replace('_', ' ')} {number(terms.get(part))}" for part in parts)
     lines.append(f"terms, nats per datum: {in_words}")

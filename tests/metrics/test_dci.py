@@ -7,10 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import MultiTaskLassoCV
 
 from pyro_hfvae.metrics import Codes, Factors, completeness, dci, disentanglement
 from pyro_hfvae.metrics.dci import code_disentanglement, factor_completeness, weighted_completeness
-from pyro_hfvae.metrics.regressors import read_factors, split
+from pyro_hfvae.metrics.regressors import _lasso, read_factors, split
 
 importances = st.tuples(st.integers(1, 6), st.integers(1, 6)).flatmap(
     lambda shape: arrays(np.float64, shape, elements=st.one_of(st.just(0.0), st.floats(1e-6, 1e3)))
@@ -398,3 +399,35 @@ def test_continuous_factor():
     result = dci(gaussian_codes(values), factors)
     assert result.score.min() > 0.95
     assert result.disentanglement > 0.95
+
+
+@pytest.mark.parametrize("spread", [1.0, 0.1, 0.01, 0.001])
+def test_least_squares_with_a_category_that_varies_and_is_predictive_of_nothing(spread):
+    """Its probabilities sum to 1 up to float32's rounding, which least squares took for a direction of its own."""
+    rng = np.random.default_rng(0)
+    values = rng.integers(0, 8, (2000, 2))
+    p = np.exp(spread * rng.normal(size=(2000, 3)).astype(np.float32))
+    p = (p / p.sum(1, keepdims=True)).astype(np.float32).astype(float)
+    codes = Codes(
+        np.hstack([values + 0.1 * rng.normal(size=values.shape), p]),
+        ("z0", "z1", "shape"),
+        ((0,), (1,), (2, 3, 4)),
+        {"z": (0, 1), "shape": (2,)},
+    )
+    result = dci(codes, Factors(values, ("a", "b"), ("ordinal", "ordinal")), reader="linear")
+    assert result.disentanglement > 0.95
+    assert result.completeness > 0.95
+
+
+@pytest.mark.parametrize("classes", [2, 5])
+def test_the_lasso_is_that_of_scikit_learn(classes):
+    rng = np.random.default_rng(0)
+    y = np.eye(classes)[rng.integers(0, classes, 500)]
+    x = y @ rng.normal(size=(classes, 6)) + rng.normal(size=(500, 6))
+    x = (x - x.mean(0)) / x.std(0)
+    expected = MultiTaskLassoCV(cv=5, tol=1e-8, max_iter=10_000).fit(x, y)
+    assert _lasso(x, y) == pytest.approx(expected.coef_.T, abs=1e-3)
+
+
+def test_the_lasso_of_nothing():
+    assert not _lasso(np.random.default_rng(0).normal(size=(20, 3)), np.ones((20, 2))).any()
