@@ -19,8 +19,9 @@ def uniformity_p_value(values: NDArray[np.float64]) -> float:
 
     .. math:: \gamma = \min_i 2 \min\{P(\mathrm{Bin}(N, t_i) \le N F(t_i)), P(\mathrm{Bin}(N, t_i) \ge N F(t_i))\}
 
-    on a grid of points t_i, and its distribution under the hypothesis comes from 20,000 simulated samples, so the
-    smallest p-value is 1/20,001. Säilynoja, Bürkner, Vehtari, Graphical test for discrete uniformity and its
+    on a grid of G points t_i, and its distribution under the hypothesis comes from 20,000 simulated samples. Where none
+    of them has a statistic as small, the p-value is at most Gγ, the bound of Bonferroni, so that hundreds of quantities
+    can be tested together. Säilynoja, Bürkner, Vehtari, Graphical test for discrete uniformity and its
     applications in goodness-of-fit evaluation and multiple sample comparison (Statistics and Computing, 2022).
 
     Args:
@@ -33,7 +34,9 @@ def uniformity_p_value(values: NDArray[np.float64]) -> float:
     counts = (values[:, None] <= grid).sum(0)
     gamma = tails[np.arange(len(grid)), counts].min()
     # Ties of the discrete statistic differ by rounding at most.
-    return float((1 + (null <= gamma * (1 + 1e-9)).sum()) / (1 + TRIALS))
+    as_small = int((null <= gamma * (1 + 1e-9)).sum())
+    simulated = (1 + as_small) / (1 + TRIALS)
+    return simulated if as_small else min(simulated, max(float(len(grid) * gamma), np.finfo(np.float64).tiny))
 
 
 def ecdf_band(
@@ -50,9 +53,9 @@ def ecdf_band(
     """
     grid, tails, null = _null(count)
     allowed = int((1 - probability) * (1 + TRIALS) + 1e-9) - 1  # simulated statistics as small as one that is rejected
-    if allowed < 0:
-        raise ValueError(f"a band of probability {probability} needs more than {TRIALS:,} simulated samples")
-    inside = tails * (1 + 1e-9) >= np.sort(null)[allowed]  # [points, N + 1]
+    # Where too few were simulated, the bound of Bonferroni, as for p-values.
+    least = np.sort(null)[allowed] if allowed >= 0 else np.nextafter((1 - probability) / len(grid), 1)
+    inside = tails * (1 + 1e-9) >= least  # [points, N + 1]
     lower = inside.argmax(1)
     upper = count - inside[:, ::-1].argmax(1)
     return grid, lower / count, upper / count

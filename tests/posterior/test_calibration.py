@@ -160,7 +160,7 @@ def test_p_values_of_uniform_numbers(count):
 def test_p_value_of_numbers_that_are_not_uniform():
     values = np.random.default_rng(0).beta(0.6, 0.6, size=200)
     assert uniformity_p_value(values) < 0.01
-    assert uniformity_p_value(np.full(30, 0.5)) == 1 / 20_001
+    assert uniformity_p_value(np.full(30, 0.5)) < 1e-6
 
 
 @pytest.mark.parametrize("count", [5, 60, 250])
@@ -175,3 +175,21 @@ def test_band_and_test_agree(count):
         assert leaves == (uniformity_p_value(row) <= 0.05)
     assert 0 < outside < 300 or count == 5  # five numbers seldom leave any band
     assert all(a <= b for a, b in pairwise(lower))
+
+
+def test_hundreds_of_quantities_can_be_rejected_together():
+    """Beyond the simulated samples the p-value is bounded, and the band is that of the bound."""
+    p = uniformity_p_value(np.full(200, 0.99))
+    assert 0 < p < 1e-100
+    grid, lower, upper = ecdf_band(30, 1 - 1e-6)
+    assert (lower <= grid).all()
+    assert (grid <= upper).all()
+    wider, narrower = ecdf_band(30, 1 - 1e-8), ecdf_band(30, 0.999)
+    assert (wider[1] <= lower).all()
+    assert (lower <= narrower[1]).all()
+    assert (narrower[2] <= upper).all()
+    rng = np.random.default_rng(0)
+    for row in rng.uniform(size=(40, 30)) ** rng.uniform(1, 6, (40, 1)):
+        ecdf = (row[:, None] <= grid).mean(0)
+        outside = ((ecdf < lower - 1e-12) | (ecdf > upper + 1e-12)).any()
+        assert outside == (uniformity_p_value(row) <= 1e-6)
