@@ -82,7 +82,7 @@ def test_metrics_say_all(run):
     assert (metrics["step"], metrics["seed"]) == (40, 0)
     assert metrics["terms_note"] == "exact inference marginal of 30 held-out data; I(x; z) is at most 3.40"
     assert metrics["disentanglement"].keys() == {
-        *("scores", "permutations", "dci", "mig", "block_factor"),
+        *("scores", "notes", "permutations", "dci", "mig", "block_factor"),
         *("clustering", "active_units", "total_correlation"),
         *("marginal_information", "marginal_information_note"),
         *("swaps", "swaps_note"),
