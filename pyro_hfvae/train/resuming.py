@@ -3,9 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-import torch
-from torch.optim.lr_scheduler import ReduceLROnPlateau
-
 from pyro_hfvae.train.run_folder import RunFolder
 from pyro_hfvae.train.training import Training
 
@@ -28,18 +25,12 @@ RECORDED = {
 
 
 def check_learning_rate(training: Training, steps: int) -> None:
-    """Refuses a learning rate that is no number for a parameter, and a schedule that cannot be followed to its end.
+    """Refuses a learning-rate schedule that cannot be followed to the end of training.
 
     Raises:
-        ValueError: the rate is too large, or the schedule ends before training does, or follows a measure that nobody
-            gives it.
+        ValueError: it ends before training does.
     """
-    optimizer = training.make_optimizer()
-    if (rate := float(optimizer.param_groups[0]["lr"])) > torch.finfo(torch.float32).max:
-        raise ValueError(f"the learning rate {rate:g} is too large")
-    scheduler = None if training.lr_scheduler is None else training.lr_scheduler(optimizer)
-    if isinstance(scheduler, ReduceLROnPlateau):
-        raise ValueError("training.lr_scheduler ReduceLROnPlateau follows a measure, which steps do not have")
+    scheduler = None if training.lr_scheduler is None else training.lr_scheduler(training.make_optimizer())
     total = getattr(scheduler, "total_steps", None)
     if total is not None and total < steps:
         raise ValueError(

@@ -7,6 +7,7 @@ import torch
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.callbacks import ProgressBar
 from torch import nn
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from pyro_hfvae.infer.weights import Capacity
 from pyro_hfvae.schedules import Cosine, Linear, Schedule, Steps
@@ -81,6 +82,10 @@ def check_optimizer(training: Training) -> None:
         scheduler = None if training.lr_scheduler is None else training.lr_scheduler(optimizer)
     except Exception as error:
         raise ValueError(f"training: the optimiser or its schedule cannot be made: {error}") from error
+    if (rate := float(optimizer.param_groups[0]["lr"])) > torch.finfo(torch.float32).max:
+        raise ValueError(f"the learning rate {rate:g} is too large")
+    if isinstance(scheduler, ReduceLROnPlateau):
+        raise ValueError("training.lr_scheduler ReduceLROnPlateau follows a measure, which steps do not have")
     for _ in range(2):
         weights[0].grad = torch.ones(2, 2)
         try:
@@ -98,7 +103,7 @@ def check_optimizer(training: Training) -> None:
 
 
 def check_monitors(loop: Trainer, training: Training, data: ImageDataModule) -> None:
-    """Refuses a callback that watches a number which nobody logs; it would end training there.
+    """Refuses a callback that monitors a number which nobody logs; it would end training there.
 
     Raises:
         ValueError: names the callback, what it monitors, and what is logged.
