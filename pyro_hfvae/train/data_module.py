@@ -80,7 +80,7 @@ class ImageDataModule(LightningDataModule):
                     f"{self.data_size:,} training data"
                 )
             factors = images.factors(self.train_indices)
-            self._sampler = PairSampler(pairs, self.train_indices, factors, images.factor_names, self.seed)
+            self._sampler = PairSampler(pairs, self.train_indices, factors, images.factor_names, self.seed, len(images))
 
     @property
     def data_size(self) -> int:
@@ -91,6 +91,11 @@ class ImageDataModule(LightningDataModule):
     def batches_per_epoch(self) -> int:
         """Batches that cover the training data once."""
         return self._batches(0).batches_per_epoch
+
+    def warn_of_closed_blocks(self, count: int) -> None:
+        """Warns if so many batches of pairs leave a block without anything to learn from."""
+        if self._sampler is not None:
+            self._sampler.pairing.warn_of_closed_blocks(count)
 
     def first_batch(self) -> Batch:
         """The batch that training starts with."""

@@ -65,6 +65,7 @@ def fit(
         raise FileExistsError(f"run folder '{run.path}' exists: name another with --run, or continue it with --resume")
     checkpoint = run.load_into(training) if resume else None
     training.check_schedules(_steps(trainer, data))
+    data.warn_of_closed_blocks(_steps(trainer, data) * trainer.get("accumulate_grad_batches", 1))
     try_first_batch(training, data)
     optimizers = [training.make_optimizer()]
     if checkpoint is not None:
