@@ -1,4 +1,4 @@
-"""Writing files so that a reader never sees half of one."""
+"""Where a path of the user is, and writing files so that a reader never sees half of one."""
 
 import os
 import tempfile
@@ -7,7 +7,12 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-__all__ = ["write_atomically", "write_figure"]
+__all__ = ["expanded", "write_atomically", "write_figure"]
+
+
+def expanded(path: str | os.PathLike[str]) -> Path:
+    """A path of the user, in which ``~`` is a home folder; of a user who does not exist, it stays as it is."""
+    return Path(os.path.expanduser(path))
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:

@@ -1,16 +1,17 @@
 """The command ``pyro-hfvae``."""
 
 import logging
-import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 
 import pyro
 from jsonargparse import ArgumentError, Namespace
 
 from pyro_hfvae.cli import commands
 from pyro_hfvae.cli.check import check
+from pyro_hfvae.cli.loading import imports_of_fit
 from pyro_hfvae.cli.parser import build_parser
 from pyro_hfvae.cli.report import report
 from pyro_hfvae.cli.traverse import traverse
@@ -23,8 +24,6 @@ __all__ = ["main"]
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a subcommand; bad input ends in one line on standard error and exit code 2."""
     _quiet()
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())  # a user's own programs are named by import path, and lie here
     given = list(sys.argv[1:] if arguments is None else arguments)
     run: dict[str, Callable[[Namespace], None]] = {
         "fit": commands.fit,
@@ -35,7 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     }
     try:
         # Parameters stay with their modules: in Pyro's global store a second model would find those of the first.
-        with pyro.settings.context(module_local_params=True):
+        fits = given[:1] == ["fit"]
+        with pyro.settings.context(module_local_params=True), imports_of_fit(given) if fits else nullcontext():
             config = build_parser().parse_args(commands.expand_resume(given))
             run[config.command](config[config.command])
     except (ArgumentError, ValueError, NotImplementedError, OSError) as error:

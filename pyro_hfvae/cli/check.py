@@ -4,16 +4,17 @@ import torch
 from jsonargparse import Namespace
 from torch import Tensor
 
+from pyro_hfvae.cli.loading import load
 from pyro_hfvae.files import write_atomically, write_figure
 from pyro_hfvae.run_outputs import record_files
-from pyro_hfvae.train import LoadedRun, load_run
+from pyro_hfvae.train import LoadedRun
 
 __all__ = ["check", "check_run"]
 
 
 def check(options: Namespace) -> None:
     """Checks the posterior of a run, writes ``checks/`` and prints the summary."""
-    check_run(load_run(options.run), options)
+    check_run(load(options.run, options.trust), options)
 
 
 def check_run(run: LoadedRun, options: Namespace) -> None:

@@ -10,6 +10,7 @@ import torch
 from jsonargparse import Namespace
 from torch import Tensor
 
+from pyro_hfvae.cli.loading import load, resumed
 from pyro_hfvae.data import Images
 from pyro_hfvae.files import write_atomically
 from pyro_hfvae.metrics import (
@@ -23,7 +24,7 @@ from pyro_hfvae.metrics import (
 )
 from pyro_hfvae.paint import painter
 from pyro_hfvae.plot import summary_lines
-from pyro_hfvae.train import LoadedRun, RunFolder, load_run
+from pyro_hfvae.train import LoadedRun, RunFolder
 from pyro_hfvae.train import fit as train
 from pyro_hfvae.train.configuration import build_fit_parser, build_training
 
@@ -44,22 +45,18 @@ SHARED_IMAGES = 2_000
 
 def expand_resume(arguments: list[str]) -> list[str]:
     """Puts the configuration of the run that ``fit --resume RUN`` names in front of the other options."""
-    if arguments[:1] != ["fit"]:
+    run = resumed(arguments) if arguments[:1] == ["fit"] else None
+    if run is None:
         return arguments
-    for place, argument in enumerate(arguments):
-        flag, equals, value = argument.partition("=")
-        if flag == "--resume" and (equals or place + 1 < len(arguments)):
-            folder = RunFolder(Path(value if equals else arguments[place + 1]))
-            folder.require()
-            return ["fit", "--config", str(folder.config), "--run", str(folder.path), *arguments[1:]]
-    return arguments
+    folder = RunFolder(Path(run))
+    return ["fit", "--config", str(folder.config), "--run", str(folder.path), *arguments[1:]]
 
 
 def fit(options: Namespace) -> None:
     """Trains as configured and leaves the run folder."""
     resume = options.resume is not None
     options = options.clone()
-    options.resume = None
+    options.resume, options.trust = None, None
     parser = build_fit_parser()
     training, data, built = build_training(parser, options)
     train(
@@ -77,7 +74,7 @@ def fit(options: Namespace) -> None:
 
 def evaluate(options: Namespace) -> None:
     """Measures a run on its held-out data, writes ``metrics.json`` and prints a summary."""
-    evaluate_run(load_run(options.run), options)
+    evaluate_run(load(options.run, options.trust), options)
 
 
 def evaluate_run(run: LoadedRun, options: Namespace) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from pyro_hfvae.blocks import Blocks, Variable
+from pyro_hfvae.cli.loading import load
 from pyro_hfvae.files import write_atomically, write_figure
 from pyro_hfvae.metrics import Codes, Factors
 from pyro_hfvae.metrics.information import information_matrix
@@ -42,7 +43,7 @@ from pyro_hfvae.plot import (
     traversal_frames,
 )
 from pyro_hfvae.run_outputs import record_files
-from pyro_hfvae.train import LoadedRun, load_run
+from pyro_hfvae.train import LoadedRun
 
 __all__ = ["traverse", "traverse_run"]
 
@@ -88,7 +89,7 @@ class _Start:
 
 def traverse(options: Namespace) -> None:
     """Draws the pictures of a run."""
-    traverse_run(load_run(options.run), options)
+    traverse_run(load(options.run, options.trust), options)
 
 
 def traverse_run(run: LoadedRun, options: Namespace) -> None:

@@ -18,6 +18,7 @@ from pyro_hfvae.data.images import Images
 from pyro_hfvae.data.integers import Integers
 from pyro_hfvae.data.npz import reading
 from pyro_hfvae.data.root import data_root
+from pyro_hfvae.files import expanded
 
 __all__ = ["MNIST", "FashionMNIST", "IdxImages"]
 
@@ -43,7 +44,7 @@ class IdxImages(Images):
     content_sha256: ClassVar[Mapping[str, str]] = {}  # of the decompressed content of files that must be the known ones
 
     def __init__(self, folder: str | Path, factor: str = "class") -> None:
-        root = Path(folder).expanduser()
+        root = expanded(folder)
         missing = [name for name in FILES if not (root / name).is_file()]
         if missing:
             raise FileNotFoundError(f"no {', '.join(missing)} in '{root}': put them there")

@@ -22,6 +22,7 @@ from pyro_hfvae.train.first_batch import try_first_batch
 from pyro_hfvae.train.progress import TermsProgressBar
 from pyro_hfvae.train.run_folder import RunFolder
 from pyro_hfvae.train.training import Training
+from pyro_hfvae.train.trust import remember
 
 __all__ = ["denormals_as_zero", "fit"]
 
@@ -75,6 +76,7 @@ def fit(
     if not resume:
         run.path.mkdir(parents=True)
     write_atomically(run.config, config)
+    remember(config)
     started = time.monotonic()
     try:
         with pyro.validation_enabled(False), denormals_as_zero():

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from pyro_hfvae.files import write_atomically
+from pyro_hfvae.files import expanded, write_atomically
 
 __all__ = ["RunFolder", "processor"]
 
@@ -38,10 +38,10 @@ class RunFolder:
     """
 
     path: Path
-    """The folder; a string is made a path."""
+    """The folder; a string is made a path, and ``~`` the home folder."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "path", Path(self.path))
+        object.__setattr__(self, "path", expanded(self.path))
 
     @property
     def config(self) -> Path:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from pyro_hfvae.data.integers import Integers, as_integers
 from pyro_hfvae.data.npz import read_array
+from pyro_hfvae.files import expanded
 from pyro_hfvae.weak.partners import GroupPartners, ListedPartners, Partners
 
 __all__ = ["Groups", "IndexPairs", "SharedFactors", "Sharing"]
@@ -139,7 +140,7 @@ def _integers(name: str, given: str | Path | Integers, shape: str) -> Tensor:
     """The integers given, or those in a file."""
     if not isinstance(given, str | Path):
         return as_integers(name, given, shape)
-    path = Path(given).expanduser()
+    path = expanded(given)
     if not path.is_file():
         raise FileNotFoundError(f"no file of {name} at '{path}': put an .npy file with integers {shape} there")
     return as_integers(f"{name} in '{path}'", read_array(path, f"{name}, integers {shape}"), shape)
