@@ -5,6 +5,7 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from io import TextIOWrapper
 
 import pyro
 from jsonargparse import ArgumentError, Namespace
@@ -24,6 +25,7 @@ __all__ = ["main"]
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a subcommand; bad input ends in one line on standard error and exit code 2."""
     _quiet()
+    _print_anywhere()
     given = list(sys.argv[1:] if arguments is None else arguments)
     run: dict[str, Callable[[Namespace], None]] = {
         "fit": commands.fit,
@@ -45,6 +47,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"pyro-hfvae: stopped: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _print_anywhere() -> None:
+    """A letter that the terminal cannot encode is replaced: what was measured is not lost for a hat on a k."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def _quiet() -> None:

@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 import torch
 from jsonargparse import Namespace
+from numpy.typing import NDArray
 from torch import Tensor
 
+from pyro_hfvae.cli.known_factors import known_factors
 from pyro_hfvae.cli.loading import load, resumed
 from pyro_hfvae.data import Images
 from pyro_hfvae.files import write_atomically
@@ -98,13 +100,21 @@ def evaluate_run(run: LoadedRun, options: Namespace) -> None:
         "terms": terms.numbers(),
         "terms_note": f"exact inference marginal of {count:,} held-out data; I(x; z) is at most {np.log(count):.2f}",
         "disentanglement": None,
+        "disentanglement_note": None,
+        "left_out": {},
     }
     if source.factor_names:
-        known = torch.cat(factors)
-        measured = measure(codes, _factors(source, known), permutations=options.permutations, seed=options.seed)
-        measured |= _marginal_information(run, images, known, options.seed)
-        measured |= _swaps(run, images, known, options.seed)
-        metrics["disentanglement"] = measured
+        values = torch.cat(factors).numpy()
+        known, metrics["left_out"] = known_factors(source, values)
+        try:
+            if known is None:
+                raise ValueError("no factor varies enough among the held-out data")
+            measured = measure(codes, known, permutations=options.permutations, seed=options.seed)
+            measured |= _marginal_information(run, images, values, options.seed)
+            measured |= _swaps(run, images, values, options.seed)
+            metrics["disentanglement"] = measured
+        except ValueError as reason:  # too few data, or data that do not vary
+            metrics["disentanglement_note"] = str(reason)
     shared = torch.randperm(len(source), generator=torch.Generator().manual_seed(0))[:SHARED_IMAGES]
     batches = _on_device(run, (source.images(part) for part in shared.split(256)))
     write_shared_codes(run.folder.codes, encode(run.guide, batches, run.objective.blocks), shared.numpy())
@@ -113,25 +123,24 @@ def evaluate_run(run: LoadedRun, options: Namespace) -> None:
     print("\n".join(summary_lines(metrics)))
 
 
-def _marginal_information(run: LoadedRun, images: Sequence[Tensor], factors: Tensor, seed: int) -> dict[str, Any]:
+def _marginal_information(run: LoadedRun, images: Sequence[Tensor], factors: NDArray[Any], seed: int) -> dict[str, Any]:
     """Information of blocks and variables with the factors of the first data, or the reason why there is none."""
     try:
         posteriors = encode_posteriors(
             run.guide, _on_device(run, _first(images, INFORMATION_DATA)), run.objective.blocks
         )
+        known = _varying(run.data.images, factors[:INFORMATION_DATA])
     except ValueError as reason:  # posteriors that have no parameters to be read: of another family, or structured
         return {"marginal_information": None, "marginal_information_note": str(reason)}
-    known = _factors(run.data.images, factors[:INFORMATION_DATA])
     found = measure_posteriors(posteriors, known, samples=INFORMATION_SAMPLES, seed=seed)
     return {"marginal_information": found, "marginal_information_note": None}
 
 
-def _swaps(run: LoadedRun, images: Sequence[Tensor], factors: Tensor, seed: int) -> dict[str, Any]:
+def _swaps(run: LoadedRun, images: Sequence[Tensor], factors: NDArray[Any], seed: int) -> dict[str, Any]:
     """Scores of swaps among the first data, or the reason why there is none."""
     (x,) = zip(*_on_device(run, _first(images, PAINTED_DATA)), strict=True)
-    known = _factors(run.data.images, factors[:PAINTED_DATA])
     try:
-        data = torch.cat(x)
+        known, data = _varying(run.data.images, factors[:PAINTED_DATA]), torch.cat(x)
         blocks = run.blocks_of(data[:2])
         found = measure_swaps(painter(run.model, run.guide, data, blocks), list(blocks), known, seed=seed)
         return {"swaps": found, "swaps_note": None}
@@ -147,8 +156,12 @@ def _first(batches: Iterable[Tensor], count: int) -> Iterator[Tensor]:
         count -= len(batch)
 
 
-def _factors(source: Images, values: Tensor) -> Factors:
-    return Factors(values.numpy(), source.factor_names, source.factor_kinds, source.factor_periods)
+def _varying(source: Images, values: NDArray[Any]) -> Factors:
+    """The factors of some data that vary enough to be measured; a ValueError if none does."""
+    known = known_factors(source, values).factors
+    if known is None:
+        raise ValueError(f"no factor varies enough among {len(values):,} data")
+    return known
 
 
 def _on_device(run: LoadedRun, images: Iterable[Tensor]) -> Iterator[tuple[Tensor]]:

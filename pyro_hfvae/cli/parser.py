@@ -63,7 +63,9 @@ def _traverse_parser() -> ArgumentParser:
     parser = ArgumentParser(description="Draw the pictures of a run; writes RUN/pictures/.", exit_on_error=False)
     parser.add_argument("run", type=Path, help="run folder")
     add_trust(parser)
-    parser.add_argument("--columns", type=Columns, default=10, help="pictures in a row, 2 or more")
+    parser.add_argument(
+        "--columns", type=Columns, help="pictures in a row, 2 or more; by default 10, or as many as held-out data"
+    )
     parser.add_argument(
         "--image", type=NonNegativeInt, help="start the traversals from this image of the data too, by its index"
     )

@@ -49,9 +49,8 @@ def report(options: Namespace) -> None:
     try:
         page = write_report(runs[0], output) if len(runs) == 1 else write_comparison(runs, cast(Path, output))
         print(f"report: {page}")
-    except FileNotFoundError:
-        if not failed:  # else the reason is reported below
-            raise
+    except FileNotFoundError as error:  # a run of several that could not be evaluated
+        failed = failed or [str(error)]
     if failed:
         raise ValueError("; ".join(failed))
 

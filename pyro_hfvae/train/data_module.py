@@ -145,7 +145,10 @@ def _split(images: Images, held_out: int | None, seed: int) -> tuple[Tensor, Ten
     if held_out is None:
         held_out = min(10_000, len(images) // 10) if own is None else len(own)
     if not 2 <= held_out <= len(images) - 2:
-        raise ValueError(f"cannot hold out {held_out:,} of {len(images):,} images: at least 2, and 2 must remain")
+        raise ValueError(
+            f"cannot hold out {held_out:,} of {len(images):,} images: at least 2, and 2 must remain; set "
+            "batches.held_out"
+        )
     generator = torch.Generator().manual_seed(seed)
     if own is not None:
         training = torch.ones(len(images), dtype=torch.bool)
