@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from pyro_hfvae.data.batches import IndexBatches, in_order
+from pyro_hfvae.data.contract import check_contract, check_images, own_test_set
 from pyro_hfvae.data.images import Images
-from pyro_hfvae.data.integers import as_integers
 from pyro_hfvae.weak import PairBatch, PairBatches, Pairing, Pairs, PairSampler, SwapBatch, as_swaps
 
 __all__ = ["ImageDataModule"]
@@ -28,12 +28,17 @@ class _Gather(Dataset[Batch]):
 
     def __getitem__(self, asked: Tensor | Pairs) -> Batch:
         if isinstance(asked, Tensor):
-            return (self.images.images(asked),)
+            return (self._images(asked),)
         if self.swap:
             swaps = as_swaps(asked)
-            return SwapBatch(self.images.images(swaps.data), swaps.gates, swaps.shared, swaps.partners)
-        x, target = self.images.images(torch.cat([asked.inputs, asked.targets])).chunk(2)
+            return SwapBatch(self._images(swaps.data), swaps.gates, swaps.shared, swaps.partners)
+        x, target = self._images(torch.cat([asked.inputs, asked.targets])).chunk(2)
         return PairBatch(x, target, asked.gates)
+
+    def _images(self, indices: Tensor) -> Tensor:
+        found = self.images.images(indices)
+        check_images(self.images, found, len(indices))
+        return found
 
 
 class ImageDataModule(LightningDataModule):
@@ -65,6 +70,7 @@ class ImageDataModule(LightningDataModule):
         super().__init__()
         if num_workers < 0:
             raise ValueError(f"num_workers must be 0 or more, got {num_workers}")
+        check_contract(images)
         self.images = images
         self.batch_size = index(batch_size)
         self.num_workers = index(num_workers)
@@ -139,9 +145,7 @@ class ImageDataModule(LightningDataModule):
 
 def _split(images: Images, held_out: int | None, seed: int) -> tuple[Tensor, Tensor]:
     """Training indices, sorted, and held-out ones, shuffled: any first part of those is a fair sample."""
-    own = None
-    if held_out is None and images.held_out is not None:
-        own = as_integers("held_out of the data", images.held_out, "[M]")
+    own = own_test_set(images) if held_out is None else None
     if held_out is None:
         held_out = min(10_000, len(images) // 10) if own is None else len(own)
     if not 2 <= held_out <= len(images) - 2:
