@@ -53,12 +53,10 @@ def write_comparison(runs: Sequence[Path], output: Path) -> Path:
         FileNotFoundError: a run has no `metrics.json`.
     """
     require_different(runs)
+    for run in runs:
+        if not (Path(run) / "metrics.json").is_file():
+            raise FileNotFoundError(f"{run} has no metrics.json: run 'pyro-hfvae evaluate {run}' first")
     contents = [read_run(Path(run)) for run in runs]
-    for content in contents:
-        if not content.metrics:
-            raise FileNotFoundError(
-                f"{content.path} has no metrics.json: run 'pyro-hfvae evaluate {content.path}' first"
-            )
     with whole(contents):
         write_page(output, "comparison.html", **_content(contents))
     return output

@@ -82,8 +82,10 @@ def from_figure(figure: Figure, caption: str) -> Picture:
 
 def _embed(picture: bytes, caption: str) -> Picture:
     with Image.open(io.BytesIO(picture), formats=("PNG", "GIF")) as image:
+        image.verify()  # checksums, after which an image must be opened again
+    with Image.open(io.BytesIO(picture), formats=("PNG", "GIF")) as image:
         kind, width = str(image.format).lower(), image.width * 100 / image.info.get("dpi", (100, 100))[0]
-        image.load()  # the pixels too, whose checksums show damage
+        image.load()  # all pixels are there
     return Picture(f"data:image/{kind};base64,{base64.b64encode(picture).decode('ascii')}", round(width), caption)
 
 

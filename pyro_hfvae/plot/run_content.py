@@ -106,7 +106,9 @@ def whole(runs: Sequence[RunContent]) -> Iterator[None]:
     """
     try:
         yield
-    except (ArithmeticError, AttributeError, LookupError, TypeError, jinja2.TemplateError) as error:
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, jinja2.TemplateError) as error:
+        if any(str(run.path) in str(error) for run in runs):  # it names the file already
+            raise
         files = " or ".join(f"'{run.path / name}'" for run in runs for name in ("metrics.json", "versions.json"))
         raise ValueError(f"{files} is damaged, make it anew: {' '.join(str(error).split())}") from error
 

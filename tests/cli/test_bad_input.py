@@ -379,12 +379,6 @@ def test_broken_configuration_of_a_run(refused, run, command):
     assert refused(*command, "run").startswith("configuration 'run/config.yaml': Problems parsing config: ")
 
 
-def test_report_before_its_parts(refused, run):
-    assert refused("report", "run") == "run has no metrics.json: run 'pyro-hfvae evaluate run' first"
-    (run / "metrics.json").write_text("{}")
-    assert refused("report", "run") == "run has no pictures: run 'pyro-hfvae traverse run' first"
-
-
 def test_report_of_several_runs(refused, run):
     shutil.copytree(run, "other")
     assert refused("report", "run", "other") == "run has no metrics.json: run 'pyro-hfvae evaluate run' first"
