@@ -156,9 +156,13 @@ class RunFolder:
         A resumed run repeats the steps since its last checkpoint; the later rows stand.
         """
         rows: list[Mapping[str, str]] = []
-        for part in sorted(self.path.glob("csv/version_*/metrics.csv"), key=lambda part: int(part.parent.name[8:])):
-            with part.open(newline="") as file:
-                new = [row for row in csv.DictReader(file) if (row.get("step") or "").isdigit()]
+        parts = [part for part in self.path.glob("csv/version_*/metrics.csv") if part.parent.name[8:].isdecimal()]
+        for part in sorted(parts, key=lambda part: int(part.parent.name[8:])):
+            try:
+                with part.open(newline="", encoding="utf-8") as file:
+                    new = [row for row in csv.DictReader(file) if (row.get("step") or "").isdecimal()]
+            except (ValueError, csv.Error) as error:
+                raise ValueError(f"'{part}' is no table of steps and terms: {error}") from error
             if new:
                 first = min(int(row["step"]) for row in new)
                 rows = [row for row in rows if int(row["step"]) < first] + list(new)
