@@ -31,14 +31,17 @@ def trained(folder, factors, names, held_out, *options):
 def test_a_few_images_give_a_page(tmp_path, capsys):
     run = trained(tmp_path, RANDOM.integers(0, 3, (30, 1)), ["level"], "4")
     capsys.readouterr()
-    main(["report", str(run), "--complete"])
+    assert main(["report", str(run), "--complete"]) == 0
     metrics = json.loads((run / "metrics.json").read_text())
     assert np.isfinite(metrics["terms"]["elbo"])
     assert metrics["disentanglement"] is None
     text = Page((run / "report.html").read_text()).text
     assert "What blocks and variables encode of the factors is not known: " in text
     assert "ELBO" in text
+    assert "q(z) was not compared with p(z): that needs 20 held-out data, and there are 4" in text
     assert (run / "pictures" / "reconstructions.png").is_file()
+    assert main(["check", str(run), "--aggregate_data", "4"]) == 2
+    assert "a two-sample test needs 20 draws of each kind or more, got 4" in capsys.readouterr().err
 
 
 def test_constant_and_rare_factors_are_left_out_by_name(tmp_path, capsys):
