@@ -71,6 +71,11 @@ class DSprites(Images):
     image_shape = (1, CANVAS, CANVAS)
 
     def __init__(self, fixed: Mapping[str, int] | None = None, first: Mapping[str, int] | None = None) -> None:
+        for argument, part in (("fixed", fixed), ("first", first)):
+            if not isinstance(part, Mapping | None):
+                raise ValueError(
+                    f"{argument} must map factors to numbers, got {part!r}; a file is read by DSpritesFile"
+                )
         given, kept = ({name: index(value) for name, value in (part or {}).items()} for part in (fixed, first))
         sizes = dict(zip(FACTOR_NAMES, FACTOR_SIZES, strict=True))
         for name in (*given, *kept):

@@ -296,7 +296,10 @@ def test_file_with_another_checksum(refused_fit, tmp_path):
     assert message == (
         f"'{tmp_path}/file.npz' has SHA-256 {hashlib.sha256(b'content').hexdigest()}, expected {'0' * 64}"
     )
-    assert refused_fit(*file) == f"'{tmp_path}/file.npz' is not an npz file, or is damaged: File is not a zip file"
+    assert (
+        refused_fit(*file)
+        == f"'{tmp_path}/file.npz' is not an npz file with imgs and latents_classes: File is not a zip file"
+    )
 
 
 def test_a_run_folder_that_exists_is_not_written_to(refused, run):

@@ -375,3 +375,10 @@ def test_relative_path_is_looked_for_in_the_data_root_too(tmp_path, monkeypatch)
     assert len(DSpritesFile("dsprites/part.npz")) == 2
     with pytest.raises(FileNotFoundError, match=f"no dSprites file at '{tmp_path}/root/dsprites/other.npz'"):
         DSpritesFile("dsprites/other.npz")
+
+
+def test_a_file_in_the_place_of_factors():
+    with pytest.raises(
+        ValueError, match=r"^fixed must map factors to numbers, got 'a\.npz'; a file is read by DSpritesFile"
+    ):
+        DSprites("a.npz")
