@@ -38,6 +38,9 @@ INFORMATION_DATA = 5_000
 INFORMATION_SAMPLES = 1_000
 """Of these, how many give a sample: the cost is their product."""
 
+SCORED_DATA = 8
+"""Held-out data that the scores need at least."""
+
 PAINTED_DATA = 5_000
 """Held-out data that are decoded with a block of another, or train the regressor of pictures, at most."""
 
@@ -114,6 +117,8 @@ def evaluate_run(run: LoadedRun, options: Namespace) -> None:
             measured |= _swaps(run, images, values, options.seed)
             metrics["disentanglement"] = measured
         except ValueError as reason:  # too few data, or data that do not vary
+            if options.samples < SCORED_DATA or options.permutations == 1:  # not the data's fault, but the user's
+                raise
             metrics["disentanglement_note"] = str(reason)
     shared = torch.randperm(len(source), generator=torch.Generator().manual_seed(0))[:SHARED_IMAGES]
     batches = _on_device(run, (source.images(part) for part in shared.split(256)))

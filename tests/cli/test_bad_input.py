@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from pyro_hfvae.cli import main
+from pyro_hfvae.train.trust import remember
 
 TESTS = Path(__file__).parents[1]
 TINY = TESTS / "tiny.yaml"
@@ -355,6 +356,7 @@ def test_checkpoint_of_something_else(refused, run, content, message):
 def test_checkpoint_that_does_not_fit(refused, run, command):
     config = run / "config.yaml"
     config.write_text(config.read_text().replace("z: 2", "z: 3"))
+    remember(config.read_text())  # the user's own
     assert refused(*command, "run").startswith(
         "checkpoint 'run/checkpoints/last.ckpt' does not fit the configured programs: size mismatch for programs."
     )
