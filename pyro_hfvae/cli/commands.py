@@ -84,6 +84,8 @@ def evaluate(options: Namespace) -> None:
 
 def evaluate_run(run: LoadedRun, options: Namespace) -> None:
     """Measures a run that is loaded."""
+    if run.data.images.factor_names and options.samples < SCORED_DATA:
+        raise ValueError(f"--samples {options.samples} is too few: the scores need {SCORED_DATA} held-out data")
     images, factors = zip(*run.data.held_out_batches(options.samples), strict=True)
     torch.manual_seed(options.seed)  # a guide whose sites depend on one another is sampled
     codes = encode(run.guide, _on_device(run, images), run.objective.blocks)
@@ -117,7 +119,7 @@ def evaluate_run(run: LoadedRun, options: Namespace) -> None:
             measured |= _swaps(run, images, values, options.seed)
             metrics["disentanglement"] = measured
         except ValueError as reason:  # too few data, or data that do not vary
-            if options.samples < SCORED_DATA or options.permutations == 1:  # not the data's fault, but the user's
+            if options.permutations == 1:  # not the data's fault, but the user's
                 raise
             metrics["disentanglement_note"] = str(reason)
     shared = torch.randperm(len(source), generator=torch.Generator().manual_seed(0))[:SHARED_IMAGES]

@@ -413,7 +413,7 @@ def test_report_does_not_take_the_place_of_something_else(refused, run):
     ("arguments", "message"),
     [
         (["evaluate", "run", "--samples", "0"], "samples: 0 does not conform to restriction v>0"),
-        (["evaluate", "run", "--samples", "3"], "the rows are split into train and test, for which at least 8 are ne"),
+        (["evaluate", "run", "--samples", "3"], "--samples 3 is too few: the scores need 8 held-out data"),
         (["evaluate", "run", "--term_samples", "-1"], "term_samples: -1 does not conform to restriction v>0"),
         (["evaluate", "run", "--permutations", "-1"], "permutations: -1 does not conform to restriction v>=0"),
         (["evaluate", "run", "--permutations", "1"], "permutations must be 0, or at least 2 for an interval; got 1"),
