@@ -8,6 +8,8 @@ import yaml
 from jsonargparse._common import parsing_settings
 
 from pyro_hfvae.cli import main
+from pyro_hfvae.guides import ImageGuide
+from pyro_hfvae.models import ImageModel
 from pyro_hfvae.train import RunFolder, load_run
 from pyro_hfvae.train.trust import is_own, remember
 
@@ -140,10 +142,11 @@ def test_without_a_home_folder_nothing_fails(run, monkeypatch, tmp_path):
 
 
 def test_a_factory_that_makes_no_module_is_refused(tmp_path, capsys):
-    options = ["--model.decoder", "math.sqrt", "--run", str(tmp_path / "r")]
-    assert main(["fit", "--config", str(TINY), *options]) == 2
-    assert "the decoder must make a torch.nn.Module, got float" in capsys.readouterr().err
-    options = ["--guide.encoder", "time.time", "--run", str(tmp_path / "r")]
-    assert main(["fit", "--config", str(TINY), *options]) == 2
-    assert "the encoder must make a torch.nn.Module, got float" in capsys.readouterr().err
+    for option, factory in (("--model.decoder", "math.sqrt"), ("--guide.encoder", "time.time")):
+        assert main(["fit", "--config", str(TINY), option, factory, "--run", str(tmp_path / "r")]) == 2
+        assert f"'{factory}' to be a function that returns" in capsys.readouterr().err
     assert not (tmp_path / "r").exists()
+    with pytest.raises(ValueError, match=r"^the decoder must make a torch\.nn\.Module, got float$"):
+        ImageModel({"z": 2}, {}, float)
+    with pytest.raises(ValueError, match=r"^the encoder must make a torch\.nn\.Module, got dict$"):
+        ImageGuide({"z": 2}, {}, dict)
