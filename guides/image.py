@@ -62,6 +62,8 @@ class ImageGuide(PyroModule):
         if not 0 < temperature < math.inf:
             raise ValueError(f"the temperature must be above 0 and finite, got {temperature}")
         self.encoder = encoder()
+        if not isinstance(self.encoder, nn.Module):
+            raise ValueError(f"the encoder must make a torch.nn.Module, got {type(self.encoder).__name__}")
         features = cast(Encoder, self.encoder).features
         self.gaussian = nn.ModuleDict({name: nn.Linear(features, 2 * size) for name, size in gaussian.items()})
         self.discrete = nn.ModuleDict({name: nn.Linear(features, size) for name, size in discrete.items()})

@@ -60,6 +60,8 @@ class ImageModel(PyroModule):
         self.relaxation = relaxation
         sizes = self.gaussian | self.discrete
         self.decoder = decoder(sum(sizes[name] for name in self.decoded))
+        if not isinstance(self.decoder, nn.Module):
+            raise ValueError(f"the decoder must make a torch.nn.Module, got {type(self.decoder).__name__}")
         self.register_buffer("temperature", torch.tensor(float(temperature)))
 
     @property

@@ -1,4 +1,4 @@
-"""Writing files so that a reader never sees half of one, whenever the process dies."""
+"""Where a path of the user is, and writing files so that no reader sees half of one, whenever the process dies."""
 
 import fcntl
 import glob
@@ -12,7 +12,12 @@ from typing import BinaryIO
 
 from matplotlib.figure import Figure
 
-__all__ = ["replacing", "write_atomically", "write_figure"]
+__all__ = ["expanded", "replacing", "write_atomically", "write_figure"]
+
+
+def expanded(path: str | os.PathLike[str]) -> Path:
+    """A path of the user, in which ``~`` is a home folder; of a user who does not exist, it stays as it is."""
+    return Path(os.path.expanduser(path))
 
 
 @contextmanager

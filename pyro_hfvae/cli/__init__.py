@@ -6,12 +6,15 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from io import TextIOWrapper
 
 import pyro
 from jsonargparse import ArgumentError, Namespace
 
 from pyro_hfvae.cli import commands
 from pyro_hfvae.cli.check import check
+from pyro_hfvae.cli.loading import imports_of_fit
 from pyro_hfvae.cli.parser import build_parser
 from pyro_hfvae.cli.report import report
 from pyro_hfvae.cli.traverse import traverse
@@ -25,8 +28,7 @@ __all__ = ["main"]
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a subcommand; bad input ends in one line on standard error and exit code 2."""
     _quiet()
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())  # a user's own programs are named by import path, and lie here
+    _print_anywhere()
     given = list(sys.argv[1:] if arguments is None else arguments)
     run: dict[str, Callable[[Namespace], None]] = {
         "fit": commands.fit,
@@ -37,7 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     }
     try:
         # Parameters stay with their modules: in Pyro's global store a second model would find those of the first.
-        with pyro.settings.context(module_local_params=True):
+        fits = given[:1] == ["fit"]
+        with pyro.settings.context(module_local_params=True), imports_of_fit(given) if fits else nullcontext():
             config = build_parser().parse_args(commands.expand_resume(given))
             run[config.command](config[config.command])
     except (ArgumentError, ValueError, NotImplementedError, OSError) as error:
@@ -53,6 +56,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("pyro-hfvae: stopped: SIGINT", file=sys.stderr)
         return 128 + signal.SIGINT
     return 0
+
+
+def _print_anywhere() -> None:
+    """A letter that the terminal cannot encode is replaced: what was measured is not lost for a hat on a k."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def _quiet() -> None:

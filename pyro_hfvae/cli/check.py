@@ -4,32 +4,35 @@ import torch
 from jsonargparse import Namespace
 from torch import Tensor
 
+from pyro_hfvae.cli.loading import load
 from pyro_hfvae.files import write_atomically, write_figure
 from pyro_hfvae.run_outputs import record_files
-from pyro_hfvae.train import LoadedRun, load_run
+from pyro_hfvae.train import LoadedRun
 
 __all__ = ["check", "check_run"]
 
 
 def check(options: Namespace) -> None:
     """Checks the posterior of a run, writes ``checks/`` and prints the summary."""
-    check_run(load_run(options.run), options)
+    check_run(load(options.run, options.trust), options)
 
 
 def check_run(run: LoadedRun, options: Namespace) -> None:
     """Checks a run that is loaded."""
     # ArviZ takes seconds to import, which neither the other subcommands nor a folder that is no run need wait for.
     from pyro_hfvae.posterior import check_figures, findings, run_checks, summary, to_arviz, write_netcdf
+    from pyro_hfvae.posterior.aggregate import SMALLEST
 
     blocks = run.objective.blocks
-    few = (_held_out(run, options.data),)
+    few, many = (_held_out(run, options.data),), _held_out(run, options.aggregate_data)
+    enough = len(many) >= SMALLEST or options.aggregate_data < SMALLEST  # what the user asks for is refused there
     torch.manual_seed(options.seed)
     checks = run_checks(
         run.model,
         run.guide,
         few,
         (_held_out(run, options.simulations),),
-        ((part,) for part in _held_out(run, options.aggregate_data).split(256)),
+        ((part,) for part in many.split(256)) if enough else None,
         blocks=blocks,
         draws=options.draws,
         predictive_draws=options.predictive_draws,
@@ -37,6 +40,8 @@ def check_run(run: LoadedRun, options: Namespace) -> None:
         seed=options.seed,
     )
     found = summary(findings(checks))
+    if not enough:
+        found += f"\nq(z) was not compared with p(z): that needs {SMALLEST} held-out data, and there are {len(many)}\n"
     groups = to_arviz(run.model, run.guide, *few, draws=options.predictive_draws, blocks=blocks)
     run.folder.checks.mkdir(exist_ok=True)
     write_netcdf(groups, run.folder.checks / "posterior.nc")

@@ -8,8 +8,11 @@ from typing import Any
 import numpy as np
 import torch
 from jsonargparse import Namespace
+from numpy.typing import NDArray
 from torch import Tensor
 
+from pyro_hfvae.cli.known_factors import known_factors
+from pyro_hfvae.cli.loading import load, resumed
 from pyro_hfvae.cli.output import output_may_close
 from pyro_hfvae.data import Images
 from pyro_hfvae.files import write_atomically
@@ -24,7 +27,7 @@ from pyro_hfvae.metrics import (
 )
 from pyro_hfvae.paint import painter
 from pyro_hfvae.plot import summary_lines
-from pyro_hfvae.train import LoadedRun, RunFolder, load_run
+from pyro_hfvae.train import LoadedRun, RunFolder
 from pyro_hfvae.train import fit as train
 from pyro_hfvae.train.configuration import build_fit_parser, build_training
 
@@ -36,6 +39,9 @@ INFORMATION_DATA = 5_000
 INFORMATION_SAMPLES = 1_000
 """Of these, how many give a sample: the cost is their product."""
 
+SCORED_DATA = 8
+"""Held-out data that the scores need at least."""
+
 PAINTED_DATA = 5_000
 """Held-out data that are decoded with a block of another, or train the regressor of pictures, at most."""
 
@@ -45,15 +51,11 @@ SHARED_IMAGES = 2_000
 
 def expand_resume(arguments: list[str]) -> list[str]:
     """Puts the configuration of the run that ``fit --resume RUN`` names in front of the other options."""
-    if arguments[:1] != ["fit"]:
+    run = resumed(arguments) if arguments[:1] == ["fit"] else None
+    if run is None:
         return arguments
-    for place, argument in enumerate(arguments):
-        flag, equals, value = argument.partition("=")
-        if flag == "--resume" and (equals or place + 1 < len(arguments)):
-            folder = RunFolder(Path(value if equals else arguments[place + 1]))
-            folder.require()
-            return ["fit", "--config", str(folder.config), "--run", str(folder.path), *arguments[1:]]
-    return arguments
+    folder = RunFolder(Path(run))
+    return ["fit", "--config", str(folder.config), "--run", str(folder.path), *arguments[1:]]
 
 
 def fit(options: Namespace) -> None:
@@ -64,7 +66,7 @@ def fit(options: Namespace) -> None:
             f"--resume {options.resume} goes on with this run, but --run or a configuration names '{options.run}'"
         )
     options = options.clone()
-    options.resume = None
+    options.resume, options.trust = None, None
     parser = build_fit_parser()
     training, data, built = build_training(parser, options)
     with output_may_close():
@@ -83,11 +85,13 @@ def fit(options: Namespace) -> None:
 
 def evaluate(options: Namespace) -> None:
     """Measures a run on its held-out data, writes ``metrics.json`` and prints a summary."""
-    evaluate_run(load_run(options.run), options)
+    evaluate_run(load(options.run, options.trust), options)
 
 
 def evaluate_run(run: LoadedRun, options: Namespace) -> None:
     """Measures a run that is loaded."""
+    if run.data.images.factor_names and options.samples < SCORED_DATA:
+        raise ValueError(f"--samples {options.samples} is too few: the scores need {SCORED_DATA} held-out data")
     images, factors = zip(*run.data.held_out_batches(options.samples), strict=True)
     torch.manual_seed(options.seed)  # a guide whose sites depend on one another is sampled
     codes = encode(run.guide, _on_device(run, images), run.objective.blocks)
@@ -107,13 +111,23 @@ def evaluate_run(run: LoadedRun, options: Namespace) -> None:
         "terms": terms.numbers(),
         "terms_note": f"exact inference marginal of {count:,} held-out data; I(x; z) is at most {np.log(count):.2f}",
         "disentanglement": None,
+        "disentanglement_note": None,
+        "left_out": {},
     }
     if source.factor_names:
-        known = torch.cat(factors)
-        measured = measure(codes, _factors(source, known), permutations=options.permutations, seed=options.seed)
-        measured |= _marginal_information(run, images, known, options.seed)
-        measured |= _swaps(run, images, known, options.seed)
-        metrics["disentanglement"] = measured
+        values = torch.cat(factors).numpy()
+        known, metrics["left_out"] = known_factors(source, values)
+        try:
+            if known is None:
+                raise ValueError("no factor varies enough among the held-out data")
+            measured = measure(codes, known, permutations=options.permutations, seed=options.seed)
+            measured |= _marginal_information(run, images, values, options.seed)
+            measured |= _swaps(run, images, values, options.seed)
+            metrics["disentanglement"] = measured
+        except ValueError as reason:  # too few data, or data that do not vary
+            if options.permutations == 1:  # not the data's fault, but the user's
+                raise
+            metrics["disentanglement_note"] = str(reason)
     shared = torch.randperm(len(source), generator=torch.Generator().manual_seed(0))[:SHARED_IMAGES]
     batches = _on_device(run, (source.images(part) for part in shared.split(256)))
     write_shared_codes(run.folder.codes, encode(run.guide, batches, run.objective.blocks), shared.numpy())
@@ -122,25 +136,24 @@ def evaluate_run(run: LoadedRun, options: Namespace) -> None:
     print("\n".join(summary_lines(metrics)))
 
 
-def _marginal_information(run: LoadedRun, images: Sequence[Tensor], factors: Tensor, seed: int) -> dict[str, Any]:
+def _marginal_information(run: LoadedRun, images: Sequence[Tensor], factors: NDArray[Any], seed: int) -> dict[str, Any]:
     """Information of blocks and variables with the factors of the first data, or the reason why there is none."""
     try:
         posteriors = encode_posteriors(
             run.guide, _on_device(run, _first(images, INFORMATION_DATA)), run.objective.blocks
         )
+        known = _varying(run.data.images, factors[:INFORMATION_DATA])
     except ValueError as reason:  # posteriors that have no parameters to be read: of another family, or structured
         return {"marginal_information": None, "marginal_information_note": str(reason)}
-    known = _factors(run.data.images, factors[:INFORMATION_DATA])
     found = measure_posteriors(posteriors, known, samples=INFORMATION_SAMPLES, seed=seed)
     return {"marginal_information": found, "marginal_information_note": None}
 
 
-def _swaps(run: LoadedRun, images: Sequence[Tensor], factors: Tensor, seed: int) -> dict[str, Any]:
+def _swaps(run: LoadedRun, images: Sequence[Tensor], factors: NDArray[Any], seed: int) -> dict[str, Any]:
     """Scores of swaps among the first data, or the reason why there is none."""
     (x,) = zip(*_on_device(run, _first(images, PAINTED_DATA)), strict=True)
-    known = _factors(run.data.images, factors[:PAINTED_DATA])
     try:
-        data = torch.cat(x)
+        known, data = _varying(run.data.images, factors[:PAINTED_DATA]), torch.cat(x)
         blocks = run.blocks_of(data[:2])
         found = measure_swaps(painter(run.model, run.guide, data, blocks), list(blocks), known, seed=seed)
         return {"swaps": found, "swaps_note": None}
@@ -156,8 +169,12 @@ def _first(batches: Iterable[Tensor], count: int) -> Iterator[Tensor]:
         count -= len(batch)
 
 
-def _factors(source: Images, values: Tensor) -> Factors:
-    return Factors(values.numpy(), source.factor_names, source.factor_kinds, source.factor_periods)
+def _varying(source: Images, values: NDArray[Any]) -> Factors:
+    """The factors of some data that vary enough to be measured; a ValueError if none does."""
+    known = known_factors(source, values).factors
+    if known is None:
+        raise ValueError(f"no factor varies enough among {len(values):,} data")
+    return known
 
 
 def _on_device(run: LoadedRun, images: Iterable[Tensor]) -> Iterator[tuple[Tensor]]:

@@ -6,7 +6,7 @@ from jsonargparse import ArgumentParser
 from jsonargparse.typing import NonNegativeInt, PositiveInt, restricted_number_type
 
 import pyro_hfvae
-from pyro_hfvae.train.configuration import Seed, build_fit_parser
+from pyro_hfvae.train.configuration import Seed, add_trust, build_fit_parser
 from pyro_hfvae.train.strict_yaml import STRICT_YAML
 
 __all__ = ["build_parser", "output_parsers"]
@@ -43,6 +43,7 @@ def _evaluate_parser() -> ArgumentParser:
         description="Measure a run on its held-out data; writes RUN/metrics.json.", exit_on_error=False
     )
     parser.add_argument("run", type=Path, help="run folder")
+    add_trust(parser)
     parser.add_argument("--samples", type=PositiveInt, default=10_000, help="held-out data for the metrics, at most")
     parser.add_argument(
         "--term_samples",
@@ -63,7 +64,10 @@ def _evaluate_parser() -> ArgumentParser:
 def _traverse_parser() -> ArgumentParser:
     parser = ArgumentParser(description="Draw the pictures of a run; writes RUN/pictures/.", exit_on_error=False)
     parser.add_argument("run", type=Path, help="run folder")
-    parser.add_argument("--columns", type=Columns, default=10, help="pictures in a row, 2 or more")
+    add_trust(parser)
+    parser.add_argument(
+        "--columns", type=Columns, help="pictures in a row, 2 or more; by default 10, or as many as held-out data"
+    )
     parser.add_argument(
         "--image", type=NonNegativeInt, help="start the traversals from this image of the data too, by its index"
     )
@@ -80,6 +84,7 @@ def _report_parser() -> ArgumentParser:
         exit_on_error=False,
     )
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folder, one or more")
+    add_trust(parser)
     parser.add_argument(
         "--complete",
         action="store_true",
@@ -97,6 +102,7 @@ def _check_parser() -> ArgumentParser:
         description="Check the posterior of a run on its held-out data; writes RUN/checks/.", exit_on_error=False
     )
     parser.add_argument("run", type=Path, help="run folder")
+    add_trust(parser)
     parser.add_argument("--data", type=PositiveInt, default=64, help="held-out data that are checked one by one")
     parser.add_argument("--draws", type=PositiveInt, default=1000, help="importance weights of each, 25 or more")
     parser.add_argument(

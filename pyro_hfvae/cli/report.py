@@ -8,11 +8,13 @@ from jsonargparse import ArgumentError, Namespace
 
 from pyro_hfvae.cli.check import check_run
 from pyro_hfvae.cli.commands import evaluate_run
+from pyro_hfvae.cli.loading import load
 from pyro_hfvae.cli.parser import output_parsers
 from pyro_hfvae.cli.traverse import traverse_run
+from pyro_hfvae.files import expanded
 from pyro_hfvae.plot import require_different, require_page, write_comparison, write_report
-from pyro_hfvae.run_outputs import output_step, trained_steps
-from pyro_hfvae.train import LoadedRun, RunFolder, load_run
+from pyro_hfvae.run_outputs import output_step, refuse_links, trained_steps
+from pyro_hfvae.train import LoadedRun, RunFolder
 from pyro_hfvae.train.one_line import one_line
 
 __all__ = ["report"]
@@ -31,27 +33,29 @@ def report(options: Namespace) -> None:
     Raises:
         ValueError: a subcommand failed; says which, after the others ran and the page was written.
     """
-    runs: list[Path] = options.runs
+    runs: list[Path] = [RunFolder(run).path for run in options.runs]
     for run in runs:
         RunFolder(run).require()
+        refuse_links(run)
     require_different(runs)
-    output: Path | None = options.output
+    output: Path | None = None if options.output is None else expanded(options.output)
     if output is None and len(runs) > 1:
         output = Path("report.html")
     if output is not None:
         require_page(output)
-    failed = [failure for run in runs for failure in _complete(RunFolder(run))] if options.complete else []
+    failed = (
+        [failure for run in runs for failure in _complete(RunFolder(run), options.trust)] if options.complete else []
+    )
     try:
         page = write_report(runs[0], output) if len(runs) == 1 else write_comparison(runs, cast(Path, output))
         print(f"report: {page}")
-    except FileNotFoundError:
-        if not failed:  # else the reason is reported below
-            raise
+    except FileNotFoundError as error:  # a run of several that could not be evaluated
+        failed = failed or [str(error)]
     if failed:
         raise ValueError("; ".join(failed))
 
 
-def _complete(folder: RunFolder) -> list[str]:
+def _complete(folder: RunFolder, trust: list[str] | None) -> list[str]:
     """Runs each subcommand whose output is missing or older than the newest checkpoint, whether or not others fail.
 
     Returns:
@@ -63,7 +67,7 @@ def _complete(folder: RunFolder) -> list[str]:
     if trained is not None and all(step == trained for step in made.values()):
         return []
     try:
-        run = load_run(folder.path)
+        run = load(folder.path, trust)
     except Exception as error:  # of a program of the user's own it may be any, here and below
         return [_message(error)]
     failed = []

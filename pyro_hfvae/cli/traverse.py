@@ -13,8 +13,10 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from pyro_hfvae.blocks import Blocks, Variable
+from pyro_hfvae.cli.known_factors import known_factors
+from pyro_hfvae.cli.loading import load
 from pyro_hfvae.files import write_atomically, write_figure
-from pyro_hfvae.metrics import Codes, Factors
+from pyro_hfvae.metrics import Codes
 from pyro_hfvae.metrics.information import information_matrix
 from pyro_hfvae.paint import (
     LatentValues,
@@ -38,16 +40,19 @@ from pyro_hfvae.plot import (
     gif,
     image_grid,
     pair_plot,
+    picture_name,
     swap_grid,
     traversal_frames,
 )
 from pyro_hfvae.run_outputs import record_files
-from pyro_hfvae.train import LoadedRun, load_run
+from pyro_hfvae.train import LoadedRun
 
 __all__ = ["traverse", "traverse_run"]
 
 AGGREGATE = 1000
 """Held-out data that stand for q(z), at most: ten of them lie beyond each of the quantiles at 1 % and 99 %."""
+COLUMNS = 10
+"""Pictures in a row, where the user does not say otherwise and there are as many held-out data."""
 ROWS = 6
 """Images that give a block in a grid of swaps."""
 PAIRS = 4
@@ -88,12 +93,12 @@ class _Start:
 
 def traverse(options: Namespace) -> None:
     """Draws the pictures of a run."""
-    traverse_run(load_run(options.run), options)
+    traverse_run(load(options.run, options.trust), options)
 
 
 def traverse_run(run: LoadedRun, options: Namespace) -> None:
     """Draws the pictures of a run that is loaded."""
-    columns = options.columns
+    columns = options.columns or min(COLUMNS, len(run.data.held_out_indices))
     if columns > len(run.data.held_out_indices):
         raise ValueError(f"--columns {columns} is more than the {len(run.data.held_out_indices):,} held-out data")
     if options.image is not None and options.image >= len(run.data.images):
@@ -177,11 +182,14 @@ def _traversals(data: _Encoded, start: _Start, columns: int, animated: bool) -> 
         ranges = quantile_range(data.draws, variables)
         labels, rows = traverse_variables(data.run.model, start.latents, data.x, variables, ranges, columns)
         title = f"{block}, {start.without(variables)}"
-        yield f"{start.prefix}traversal_{block}.png", _traversal_grid(data, start, variables, labels, rows, title)
+        yield (
+            _name(f"{start.prefix}traversal_", block),
+            _traversal_grid(data, start, variables, labels, rows, title),
+        )
         if animated:
             names = [variable.name for variable in variables]
             frames = traversal_frames([_array(row) for row in rows], names, columns, title)
-            yield f"{start.prefix}traversal_{block}.gif", gif(frames)
+            yield _name(f"{start.prefix}traversal_", block, "gif"), gif(frames)
 
 
 def _of_blocks(data: _Encoded, columns: int) -> Pictures:
@@ -192,7 +200,10 @@ def _of_blocks(data: _Encoded, columns: int) -> Pictures:
         if modes.widths[variable.site] > 1:
             labels, rows = categories(model, modes.rows(first), x, variable)
             title = f"categories of {variable.name}, all else of one image in each column"
-            yield f"categories_{variable.name}.png", image_grid(_array(torch.stack(rows)), labels, title=title)
+            yield (
+                _name("categories_", variable.name),
+                image_grid(_array(torch.stack(rows)), labels, title=title),
+            )
     pairs = min(PAIRS, len(x) // 2)
     if pairs:
         ends = torch.arange(2 * pairs).view(2, pairs)
@@ -203,7 +214,10 @@ def _of_blocks(data: _Encoded, columns: int) -> Pictures:
                 moved = interpolate(model, modes.rows(ends[0]), modes.rows(ends[1]), x, variables, steps)
                 row = torch.cat([x[ends[0], None], moved, x[ends[1], None]], 1)
                 title = f"{block} moves from one image to another, all else stays"
-                yield f"interpolation_{block}.png", image_grid(_array(row), [""] * pairs, heads, title)
+                yield (
+                    _name("interpolation_", block),
+                    image_grid(_array(row), [""] * pairs, heads, title),
+                )
     if len(data.blocks) > 1:
         yield from _mixed(data, columns)
 
@@ -216,7 +230,10 @@ def _mixed(data: _Encoded, columns: int) -> Pictures:
     # Of two blocks the second's swaps are those of the first, transposed.
     for block in list(data.blocks)[: 1 if len(data.blocks) == 2 else None]:
         swapped = swap(model, modes.rows(down), modes.rows(across), x, data.blocks[block])
-        yield f"swap_{block}.png", swap_grid(_array(x[down]), _array(x[across]), _array(swapped), block)
+        yield (
+            _name("swap_", block),
+            swap_grid(_array(x[down]), _array(x[across]), _array(swapped), block),
+        )
     width = min(columns, count // len(data.blocks))
     if width:
         donors = torch.randperm(count)[: width * len(data.blocks)].view(len(data.blocks), width)
@@ -229,7 +246,7 @@ def _of_distributions(data: _Encoded) -> Pictures:
     run, blocks = data.run, data.run.objective.blocks
     if marginals := read_marginals(run.model, run.guide, data.batches, blocks):
         yield "aggregate_posterior.png", aggregate_posterior(marginals)
-    known = _varying(run, data.factors)
+    known = known_factors(run.data.images, data.factors).factors
     lines = [v for v in _variables(data) if data.draws.widths[v.site] == 1]
     if known is None or len(lines) < 2:
         return
@@ -244,18 +261,11 @@ def _of_distributions(data: _Encoded) -> Pictures:
         figure = pair_plot(
             columns[:, [a, b]], (names[a], names[b]), known.values[:, place], factor, known.kinds[place], period
         )
-        yield f"pair_{factor}.png", figure
+        yield _name("pair_", factor), figure
 
 
-def _varying(run: LoadedRun, values: NDArray[np.int64]) -> Factors | None:
-    """The factors of which these data have more than one value, if any."""
-    source = run.data.images
-    kept = [place for place in range(len(source.factor_names)) if np.ptp(values[:, place]) > 0]
-    if not kept:
-        return None
-    names = tuple(source.factor_names[place] for place in kept)
-    periods = {name: period for name, period in source.factor_periods.items() if name in names}
-    return Factors(values[:, kept], names, tuple(source.factor_kinds[place] for place in kept), periods)
+def _name(kind: str, name: str, ending: str = "png") -> str:
+    return f"{picture_name(kind, name)}.{ending}"
 
 
 def _traversal_grid(

@@ -8,13 +8,12 @@ of 56,080 come out exact; in the others one pixel differs, which hangs on the la
 import hashlib
 import math
 import zipfile
-import zlib
 from collections.abc import Mapping
 from functools import cache
 from operator import index
 from pathlib import Path
 from types import MappingProxyType
-from typing import IO, NamedTuple, cast
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +22,7 @@ from torch import Tensor
 
 from pyro_hfvae.data.images import FactorKind, Images
 from pyro_hfvae.data.integers import Integers, as_integers
+from pyro_hfvae.data.npz import open_array, reading
 from pyro_hfvae.data.root import locate
 
 __all__ = ["DSprites", "DSpritesFile", "render"]
@@ -71,6 +71,11 @@ class DSprites(Images):
     image_shape = (1, CANVAS, CANVAS)
 
     def __init__(self, fixed: Mapping[str, int] | None = None, first: Mapping[str, int] | None = None) -> None:
+        for argument, part in (("fixed", fixed), ("first", first)):
+            if not isinstance(part, Mapping | None):
+                raise ValueError(
+                    f"{argument} must map factors to numbers, got {part!r}; a file is read by DSpritesFile"
+                )
         given, kept = ({name: index(value) for name, value in (part or {}).items()} for part in (fixed, first))
         sizes = dict(zip(FACTOR_NAMES, FACTOR_SIZES, strict=True))
         for name in (*given, *kept):
@@ -147,14 +152,11 @@ class DSpritesFile(Images):
             raise FileNotFoundError(f"no dSprites file at '{file}': put {FILE_NAME} from {SOURCE} there")
         if sha256 is not None:
             _check_sha256(file, sha256)
-        try:
-            with zipfile.ZipFile(file) as archive:
-                self._words = _read_frames(archive, file)  # [N, 512]
-                self._classes = _read_classes(archive, file)  # [N, 5]
-        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-            raise ValueError(f"'{file}' is not an npz file, or is damaged: {error}") from error
-        if len(self._words) != len(self._classes):
-            raise ValueError(f"'{file}' holds {len(self._words):,} imgs but {len(self._classes):,} latents_classes")
+        with reading(file, "an npz file with imgs and latents_classes"), zipfile.ZipFile(file) as archive:
+            self._words = _read_frames(archive)  # [N, 512]
+            self._classes = _read_classes(archive)  # [N, 5]
+            if len(self._words) != len(self._classes):
+                raise ValueError(f"it holds {len(self._words):,} imgs but {len(self._classes):,} latents_classes")
 
     def __len__(self) -> int:
         return len(self._classes)
@@ -267,54 +269,38 @@ def _check_sha256(file: Path, expected: str) -> None:
         raise ValueError(f"'{file}' has SHA-256 {actual}, expected {expected}")
 
 
-def _read_frames(archive: zipfile.ZipFile, file: Path) -> Words:
+def _read_frames(archive: zipfile.ZipFile) -> Words:
     """The bits of ``imgs``, [N, 512], read in pieces: whole, the official array would take 3 GB."""
-    with _open(archive, "imgs", file) as entry:
-        dims, fortran_order, dtype = _read_header(entry, file)
-        if dtype != np.uint8 or fortran_order or len(dims) != 3 or dims[1:] != (CANVAS, CANVAS):
-            raise ValueError(f"'{file}': imgs is {dtype} {list(dims)}, expected uint8 [N, {CANVAS}, {CANVAS}]")
+    with open_array(archive, "imgs") as entry:
+        dims = entry.shape
+        if entry.dtype != np.uint8 or entry.fortran_order or len(dims) != 3 or dims[1:] != (CANVAS, CANVAS):
+            raise ValueError(f"imgs is {entry.dtype} {list(dims)}, expected uint8 [N, {CANVAS}, {CANVAS}]")
         words = np.empty((dims[0], CANVAS * CANVAS // 8), np.uint8)
         for start in range(0, len(words), 4096):
             part = words[start : start + 4096]
-            content = entry.read(len(part) * CANVAS * CANVAS)
+            content = entry.file.read(len(part) * CANVAS * CANVAS)
             if len(content) < len(part) * CANVAS * CANVAS:
-                raise ValueError(f"'{file}': imgs ends before frame {dims[0]:,}")
+                raise ValueError(f"imgs ends before frame {dims[0]:,}")
             pixels = np.frombuffer(content, np.uint8).reshape(len(part), -1)
             if pixels.max() > 1:
-                raise ValueError(f"'{file}': imgs holds the value {pixels.max()}, expected only 0 and 1")
+                raise ValueError(f"imgs holds the value {pixels.max()}, expected only 0 and 1")
             part[:] = np.packbits(pixels, axis=1, bitorder="little")
-        entry.read()  # to the end, where the checksum of the archive is compared
+        entry.file.read()  # to the end, where the checksum of the archive is compared
         return words
 
 
-def _read_classes(archive: zipfile.ZipFile, file: Path) -> Tensor:
-    with _open(archive, "latents_classes", file) as entry:
-        try:
-            classes = np.lib.format.read_array(entry, allow_pickle=False)
-        except ValueError as error:
-            raise ValueError(f"'{file}': latents_classes cannot be read: {error}") from error
-    if classes.ndim != 2 or classes.shape[1] not in (5, 6) or classes.dtype.kind not in "iu":
-        dims = list(classes.shape)
-        raise ValueError(f"'{file}': latents_classes is {classes.dtype} {dims}, expected integers [N, 5] or [N, 6]")
+def _read_classes(archive: zipfile.ZipFile) -> Tensor:
+    with open_array(archive, "latents_classes") as entry:
+        if entry.dtype.kind not in "iu" or len(entry.shape) != 2 or entry.shape[1] not in (5, 6):
+            raise ValueError(
+                f"latents_classes is {entry.dtype} {list(entry.shape)}, expected integers [N, 5] or [N, 6]"
+            )
+        classes = entry.values()
+        entry.file.read()
     if classes.shape[1] == 6:
         if classes[:, 0].any():
-            raise ValueError(f"'{file}': latents_classes has six columns, and the first, colour, is not all 0")
+            raise ValueError("latents_classes has six columns, and the first, colour, is not all 0")
         classes = classes[:, 1:]
     if ((classes < 0) | (classes >= np.array(FACTOR_SIZES))).any():
-        raise ValueError(f"'{file}': latents_classes holds classes outside {' × '.join(map(str, FACTOR_SIZES))}")
+        raise ValueError(f"latents_classes holds classes outside {' × '.join(map(str, FACTOR_SIZES))}")
     return torch.from_numpy(classes.astype(np.int64))
-
-
-def _open(archive: zipfile.ZipFile, name: str, file: Path) -> IO[bytes]:
-    if f"{name}.npy" not in archive.namelist():
-        raise ValueError(f"'{file}' has no '{name}': expected a dSprites file with 'imgs' and 'latents_classes'")
-    return archive.open(f"{name}.npy")
-
-
-def _read_header(entry: IO[bytes], file: Path) -> tuple[tuple[int, ...], bool, np.dtype[np.generic]]:
-    try:
-        version = np.lib.format.read_magic(entry)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        return cast(tuple[tuple[int, ...], bool, np.dtype[np.generic]], read(entry))
-    except ValueError as error:
-        raise ValueError(f"'{file}': imgs cannot be read: {error}") from error

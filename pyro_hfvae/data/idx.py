@@ -4,7 +4,7 @@ import gzip
 import hashlib
 import math
 import struct
-import zlib
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
@@ -16,7 +16,9 @@ from torch import Tensor
 
 from pyro_hfvae.data.images import Images
 from pyro_hfvae.data.integers import Integers
+from pyro_hfvae.data.npz import reading
 from pyro_hfvae.data.root import data_root
+from pyro_hfvae.files import expanded
 
 __all__ = ["MNIST", "FashionMNIST", "IdxImages"]
 
@@ -42,7 +44,7 @@ class IdxImages(Images):
     content_sha256: ClassVar[Mapping[str, str]] = {}  # of the decompressed content of files that must be the known ones
 
     def __init__(self, folder: str | Path, factor: str = "class") -> None:
-        root = Path(folder).expanduser()
+        root = expanded(folder)
         missing = [name for name in FILES if not (root / name).is_file()]
         if missing:
             raise FileNotFoundError(f"no {', '.join(missing)} in '{root}': put them there")
@@ -79,39 +81,69 @@ class IdxImages(Images):
         return images, labels
 
     def _read(self, file: Path, dimensions: int) -> Tensor:
-        try:
-            content = gzip.decompress(file.read_bytes())
-        except (gzip.BadGzipFile, zlib.error, EOFError, struct.error) as error:
-            raise ValueError(f"'{file}' is not a gzip file, or is damaged: {error}") from error
+        """The array of a file, of which no more is unpacked than its header promises."""
+        with reading(file, "a gzip file"), gzip.open(file) as opened:
+            start = opened.read(4 + 4 * dimensions)
+            values = b""
+            if len(start) == 4 + 4 * dimensions and start.startswith(_magic(dimensions)):
+                values = _read_at_most(opened, math.prod(_dims(start)) + 1)
         expected = self.content_sha256.get(file.name)
-        if expected is not None and (actual := hashlib.sha256(content).hexdigest()) != expected:
+        if expected is not None and (actual := hashlib.sha256(start + values).hexdigest()) != expected:
             raise ValueError(f"'{file}' is damaged: its content has SHA-256 {actual}, expected {expected}")
-        return _parse_idx(content, file, dimensions)
+        return _parse_idx(start, values, file, dimensions)
 
 
 class _Downloaded(IdxImages):
-    """Known sets of images, fetched where they are not there yet."""
+    """Known sets of images, fetched where they are not there yet, and fetched again where they are damaged."""
 
     subfolder: ClassVar[str]
     address: ClassVar[str]
 
     def __init__(self, folder: str | Path | None = None, factor: str = "class") -> None:
+        self._fetches = folder is None
         if folder is None:
-            root = data_root() / self.subfolder
-            self._download(root)
-            folder = root
+            folder = data_root() / self.subfolder
+            self._download(folder)
         super().__init__(folder, factor)
 
     def _download(self, root: Path) -> None:
         missing = [name for name in FILES if not (root / name).is_file()]
         for name in missing:
             try:
-                # No hash of the compressed file: compressions of the same content differ. Reading checks the content.
-                pooch.retrieve(self.address + name, known_hash=None, fname=name, path=root)
+                self._fetch(root / name)
             except OSError as error:
+                reason = " ".join(str(error).split())
                 raise FileNotFoundError(
-                    f"no {', '.join(missing)} in '{root}', and no download from {self.address}: put the files there"
+                    f"no {', '.join(missing)} in '{root}', and no download from {self.address} ({reason}): put the "
+                    "files there"
                 ) from error
+
+    def _fetch(self, file: Path) -> None:
+        """Downloads a file beside its place and reads it, before it takes the place."""
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=file.parent) as folder:
+            # No hash of the compressed file: compressions of the same content differ. Reading checks the content.
+            pooch.retrieve(self.address + file.name, known_hash=None, fname=file.name, path=Path(folder))
+            fetched = Path(folder) / file.name
+            try:
+                super()._read(fetched, dimensions=3 if "idx3" in file.name else 1)
+            except ValueError as error:
+                reason = str(error).replace(f"'{fetched}'", "it")
+                raise ValueError(f"the download of {self.address}{file.name} is not kept: {reason}") from error
+            fetched.replace(file)
+
+    def _read(self, file: Path, dimensions: int) -> Tensor:
+        try:
+            return super()._read(file, dimensions)
+        except ValueError as damage:
+            if not self._fetches:
+                raise
+            try:
+                self._fetch(file)
+            except (OSError, ValueError) as error:
+                reason = " ".join(str(error).split())
+                raise ValueError(f"{damage}; and it could not be fetched again: {reason}") from error
+            return super()._read(file, dimensions)
 
 
 class MNIST(_Downloaded):
@@ -175,16 +207,33 @@ class FashionMNIST(_Downloaded):
     )
 
 
-def _parse_idx(content: bytes, file: Path, dimensions: int) -> Tensor:
-    """The array after an idx header: two zero bytes, type, number of dimensions, then each dimension in four bytes."""
-    magic = (0, _UNSIGNED_BYTE, dimensions)
-    start = 4 + 4 * dimensions
-    if len(content) < start:
-        raise ValueError(f"'{file}' is truncated: {len(content)} bytes, where the header alone has {start}")
-    if struct.unpack_from(">HBB", content) != magic:
-        expected = struct.pack(">HBB", *magic).hex()
-        raise ValueError(f"'{file}' starts with {content[:4].hex()}, expected {expected}: not such an idx file")
-    dims = struct.unpack_from(f">{dimensions}I", content, 4)
-    if len(content) - start != math.prod(dims):
-        raise ValueError(f"'{file}' is truncated or too long: {len(content) - start:,} values for {list(dims)}")
-    return torch.from_numpy(np.frombuffer(content, np.uint8, offset=start).reshape(dims).copy())
+def _magic(dimensions: int) -> bytes:
+    """How an idx file starts: two zero bytes, the type, the number of dimensions."""
+    return struct.pack(">HBB", 0, _UNSIGNED_BYTE, dimensions)
+
+
+def _dims(start: bytes) -> tuple[int, ...]:
+    """The dimensions in a header, four bytes each."""
+    return struct.unpack(f">{len(start) // 4 - 1}I", start[4:])
+
+
+def _read_at_most(opened: gzip.GzipFile, count: int) -> bytes:
+    """So many bytes if there are as many, in pieces: memory follows what is there and not what a header claims."""
+    content = bytearray()
+    while len(content) < count and (piece := opened.read(min(count - len(content), 2**20))):
+        content += piece
+    return bytes(content)
+
+
+def _parse_idx(start: bytes, values: bytes, file: Path, dimensions: int) -> Tensor:
+    """The array after the header of an idx file."""
+    if len(start) < 4 + 4 * dimensions:
+        raise ValueError(f"'{file}' is truncated: {len(start)} bytes, where the header alone has {4 + 4 * dimensions}")
+    if not start.startswith(_magic(dimensions)):
+        expected = _magic(dimensions).hex()
+        raise ValueError(f"'{file}' starts with {start[:4].hex()}, expected {expected}: not such an idx file")
+    dims = _dims(start)
+    if len(values) != math.prod(dims):
+        found = f"{len(values):,}" if len(values) < math.prod(dims) else "more"
+        raise ValueError(f"'{file}' is truncated or too long: {found} values for {list(dims)}")
+    return torch.from_numpy(np.frombuffer(values, np.uint8).reshape(dims).copy())

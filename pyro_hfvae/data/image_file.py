@@ -19,13 +19,14 @@ __all__ = ["ImageFile"]
 class ImageFile(Images):
     """Images in an npz file: photos, say, with or without labels. ``np.savez(path, images=..., ...)`` makes one.
 
-    The file holds ``images`` (uint8, [N, H, W] for grey ones, [N, H, W, C] for colours; 255 becomes 1), and what is
-    known of them, as far as it is:
+    The file holds ``images`` (uint8 from 0 to 255, [N, H, W] for grey ones, [N, H, W, C] for colours, C from 1 to 4;
+    255 becomes 1), and what is known of them, as far as it is:
 
     - ``factors``: classes of known factors, integers from 0, [N, F];
     - ``factor_names``: the names of the factors, [F];
     - ``factor_kinds``: ``categorical``, ``ordinal`` or ``circular``, [F]; all categorical by default;
-    - ``held_out``: numbers of the images that are not to be trained on, integers, or one bool for each of the N.
+    - ``held_out``: numbers of the images that are not to be trained on, integers, each once, or one bool for each of
+      the N.
 
     Nothing in it is unpickled.
 
@@ -63,6 +64,8 @@ class ImageFile(Images):
                 f"factors is {factors.dtype} {list(factors.shape)}, expected integers [{len(self)}, F], a column for "
                 "each factor"
             )
+        if factors.size and factors.max() >= 2**31:
+            raise ValueError(f"factors holds {factors.max()}, expected classes that are counted from 0")
         if factors.size and factors.min() < 0:
             raise ValueError(
                 f"factors holds {factors.min()}, expected classes from 0; what is known of some images alone can be "
@@ -72,6 +75,8 @@ class ImageFile(Images):
         names = content.get("factor_names", np.zeros(0, dtype=str))
         if names.dtype.kind != "U" or names.shape != (count,) or len(set(names.tolist())) < count:
             raise ValueError(f"factor_names is {names.tolist()}, expected {count} different names, one for each factor")
+        if unprintable := [name for name in names.tolist() if not (name and name.isprintable())]:
+            raise ValueError(f"factor_names holds {unprintable[0]!r}, expected names that can be printed")
         kinds = content.get("factor_kinds", np.full(count, "categorical"))
         if kinds.shape != (count,) or not set(kinds.tolist()) <= set(get_args(FactorKind)):
             raise ValueError(f"factor_kinds is {kinds.tolist()}, expected {count} of {', '.join(get_args(FactorKind))}")
@@ -95,7 +100,14 @@ class ImageFile(Images):
 def _images(images: NDArray[Any]) -> Tensor:
     """uint8, [N, C, H, W]."""
     if images.dtype != np.uint8 or images.ndim not in (3, 4) or not images.size:
-        raise ValueError(f"images is {images.dtype} {list(images.shape)}, expected uint8 [N, H, W] or [N, H, W, C]")
+        raise ValueError(
+            f"images is {images.dtype} {list(images.shape)}, expected uint8 [N, H, W] or [N, H, W, C], from 0 to 255"
+        )
+    if images.ndim == 4 and images.shape[3] > 4:
+        first = "; [N, C, H, W] becomes it by images.transpose(0, 2, 3, 1)" if images.shape[1] <= 4 else ""
+        raise ValueError(f"images is {list(images.shape)}, expected [N, H, W, C] with 1 to 4 channels C{first}")
+    if images.max() == 1:
+        raise ValueError("images holds no value above 1, and 255 is the brightest: multiply zeros and ones by 255")
     with_channels = images[..., None] if images.ndim == 3 else images
     return torch.from_numpy(np.ascontiguousarray(with_channels.transpose(0, 3, 1, 2)))
 
@@ -109,4 +121,10 @@ def _held_out(given: NDArray[Any], size: int) -> Tensor:
             f"held_out is {given.dtype} {list(given.shape)}, expected numbers from 0 to {size - 1}, or a bool for each "
             f"of the {size} images"
         )
-    return torch.from_numpy(np.unique(given.astype(np.int64)))
+    numbers, counts = np.unique(given.astype(np.int64), return_counts=True)
+    if counts.max() > 1:
+        raise ValueError(
+            f"held_out names image {numbers[counts.argmax()]} {counts.max()} times: give each number once, and a mask "
+            "of zeros and ones as bool"
+        )
+    return torch.from_numpy(numbers)

@@ -37,4 +37,6 @@ def as_integers(name: str, given: Integers, shape: str) -> Tensor:
     )
     if array.dtype.kind not in "iu" or not fits:
         raise ValueError(f"{name} must be integers {shape}, got {array.dtype} {list(array.shape)}")
+    if array.dtype == np.uint64 and array.size and array.max() >= 2**63:
+        raise ValueError(f"{name} must be integers below 2^63, got {array.max()}")
     return torch.from_numpy(array.astype(np.int64))

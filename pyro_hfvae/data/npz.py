@@ -1,15 +1,60 @@
-"""Arrays from npz files that others have made."""
+"""Arrays from npz and npy files that others have made: no header is believed, and nothing is unpickled."""
 
+import math
+import os
 import zipfile
-import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["read_arrays"]
+__all__ = ["ArrayEntry", "open_array", "read_array", "read_arrays", "reading"]
+
+
+_PIECE = 2**24
+"""Bytes that are read at once."""
+
+
+class ArrayEntry(NamedTuple):
+    """An array in a file, of which only the header was read."""
+
+    file: IO[bytes]
+    """Stands behind the header."""
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    fortran_order: bool
+
+    def values(self) -> NDArray[Any]:
+        """The array itself."""
+        flat = np.empty(math.prod(self.shape), self.dtype)
+        raw = flat.view(np.uint8) if flat.nbytes else np.empty(0, np.uint8)
+        for start in range(0, len(raw), _PIECE):
+            part = raw[start : start + _PIECE]
+            content = self.file.read(len(part))
+            if len(content) < len(part):
+                raise ValueError(f"it ends after {start + len(content):,} bytes of {len(raw):,}")
+            part[:] = np.frombuffer(content, np.uint8)
+        return flat.reshape(self.shape, order="F" if self.fortran_order else "C")
+
+
+@contextmanager
+def reading(file: Path, what: str) -> Iterator[None]:
+    """Turns whatever a damaged file raises into one line.
+
+    zipfile, the decompressors and NumPy raise a dozen kinds of errors for it, MemoryError and tokenize errors among
+    them.
+
+    Raises:
+        ValueError: something failed; names the file, and what it should have been.
+    """
+    try:
+        yield
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"'{file}' is not {what}: {reason}") from error
 
 
 def read_arrays(file: Path, names: Sequence[str], optional: Sequence[str] = ()) -> dict[str, NDArray[Any]]:
@@ -23,11 +68,58 @@ def read_arrays(file: Path, names: Sequence[str], optional: Sequence[str] = ()) 
     Raises:
         ValueError: it is no npz file, is damaged, or lacks an array.
     """
-    try:
-        with np.load(file, allow_pickle=False) as content:
-            for name in names:
-                if name not in content:
-                    raise ValueError(f"it has no '{name}'; it has: {', '.join(content) or 'nothing'}")
-            return {name: content[name] for name in (*names, *optional) if name in content}
-    except (ValueError, zipfile.BadZipFile, zlib.error, EOFError, AttributeError, TypeError) as error:
-        raise ValueError(f"'{file}' is not an npz file with {' and '.join(names)}: {error}") from error
+    with reading(file, f"an npz file with {' and '.join(names)}"), zipfile.ZipFile(file) as archive:
+        found = [name for name in optional if f"{name}.npy" in archive.namelist()]
+        content = {}
+        for name in (*names, *found):
+            with open_array(archive, name) as entry:
+                content[name] = entry.values()
+                entry.file.read()  # to the end, where the checksum of the archive is compared
+        return content
+
+
+def read_array(file: Path, what: str) -> NDArray[Any]:
+    """The array of an npy file, unpickling nothing.
+
+    Args:
+        file: which is there.
+        what: is in it, for the error.
+
+    Raises:
+        ValueError: it is no npy file, or is damaged.
+    """
+    with reading(file, f"an .npy file with {what}"), file.open("rb") as opened:
+        return _entry(opened, os.fstat(opened.fileno()).st_size).values()
+
+
+@contextmanager
+def open_array(archive: zipfile.ZipFile, name: str) -> Iterator[ArrayEntry]:
+    """An array of an npz file that is to be read, once its header was found to fit the size of the entry.
+
+    Raises:
+        ValueError: there is no such array, or its header is damaged or claims more or less than is there.
+    """
+    names = [entry.removesuffix(".npy") for entry in archive.namelist()]
+    if name not in names:
+        raise ValueError(f"it has no '{name}'; it has: {', '.join(names) or 'nothing'}")
+    with archive.open(f"{name}.npy") as opened:
+        try:
+            entry = _entry(opened, archive.getinfo(f"{name}.npy").file_size)
+        except Exception as error:
+            raise ValueError(f"{name}: {' '.join(str(error).split()) or type(error).__name__}") from error
+        yield entry
+
+
+def _entry(opened: IO[bytes], size: int) -> ArrayEntry:
+    """The header at the start of a file of so many bytes."""
+    version = np.lib.format.read_magic(opened)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, fortran_order, dtype = read(opened)
+    if dtype.hasobject:
+        raise ValueError("Object arrays cannot be read")
+    if any(not 0 <= count < 2**63 for count in shape):
+        raise ValueError(f"its header claims the shape {list(shape)}")
+    claimed, there = math.prod(shape) * dtype.itemsize, size - opened.tell()
+    if claimed != there:
+        raise ValueError(f"its header claims {dtype} {list(shape)}, {claimed:,} bytes, but {there:,} are there")
+    return ArrayEntry(opened, shape, dtype, fortran_order)

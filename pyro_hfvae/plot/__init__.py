@@ -4,6 +4,7 @@ from pyro_hfvae.plot.animation import gif, traversal_frames
 from pyro_hfvae.plot.comparison import require_different, write_comparison
 from pyro_hfvae.plot.curves import term_curves, trade_off_curves
 from pyro_hfvae.plot.distributions import aggregate_posterior, pair_plot
+from pyro_hfvae.plot.file_names import picture_name
 from pyro_hfvae.plot.grids import combination_grid, image_grid, swap_grid
 from pyro_hfvae.plot.group_curves import group_curves
 from pyro_hfvae.plot.marginals import Marginal
@@ -23,6 +24,7 @@ __all__ = [
     "image_grid",
     "importance_matrix",
     "pair_plot",
+    "picture_name",
     "require_different",
     "require_page",
     "summary_lines",

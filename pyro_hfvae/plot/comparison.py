@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pyro_hfvae.plot.file_names import picture_name
 from pyro_hfvae.plot.group_curves import group_curves
 from pyro_hfvae.plot.groups import (
     Agreement,
@@ -19,7 +20,7 @@ from pyro_hfvae.plot.groups import (
 )
 from pyro_hfvae.plot.page import Picture, embed, from_figure, write_page
 from pyro_hfvae.plot.report import EXPLAINED, EXPLAINED_DCI, EXPLAINED_SCORES
-from pyro_hfvae.plot.run_content import RunContent, read_run
+from pyro_hfvae.plot.run_content import RunContent, read_run, whole
 from pyro_hfvae.plot.summary import active_above, inactive
 
 __all__ = ["require_different", "write_comparison"]
@@ -52,8 +53,12 @@ def write_comparison(runs: Sequence[Path], output: Path) -> Path:
         FileNotFoundError: a run has no `metrics.json`.
     """
     require_different(runs)
+    for run in runs:
+        if not (Path(run) / "metrics.json").is_file():
+            raise FileNotFoundError(f"{run} has no metrics.json: run 'pyro-hfvae evaluate {run}' first")
     contents = [read_run(Path(run)) for run in runs]
-    write_page(output, "comparison.html", **_content(contents))
+    with whole(contents):
+        write_page(output, "comparison.html", **_content(contents))
     return output
 
 
@@ -163,5 +168,5 @@ def _traversals(run: RunContent) -> list[Picture]:
     """One for each block."""
     drawn = {path.stem: path for path in run.pictures if path.suffix == ".png"}
     blocks = (run.metrics.get("terms") or {}).get("blocks") or {}
-    names = [(block, f"traversal_{block}") for block in blocks if f"traversal_{block}" in drawn]
-    return [embed(drawn[name].read_bytes(), f"Block {block}") for block, name in names]
+    names = [(block, name) for block in blocks if (name := picture_name("traversal_", block)) in drawn]
+    return [embed(drawn[name], f"Block {block}") for block, name in names]

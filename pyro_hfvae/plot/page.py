@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import jinja2
 from matplotlib.figure import Figure
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from pyro_hfvae.files import write_atomically
 from pyro_hfvae.plot.style import DPI
@@ -61,25 +61,32 @@ def require_page(path: Path) -> None:
         raise ValueError(f"{path} exists and is no report of pyro-hfvae: name another file with --output")
 
 
-def embed(picture: bytes, caption: str) -> Picture:
+def embed(file: Path, caption: str) -> Picture:
     """A picture for the page, as large as it was drawn: one of 200 dots per inch has two dots for each CSS pixel.
 
     Raises:
-        ValueError: it is neither PNG nor GIF; names the caption.
+        ValueError: it is neither PNG nor GIF, or is damaged; names the file.
     """
     try:
-        with Image.open(io.BytesIO(picture), formats=("PNG", "GIF")) as image:
-            kind, width = str(image.format).lower(), image.width * 100 / image.info.get("dpi", (100, 100))[0]
-    except UnidentifiedImageError as error:
-        raise ValueError(f"not a PNG or GIF: the picture of {caption!r}") from error
-    return Picture(f"data:image/{kind};base64,{base64.b64encode(picture).decode('ascii')}", round(width), caption)
+        return _embed(file.read_bytes(), caption)
+    except Exception as error:  # Pillow raises several kinds
+        raise ValueError(f"'{file}' is not a whole PNG or GIF: {' '.join(str(error).split())}") from error
 
 
 def from_figure(figure: Figure, caption: str) -> Picture:
     """A figure as a picture for the page."""
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=DPI)
-    return embed(content.getvalue(), caption)
+    return _embed(content.getvalue(), caption)
+
+
+def _embed(picture: bytes, caption: str) -> Picture:
+    with Image.open(io.BytesIO(picture), formats=("PNG", "GIF")) as image:
+        image.verify()  # checksums, after which an image must be opened again
+    with Image.open(io.BytesIO(picture), formats=("PNG", "GIF")) as image:
+        kind, width = str(image.format).lower(), image.width * 100 / image.info.get("dpi", (100, 100))[0]
+        image.load()  # all pixels are there
+    return Picture(f"data:image/{kind};base64,{base64.b64encode(picture).decode('ascii')}", round(width), caption)
 
 
 def duration(seconds: float | None) -> str | None:

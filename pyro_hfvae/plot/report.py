@@ -4,12 +4,14 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from pyro_hfvae.plot.curves import TERMS, term_curves
+from pyro_hfvae.plot.file_names import picture_name
 from pyro_hfvae.plot.heat_table import run_tables
 from pyro_hfvae.plot.page import Picture, duration, embed, from_figure, write_page
-from pyro_hfvae.plot.run_content import History, RunContent, read_run
-from pyro_hfvae.plot.summary import active_above, findings, inactive
+from pyro_hfvae.plot.run_content import History, RunContent, read_run, whole
+from pyro_hfvae.plot.summary import active_above, findings, inactive, not_measured
 
 __all__ = ["write_report"]
 
@@ -86,18 +88,20 @@ def write_report(run: Path, output: Path | None = None) -> Path:
     """Write the page of a run, whole or not at all.
 
     Args:
-        run: a folder with `metrics.json` and `pictures/*.png` or `*.gif`; `config.yaml`, `versions.json`,
-            `metrics.csv` and `checks/` are shown where they are there.
+        run: a folder; of `metrics.json`, `pictures/*.png` and `*.gif`, `config.yaml`, `versions.json`, `metrics.csv`
+            and `checks/` the page shows what is there, and names what is not.
         output: the page; `report.html` in the folder of the run by default.
 
     Returns:
         the path of the page.
+
+    Raises:
+        ValueError: a file of the run is damaged; names it.
     """
     content = read_run(Path(run))
-    if not content.pictures:
-        raise FileNotFoundError(f"{run} has no pictures: run 'pyro-hfvae traverse {run}' first")
     report = content.path / "report.html" if output is None else output
-    write_page(report, "report.html", **_content(content))
+    with whole([content]):
+        write_page(report, "report.html", **_content(content))
     return report
 
 
@@ -117,6 +121,8 @@ def _content(run: RunContent) -> dict[str, Any]:
         "scores": measured.get("scores") or {},
         "ceiling": _ceiling(metrics),
         "findings": findings(metrics),
+        "not_measured": not_measured(metrics),
+        "factors_known": bool(metrics.get("left_out") or metrics.get("disentanglement_note") or measured),
         "dci": measured.get("dci") or {},
         "mig": measured.get("mig") or {},
         "tables": run_tables(metrics),
@@ -124,11 +130,12 @@ def _content(run: RunContent) -> dict[str, Any]:
         "swaps_note": measured.get("swaps_note"),
         "inactive": inactive(metrics),
         "active_above": active_above(metrics),
+        "pictures_drawn": bool(run.pictures),
         "pictures": _sorted_pictures(run.pictures, list(terms.get("blocks") or {})),
         "curves": curves(run.history),
         "checks": run.checks,
         "check_pictures": [
-            embed(path.read_bytes(), _CHECK_CAPTIONS.get(path.stem, in_words(path.stem))) for path in run.check_pictures
+            embed(path, _CHECK_CAPTIONS.get(path.stem, in_words(path.stem))) for path in run.check_pictures
         ],
         "configuration": run.configuration,
         "versions": run.versions,
@@ -139,15 +146,16 @@ def _content(run: RunContent) -> dict[str, Any]:
 def _sorted_pictures(drawn: Sequence[Path], blocks: Sequence[str]) -> dict[str, list[Picture]]:
     """What `traverse` drew, by kind; traversals in the order of the blocks."""
     found: dict[str, list[Picture]] = {"traversals": [], "reconstructions": [], "samples": [], "others": []}
-    place = {f"traversal_{block}": at for at, block in enumerate(blocks)}
+    place = {picture_name("traversal_", block): at for at, block in enumerate(blocks)}
     for path in sorted(drawn, key=lambda path: (place.get(path.stem, len(blocks)), path.name)):
         kind = "traversals" if path.stem in place or path.stem.startswith("traversal_") else path.stem
-        found[kind if kind in found else "others"].append(embed(path.read_bytes(), _caption(path.stem)))
+        found[kind if kind in found else "others"].append(embed(path, _caption(path.stem)))
     return found
 
 
 def _caption(stem: str) -> str:
     """What a picture shows, from the name of its file: that of a new kind of picture in words."""
+    stem = unquote(stem)
     for beginning, caption in _CAPTIONS:
         if stem == beginning or (beginning.endswith("_") and stem.startswith(beginning)):
             return caption.format(stem.removeprefix(beginning))
@@ -156,7 +164,7 @@ def _caption(stem: str) -> str:
 
 def in_words(stem: str) -> str:
     """The name of a file as a caption."""
-    words = stem.replace("_", " ")
+    words = unquote(stem).replace("_", " ")
     return f"{words[:1].upper()}{words[1:]}."
 
 

@@ -1,24 +1,28 @@
 """What the folder of a run holds, read for the report."""
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import jinja2
 import numpy as np
 import yaml
 from numpy.typing import NDArray
 
 from pyro_hfvae.metrics import SharedCodes, read_shared_codes
 from pyro_hfvae.plot.checks import CheckedPosterior, read_checks
-from pyro_hfvae.run_outputs import OUTPUT_FILES, output_step, read_json, trained_steps
+from pyro_hfvae.run_outputs import OUTPUT_FILES, output_step, read_json, read_text, refuse_links, trained_steps
 
-__all__ = ["RunContent", "read_history", "read_run"]
+__all__ = ["RunContent", "read_history", "read_run", "whole"]
 
 History = dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]
 """Name of a column to its steps `[T]` and values `[T]`."""
 
+_COLUMNS = ("train/", "val/", "weight/", "temperature")
+"""How the columns begin that are read."""
 
 _SHOWN = {"evaluate": "the numbers are", "traverse": "the pictures are", "check": "the checks are"}
 
@@ -29,7 +33,7 @@ class RunContent:
 
     Attributes:
         path: the folder.
-        metrics: of `metrics.json`.
+        metrics: of `metrics.json`; empty where there is none.
         versions: of `versions.json`; empty where there is none.
         configuration: the text of `config.yaml`, or None.
         history: of `metrics.csv`; empty where there is none.
@@ -75,24 +79,38 @@ def read_run(path: Path) -> RunContent:
     """Reads a run.
 
     Raises:
-        FileNotFoundError: it has not been evaluated.
-        ValueError: a file cannot be read; names it.
+        ValueError: a file cannot be read, or a link leads out of the folder; names it.
     """
-    if not (path / "metrics.json").is_file():
-        raise FileNotFoundError(f"{path} has no metrics.json: run 'pyro-hfvae evaluate {path}' first")
+    refuse_links(path)
     configuration, checks = path / "config.yaml", path / "checks" / "summary.txt"
     return RunContent(
         path=path,
-        metrics=read_json(path / "metrics.json"),
+        metrics=read_json(path / "metrics.json") if (path / "metrics.json").is_file() else {},
         versions=read_json(path / "versions.json") if (path / "versions.json").is_file() else {},
-        configuration=configuration.read_text(encoding="utf-8") if configuration.is_file() else None,
+        configuration=read_text(configuration) if configuration.is_file() else None,
         history=read_history(path / "metrics.csv") if (path / "metrics.csv").is_file() else {},
         pictures=_images(path / "pictures"),
-        checks=read_checks(checks.read_text(encoding="utf-8")) if checks.is_file() else None,
+        checks=read_checks(read_text(checks)) if checks.is_file() else None,
         check_pictures=_images(path / "checks"),
         codes=read_shared_codes(path / "codes.npz") if (path / "codes.npz").is_file() else None,
         stale=_stale(path),
     )
+
+
+@contextmanager
+def whole(runs: Sequence[RunContent]) -> Iterator[None]:
+    """Within it, numbers that are not where `evaluate` puts them end in one line that names the files.
+
+    Raises:
+        ValueError: something else than a mapping or a number stands in `metrics.json` or `versions.json`.
+    """
+    try:
+        yield
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, jinja2.TemplateError) as error:
+        if any(str(run.path) in str(error) for run in runs):  # it names the file already
+            raise
+        files = " or ".join(f"'{run.path / name}'" for run in runs for name in ("metrics.json", "versions.json"))
+        raise ValueError(f"{files} is damaged, make it anew: {' '.join(str(error).split())}") from error
 
 
 def _stale(path: Path) -> str | None:
@@ -104,13 +122,20 @@ def _stale(path: Path) -> str | None:
 
 
 def read_history(table: Path) -> History:
-    """Terms and schedules of a CSV with empty cells."""
+    """Terms and schedules of a CSV with empty cells.
+
+    Raises:
+        ValueError: it is damaged; names the file.
+    """
     points: dict[str, list[tuple[float, float]]] = {}
-    with table.open(newline="", encoding="utf-8") as lines:
-        for row in csv.DictReader(lines):
-            for name, cell in row.items():
-                if name and name.startswith(("train/", "val/", "weight/", "temperature")) and cell and row.get("step"):
-                    points.setdefault(name, []).append((float(row["step"]), float(cell)))
+    try:
+        with table.open(newline="", encoding="utf-8") as lines:
+            for row in csv.DictReader(lines):
+                for name, cell in row.items():
+                    if name and name.startswith(_COLUMNS) and cell and row.get("step"):
+                        points.setdefault(name, []).append((float(row["step"]), float(cell)))
+    except (ValueError, csv.Error) as error:
+        raise ValueError(f"'{table}' is no table of steps and terms: {error}") from error
     columns = {name: np.array(pairs).T for name, pairs in points.items()}
     return {name: (steps, values) for name, (steps, values) in columns.items()}
 

@@ -13,6 +13,7 @@ __all__ = [
     "findings",
     "inactive",
     "measure_name",
+    "not_measured",
     "number",
     "summary_lines",
 ]
@@ -97,7 +98,7 @@ def findings(metrics: Mapping[str, Any]) -> list[Finding]:
 def summary_lines(metrics: Mapping[str, Any]) -> list[str]:
     """Five lines for the terminal: fit, where each factor is, DCI, MIG, terms; two of them if no factor is known.
 
-    One more where a block or a variable is inactive, and for each factor that the data are too few for.
+    More where a block or a variable is inactive, and for what could not be measured or has too few data.
     """
     data, terms, owner = metrics.get("data") or {}, metrics.get("terms") or {}, block_of_variables(metrics)
     name, held_out = data.get("name", "data"), data.get("held_out")
@@ -123,6 +124,15 @@ def summary_lines(metrics: Mapping[str, Any]) -> list[str]:
         names = [f"block {block}" for block in silent.blocks]
         names += [name for name in silent.variables if owner.get(name) not in silent.blocks]
         lines.append(f"inactive, with I(x; z) of {active_above(metrics):g} nats or less: {', '.join(names)}")
+    return [*lines, *not_measured(metrics)]
+
+
+def not_measured(metrics: Mapping[str, Any]) -> list[str]:
+    """What could not be measured, and why, in a sentence each."""
+    left_out = metrics.get("left_out") or {}
+    lines = [f"factor {name} is left out: {reason}" for name, reason in left_out.items()]
+    if note := metrics.get("disentanglement_note"):
+        lines.append(f"what blocks and variables encode of the factors is not known: {note}")
     return lines
 
 

@@ -24,6 +24,7 @@ class Checks:
     quality: GuideQuality
     calibration: Calibration
     aggregate: dict[str, TwoSample]
+    """Empty where no batches were given."""
     predictive: list[PredictiveCheck]
     leave_one_out: list[LeaveOneOut]
     """Empty where LOO-PIT does not apply."""
@@ -36,7 +37,7 @@ def run_checks(
     guide: Program,
     args: tuple[Any, ...],
     simulation_args: tuple[Any, ...],
-    batches: Iterable[tuple[Any, ...]],
+    batches: Iterable[tuple[Any, ...]] | None,
     blocks: Layout | None = None,
     draws: int = 1000,
     calibration_draws: int = 99,
@@ -52,7 +53,7 @@ def run_checks(
         guide: the inference program.
         args: arguments of both, one batch; its data are checked one by one.
         simulation_args: arguments of as many data as are simulated for calibration; only their shapes matter.
-        batches: arguments, batch by batch, of the data that make the aggregate posterior.
+        batches: arguments, batch by batch, of the data that make the aggregate posterior; None leaves that check out.
         blocks: the layout, as for the objective; each site by default.
         draws: importance weights of each datum.
         calibration_draws: draws of the guide for each simulated datum.
@@ -73,7 +74,7 @@ def run_checks(
         calibration=simulation_based_calibration(
             model, guide, *simulation_args, draws=calibration_draws, blocks=blocks, **kwargs
         ),
-        aggregate=aggregate_against_prior(model, guide, batches, blocks, seed, **kwargs),
+        aggregate={} if batches is None else aggregate_against_prior(model, guide, batches, blocks, seed, **kwargs),
         predictive=predictive_checks(*fixed, *args, draws=predictive_draws, **kwargs),
         leave_one_out=left_out,
         nuts=[compare_with_nuts(model, guide, *single, **kwargs) for single in singles],

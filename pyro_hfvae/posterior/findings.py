@@ -36,7 +36,7 @@ class Finding:
 
 def findings(checks: Checks) -> list[Finding]:
     """Judges every check; the limits are the constants of this module, named in ``docs/checks.md``."""
-    return [*_guide(checks), _calibration(checks), _aggregate(checks), *_predictive(checks), *_nuts(checks)]
+    return [*_guide(checks), _calibration(checks), *_aggregate(checks), *_predictive(checks), *_nuts(checks)]
 
 
 def summary(found: Sequence[Finding]) -> str:
@@ -96,11 +96,13 @@ def _calibration(checks: Checks) -> Finding:
     return Finding("calibration", not wrong, _counted(wrong, p_values, f"ranks of {count:,} simulated data"), advice)
 
 
-def _aggregate(checks: Checks) -> Finding:
+def _aggregate(checks: Checks) -> Iterator[Finding]:
+    if not checks.aggregate:
+        return
     wrong = _rejected({block: outcome.p_value for block, outcome in checks.aggregate.items()})
     accuracies = ", ".join(f"{block} {outcome.accuracy:.0%}" for block, outcome in checks.aggregate.items())
     where = f"; differs: {', '.join(wrong)}" if wrong else ""
-    return Finding(
+    yield Finding(
         "q(z) against p(z)",
         not wrong,
         f"a classifier separates them with accuracy {accuracies} (chance 50%){where}",

@@ -42,9 +42,10 @@ def check_figures(checks: Checks) -> dict[str, Figure]:
         figures = {
             "guide": guide_figure(checks.quality),
             "calibration": calibration_figure(checks.calibration),
-            "aggregate": aggregate_figure(checks.aggregate),
             "predictive": predictive_figure(checks.predictive),
         }
+        if checks.aggregate:
+            figures["aggregate"] = aggregate_figure(checks.aggregate)
         if checks.leave_one_out:
             figures["loo_pit"] = leave_one_out_figure(checks.leave_one_out)
         return figures

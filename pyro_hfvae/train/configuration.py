@@ -18,7 +18,7 @@ from pyro_hfvae.train.strict_yaml import STRICT_YAML
 from pyro_hfvae.train.trainer_options import WITHOUT_MEANING
 from pyro_hfvae.train.training import Training
 
-__all__ = ["Seed", "build_fit_parser", "build_objective", "build_training"]
+__all__ = ["Seed", "add_trust", "build_fit_parser", "build_objective", "build_training"]
 
 TRAINER_DEFAULTS = {
     "trainer.accelerator": "auto",
@@ -55,6 +55,7 @@ def build_fit_parser() -> ArgumentParser:
     parser.add_argument("--config", action=_ConfigFile, help="YAML file with any of the options below")
     parser.add_argument("--run", type=Path, required=True, help="folder to make")
     parser.add_argument("--resume", type=Path, metavar="RUN", help="go on with this run, with its own configuration")
+    add_trust(parser)
     parser.add_argument("--seed", type=Seed, default=0, help="of parameters, samples, split and shuffles")
     parser.add_argument("--checkpoint_every", type=PositiveInt, default=500, help="training steps between checkpoints")
     parser.add_subclass_arguments(nn.Module, "model", required=True, help="import path of the generative program")
@@ -70,6 +71,16 @@ def build_fit_parser() -> ArgumentParser:
     # The default of Training, as a class with options of its own.
     parser.set_defaults({"training.optimizer": {"class_path": "torch.optim.Adam", "init_args": {"lr": 1e-3}}})
     return parser
+
+
+def add_trust(parser: ArgumentParser) -> None:
+    """The option ``--trust MODULE``, once for each module."""
+    parser.add_argument(
+        "--trust",
+        action="append",
+        metavar="MODULE",
+        help="import what the configuration of a run that is not your own names of this module; may be repeated",
+    )
 
 
 def add_objective(parser: ArgumentParser) -> None:

@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from pyro_hfvae.data.batches import IndexBatches, in_order
+from pyro_hfvae.data.contract import check_contract, check_images, own_test_set
 from pyro_hfvae.data.images import Images
-from pyro_hfvae.data.integers import as_integers
 from pyro_hfvae.train.interruption import ignore_signals
 from pyro_hfvae.weak import PairBatch, PairBatches, Pairing, Pairs, PairSampler, SwapBatch, as_swaps
 
@@ -29,12 +29,17 @@ class _Gather(Dataset[Batch]):
 
     def __getitem__(self, asked: Tensor | Pairs) -> Batch:
         if isinstance(asked, Tensor):
-            return (self.images.images(asked),)
+            return (self._images(asked),)
         if self.swap:
             swaps = as_swaps(asked)
-            return SwapBatch(self.images.images(swaps.data), swaps.gates, swaps.shared, swaps.partners)
-        x, target = self.images.images(torch.cat([asked.inputs, asked.targets])).chunk(2)
+            return SwapBatch(self._images(swaps.data), swaps.gates, swaps.shared, swaps.partners)
+        x, target = self._images(torch.cat([asked.inputs, asked.targets])).chunk(2)
         return PairBatch(x, target, asked.gates)
+
+    def _images(self, indices: Tensor) -> Tensor:
+        found = self.images.images(indices)
+        check_images(self.images, found, len(indices))
+        return found
 
 
 class ImageDataModule(LightningDataModule):
@@ -66,6 +71,7 @@ class ImageDataModule(LightningDataModule):
         super().__init__()
         if num_workers < 0:
             raise ValueError(f"num_workers must be 0 or more, got {num_workers}")
+        check_contract(images)
         self.images = images
         self.batch_size = index(batch_size)
         self.num_workers = index(num_workers)
@@ -81,7 +87,7 @@ class ImageDataModule(LightningDataModule):
                     f"{self.data_size:,} training data"
                 )
             factors = images.factors(self.train_indices)
-            self._sampler = PairSampler(pairs, self.train_indices, factors, images.factor_names, self.seed)
+            self._sampler = PairSampler(pairs, self.train_indices, factors, images.factor_names, self.seed, len(images))
 
     @property
     def pairing(self) -> Pairing | None:
@@ -97,6 +103,11 @@ class ImageDataModule(LightningDataModule):
     def batches_per_epoch(self) -> int:
         """Batches that cover the training data once."""
         return self._batches(0).batches_per_epoch
+
+    def warn_of_closed_blocks(self, count: int) -> None:
+        """Warns if so many batches of pairs leave a block without anything to learn from."""
+        if self._sampler is not None:
+            self._sampler.pairing.warn_of_closed_blocks(count)
 
     def first_batch(self) -> Batch:
         """The batch that training starts with."""
@@ -141,13 +152,14 @@ class ImageDataModule(LightningDataModule):
 
 def _split(images: Images, held_out: int | None, seed: int) -> tuple[Tensor, Tensor]:
     """Training indices, sorted, and held-out ones, shuffled: any first part of those is a fair sample."""
-    own = None
-    if held_out is None and images.held_out is not None:
-        own = as_integers("held_out of the data", images.held_out, "[M]")
+    own = own_test_set(images) if held_out is None else None
     if held_out is None:
         held_out = min(10_000, len(images) // 10) if own is None else len(own)
     if not 2 <= held_out <= len(images) - 2:
-        raise ValueError(f"cannot hold out {held_out:,} of {len(images):,} images: at least 2, and 2 must remain")
+        raise ValueError(
+            f"cannot hold out {held_out:,} of {len(images):,} images: at least 2, and 2 must remain; set "
+            "batches.held_out"
+        )
     generator = torch.Generator().manual_seed(seed)
     if own is not None:
         training = torch.ones(len(images), dtype=torch.bool)

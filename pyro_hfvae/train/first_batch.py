@@ -7,9 +7,11 @@ from typing import Any
 import pyro
 import torch
 from pyro import poutine
+from pyro.poutine import Trace
 from torch import Tensor, nn
 
 from pyro_hfvae.train.data_module import ImageDataModule
+from pyro_hfvae.train.support import refuse_outside_support
 from pyro_hfvae.train.training import Training
 
 __all__ = ["try_first_batch"]
@@ -20,8 +22,9 @@ def try_first_batch(training: Training, data: ImageDataModule) -> None:
     """Runs model, guide and objective once and leaves the random streams as they were.
 
     Raises:
-        ValueError, NotImplementedError: a program fails, the objective is not defined for the programs, nothing can be
-            trained, or a program has parameters that would not be.
+        ValueError, NotImplementedError: a program fails, the objective is not defined for the programs, the data are
+            outside of the support of their likelihood, nothing can be trained, or a program has parameters that would
+            not be.
     """
     if not any(parameter.requires_grad for parameter in training.programs.program_parameters()):
         raise ValueError("model and guide have no parameters to train")
@@ -40,7 +43,9 @@ def try_first_batch(training: Training, data: ImageDataModule) -> None:
                 reason = f"{type(error).__name__}: {reason} ({place.filename}, line {place.lineno})"
             shapes = ", ".join(str(tuple(part.shape)) for part in arguments)
             raise ValueError(f"{_failing(training, arguments)} fails on a batch of shape {shapes}: {reason}") from error
-        _refuse_other_parameters(training, arguments)
+        of_guide, of_model = _traces(training, arguments)
+    _refuse_other_parameters(training, of_guide, of_model)
+    refuse_outside_support(of_model)
 
 
 def _refuse_other_arguments(training: Training, arguments: tuple[Tensor, ...]) -> None:
@@ -65,13 +70,16 @@ def _failing(training: Training, arguments: tuple[Tensor, ...]) -> str:
     return "the model, on the latents that the guide samples,"
 
 
-def _refuse_other_parameters(training: Training, arguments: tuple[Tensor, ...]) -> None:
+def _traces(training: Training, arguments: tuple[Tensor, ...]) -> tuple[Trace, Trace]:
+    """What the guide and the model do, the model on the guide's samples."""
+    with pyro.get_param_store().scope():  # a parameter of an earlier training may have the same name
+        of_guide = poutine.trace(training.programs.guide).get_trace(*arguments)
+        return of_guide, poutine.trace(poutine.replay(training.programs.model, trace=of_guide)).get_trace(*arguments)
+
+
+def _refuse_other_parameters(training: Training, of_guide: Trace, of_model: Trace) -> None:
     """Only parameters of the modules reach the optimiser and the checkpoint: a bare ``pyro.param`` would not."""
     trained = {id(parameter) for parameter in training.programs.program_parameters()}
-    model, guide = training.programs.model, training.programs.guide
-    with pyro.get_param_store().scope():  # a parameter of an earlier training may have the same name
-        of_guide = poutine.trace(guide).get_trace(*arguments)
-        of_model = poutine.trace(poutine.replay(model, trace=of_guide)).get_trace(*arguments)
     for program, trace in (("guide", of_guide), ("model", of_model)):
         for name, site in trace.nodes.items():
             if site["type"] == "param" and id(_unconstrained(site["value"])) not in trained:

@@ -37,6 +37,7 @@ from pyro_hfvae.train.trainer_options import (
     unreached_schedules,
 )
 from pyro_hfvae.train.training import Training
+from pyro_hfvae.train.trust import remember
 
 __all__ = ["denormals_as_zero", "fit"]
 
@@ -88,6 +89,7 @@ def fit(
         steps = _steps(trainer, data)
         checkpoint = run.load_checkpoint() if resume else None
         training.check_schedules(steps)
+        data.warn_of_closed_blocks(steps * trainer.get("accumulate_grad_batches", 1))
         check_optimizer(training)
         check_learning_rate(training, steps)
         try_first_batch(training, data)
@@ -108,6 +110,7 @@ def fit(
             run.path.mkdir(parents=True)
             stack.enter_context(only_process(run.path))
         write_atomically(run.config, config)
+        remember(config)
         started = time.monotonic()
         try:
             _train(loop, training, data, run, done, before)

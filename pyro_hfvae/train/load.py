@@ -1,5 +1,6 @@
 """From a run folder to the trained programs, their objective and their data."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -15,6 +16,7 @@ from pyro_hfvae.infer import HierarchicalELBO
 from pyro_hfvae.train.configuration import build_fit_parser, build_training
 from pyro_hfvae.train.data_module import ImageDataModule
 from pyro_hfvae.train.run_folder import RunFolder
+from pyro_hfvae.train.trust import limited_imports
 
 __all__ = ["LoadedRun", "load_run"]
 
@@ -43,24 +45,26 @@ class LoadedRun:
         return self.objective(self.model, self.guide).tree(x).blocks
 
 
-def load_run(folder: str | PathLike[str]) -> LoadedRun:
+def load_run(folder: str | PathLike[str], trust: Sequence[str] = ()) -> LoadedRun:
     """Builds the programs and the data of a run as its configuration names them, and loads the newest checkpoint.
 
-    Nothing in the checkpoint is unpickled; the classes that the configuration names are imported and called. Random
-    streams are left as they were.
+    Nothing in the checkpoint is unpickled. The classes that the configuration names are imported and called; unless it
+    is one that was given to ``fit`` on this machine, only those of this library, of ``torch.nn`` and ``torch.optim``,
+    and of the modules in ``trust``. Random streams are left as they were.
 
     Args:
         folder: that ``pyro-hfvae fit`` or :func:`fit` left.
+        trust: import paths of modules whose classes the configuration may name too.
 
     Raises:
         FileNotFoundError: it is no run folder, or has no checkpoint yet.
-        ValueError: the configuration cannot be read, the checkpoint cannot be read or does not fit the programs, or
-            the programs have Pyro parameters, which would be shared by name with those of other programs.
+        ValueError: the configuration cannot be read or names what is not trusted, a link leads out of the folder, the
+            checkpoint cannot be read or does not fit the programs, or the programs have Pyro parameters, which would be
+            shared by name with those of other programs.
     """
     run = RunFolder(Path(folder))
-    run.require()
     parser = build_fit_parser()
-    with isolate_rng():
+    with limited_imports(run, trust), isolate_rng():
         training, data, _ = build_training(parser, parser.parse_args(["--config", str(run.config)]))
     checkpoint = run.load_checkpoint()
     run.load_into(training, checkpoint)

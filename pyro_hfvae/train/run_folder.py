@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from pyro_hfvae.files import write_atomically
+from pyro_hfvae.files import expanded, write_atomically
 from pyro_hfvae.train.checkpoint import read_checkpoint
 
 __all__ = ["RunFolder", "processor"]
@@ -38,10 +38,10 @@ class RunFolder:
     """
 
     path: Path
-    """The folder; a string is made a path."""
+    """The folder; a string is made a path, and ``~`` the home folder."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "path", Path(self.path))
+        object.__setattr__(self, "path", expanded(self.path))
 
     @property
     def config(self) -> Path:
@@ -153,9 +153,13 @@ class RunFolder:
         A resumed run repeats the steps since its last checkpoint; the later rows stand.
         """
         rows: list[Mapping[str, str]] = []
-        for part in sorted(self.path.glob("csv/version_*/metrics.csv"), key=lambda part: int(part.parent.name[8:])):
-            with part.open(newline="") as file:
-                new = [row for row in csv.DictReader(file) if (row.get("step") or "").isdigit()]
+        parts = [part for part in self.path.glob("csv/version_*/metrics.csv") if part.parent.name[8:].isdecimal()]
+        for part in sorted(parts, key=lambda part: int(part.parent.name[8:])):
+            try:
+                with part.open(newline="", encoding="utf-8") as file:
+                    new = [row for row in csv.DictReader(file) if (row.get("step") or "").isdecimal()]
+            except (ValueError, csv.Error) as error:
+                raise ValueError(f"'{part}' is no table of steps and terms: {error}") from error
             if new:
                 first = min(int(row["step"]) for row in new)
                 rows = [row for row in rows if int(row["step"]) < first] + list(new)

@@ -55,6 +55,8 @@ class PairSampler:
         factors: their known factors, int64, [N, F].
         factor_names: names of the F factors.
         seed: of modes, targets and wrong pairs.
+        size: number of the data of the whole set, those that are held out too, of which labels of groups name each; by
+            default no datum comes after the last of ``indices``.
 
     Raises:
         ValueError: the sharing of a block does not fit the data, has no pair among them, or leaves nobody that a wrong
@@ -62,7 +64,13 @@ class PairSampler:
     """
 
     def __init__(
-        self, pairing: Pairing, indices: Integers, factors: Integers, factor_names: Sequence[str], seed: int
+        self,
+        pairing: Pairing,
+        indices: Integers,
+        factors: Integers,
+        factor_names: Sequence[str],
+        seed: int,
+        size: int | None = None,
     ) -> None:
         indices, factors = as_integers("indices", indices, "[N]"), as_integers("factors", factors, "[N, F]")
         self.pairing = pairing
@@ -71,7 +79,7 @@ class PairSampler:
         self.partners = {}
         for name, sharing in pairing.sharing.items():
             try:
-                partners = sharing.partners(self.indices, factors[order], factor_names)
+                partners = sharing.partners(self.indices, factors[order], factor_names, size)
             except ValueError as error:
                 raise ValueError(f"pairs.blocks of block '{name}': {error}") from error
             if not partners.has_partner.any():

@@ -1,6 +1,7 @@
 """What share of the pairs stands for which block, and how many are wrong."""
 
 import math
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -79,6 +80,20 @@ class Pairing:
             if not probability and not (by_identity and isinstance(self.identity, Schedule)):
                 remedy = "set pairs.identity above 0" if by_identity else "name it in pairs.identity_opens"
                 raise ValueError(f"block '{name}' would never learn: its gate is open in no pair; {remedy}")
+
+    def warn_of_closed_blocks(self, count: int) -> None:
+        """Warns of a block whose gate stays closed in each of so many batches: it would not learn."""
+        never = {name for name, rate in self.open_rates(0).items() if not rate}
+        for batch in range(count):
+            if not never:
+                return
+            never &= {name for name, rate in self.open_rates(batch).items() if not rate}
+        if never:
+            warnings.warn(
+                f"block '{min(never)}' does not learn: its gate is open in no pair of the {count:,} batches; let "
+                "pairs.identity rise above 0 earlier, or train for longer",
+                stacklevel=2,
+            )
 
     @property
     def sharing(self) -> dict[str, Sharing]:

@@ -4,11 +4,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from pyro_hfvae.data.integers import Integers, as_integers
+from pyro_hfvae.data.npz import read_array
+from pyro_hfvae.files import expanded
 from pyro_hfvae.weak.partners import GroupPartners, ListedPartners, Partners
 
 __all__ = ["Groups", "IndexPairs", "SharedFactors", "Sharing"]
@@ -18,13 +19,17 @@ class Sharing(ABC):
     """Says which of the training data share the factor of a block."""
 
     @abstractmethod
-    def partners(self, indices: Tensor, factors: Tensor, factor_names: Sequence[str]) -> Partners:
+    def partners(
+        self, indices: Tensor, factors: Tensor, factor_names: Sequence[str], size: int | None = None
+    ) -> Partners:
         """The partners among some of the data; who is not among them is nobody's partner.
 
         Args:
             indices: of the training data, int64, [N], ascending.
             factors: their known factors, int64, [N, F]; below 0 where one is not known.
             factor_names: the names of the F factors.
+            size: number of the data of the whole set, those that are held out too; by default no datum comes after the
+                last of ``indices``.
 
         Returns:
             Partners, numbered by their place in ``indices``.
@@ -49,7 +54,9 @@ class SharedFactors(Sharing):
         if not self.names:
             raise ValueError("name one factor or more that are to be shared")
 
-    def partners(self, indices: Tensor, factors: Tensor, factor_names: Sequence[str]) -> Partners:
+    def partners(
+        self, indices: Tensor, factors: Tensor, factor_names: Sequence[str], size: int | None = None
+    ) -> Partners:
         """Groups of data with the same combination of values."""
         labels = torch.zeros(len(indices), dtype=torch.int64)
         unknown = torch.zeros(len(indices), dtype=torch.bool)
@@ -80,10 +87,13 @@ class Groups(Sharing):
     def __init__(self, labels: str | Path | Integers) -> None:
         self.labels = _integers("labels", labels, "[N]")
 
-    def partners(self, indices: Tensor, factors: Tensor, factor_names: Sequence[str]) -> Partners:
+    def partners(
+        self, indices: Tensor, factors: Tensor, factor_names: Sequence[str], size: int | None = None
+    ) -> Partners:
         """The groups among the training data."""
-        if len(indices) and int(indices.max()) >= len(self.labels):
-            raise ValueError(f"there are {len(self.labels):,} labels of groups, but a datum {int(indices.max()):,}")
+        size = _size(indices, size)
+        if len(self.labels) != size:
+            raise ValueError(f"there are {len(self.labels):,} labels of groups for {size:,} data: give one for each")
         return GroupPartners(self.labels[indices])
 
 
@@ -109,25 +119,28 @@ class IndexPairs(Sharing):
         if same.any():
             raise ValueError(f"pairs hold datum {int(self.pairs[same][0, 0])} with itself; that is no pair")
 
-    def partners(self, indices: Tensor, factors: Tensor, factor_names: Sequence[str]) -> Partners:
+    def partners(
+        self, indices: Tensor, factors: Tensor, factor_names: Sequence[str], size: int | None = None
+    ) -> Partners:
         """The pairs among the training data."""
+        size = _size(indices, size)
+        if len(self.pairs) and int(self.pairs.max()) >= size:
+            raise ValueError(f"pairs hold the index {int(self.pairs.max()):,}, but there are {size:,} data")
         place = torch.searchsorted(indices, self.pairs).clamp(max=len(indices) - 1)  # [P, 2]
         both = (indices[place] == self.pairs).all(1)
         return ListedPartners(place[both], len(indices))
+
+
+def _size(indices: Tensor, size: int | None) -> int:
+    """The number of data of the whole set."""
+    return size if size is not None else int(indices.max()) + 1 if len(indices) else 0
 
 
 def _integers(name: str, given: str | Path | Integers, shape: str) -> Tensor:
     """The integers given, or those in a file."""
     if not isinstance(given, str | Path):
         return as_integers(name, given, shape)
-    path = Path(given).expanduser()
+    path = expanded(given)
     if not path.is_file():
         raise FileNotFoundError(f"no file of {name} at '{path}': put an .npy file with integers {shape} there")
-    where = f"{name} in '{path}'"
-    try:
-        content = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError, TypeError) as error:
-        raise ValueError(f"{where} cannot be read, expected an .npy file with integers {shape}: {error}") from error
-    if not isinstance(content, np.ndarray):
-        raise ValueError(f"{where} cannot be read, expected an .npy file with integers {shape}: it is an .npz file")
-    return as_integers(where, content, shape)
+    return as_integers(f"{name} in '{path}'", read_array(path, f"{name}, integers {shape}"), shape)

@@ -91,10 +91,10 @@ def test_nothing_is_loaded_where_nothing_is_missing(run, made, monkeypatch):
     assert made.calls == []
 
 
-def test_without_the_option_nothing_is_made(run, made, capsys):
-    assert main(["report", str(run.path)]) == 2
+def test_without_the_option_nothing_is_made(run, made):
+    assert main(["report", str(run.path)]) == 0
     assert made.calls == []
-    assert "has no metrics.json: run 'pyro-hfvae evaluate" in capsys.readouterr().err
+    assert "Terms and scores are not known: 'pyro-hfvae evaluate' measures them." in page(run)
 
 
 def test_a_run_that_was_trained_further_is_measured_again_or_the_page_says_so(run, made, capsys):
@@ -153,13 +153,14 @@ def test_a_part_that_fails_leaves_the_others(run, made, capsys, error, said):
     assert made.calls == [("check", "run", 3)]
 
 
-def test_no_page_without_its_numbers(run, made, capsys):
+def test_a_page_without_its_numbers(run, made, capsys):
     made.broken |= {"evaluate": ValueError("no"), "traverse": OSError("full")}
     assert main(["report", str(run.path), "--complete"]) == 2
     out, err = capsys.readouterr()
     assert err == f"pyro-hfvae: error: evaluate of '{run.path}' failed: no; traverse of '{run.path}' failed: full\n"
-    assert "report:" not in out
-    assert not (run.path / "report.html").exists()
+    assert out.endswith(f"report: {run.path / 'report.html'}\n")
+    assert "Terms and scores are not known" in page(run)
+    assert "The guide as a posterior: 6 of 6 checks are fine." in page(run)
     assert (run.checks / "summary.txt").is_file()
 
 

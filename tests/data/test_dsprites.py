@@ -322,38 +322,40 @@ def test_checks_the_checksum(tmp_path):
 
 def test_refuses_what_is_not_an_npz(tmp_path):
     (tmp_path / "text.npz").write_text("not a zip file")
-    assert "is not an npz file, or is damaged" in refused(tmp_path / "text.npz")
+    assert "is not an npz file with imgs and latents_classes: " in refused(tmp_path / "text.npz")
     with zipfile.ZipFile(tmp_path / "zip.npz", "w") as archive:
         archive.writestr("imgs.npy", b"not an array")
         archive.writestr("latents_classes.npy", b"nor this")
-    assert "imgs cannot be read" in refused(tmp_path / "zip.npz")
+    assert "imgs: the magic string is not correct" in refused(tmp_path / "zip.npz")
 
 
 def test_refuses_a_truncated_or_damaged_file(tmp_path):
     write(tmp_path / "whole.npz", compressed=False)
     content = (tmp_path / "whole.npz").read_bytes()
     (tmp_path / "half.npz").write_bytes(content[: len(content) // 2])
-    assert "is not an npz file, or is damaged" in refused(tmp_path / "half.npz")
+    assert "is not an npz file with imgs and latents_classes: " in refused(tmp_path / "half.npz")
     middle = 10_000  # among the pixels of imgs
     (tmp_path / "bit.npz").write_bytes(content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :])
-    assert "is not an npz file, or is damaged: Bad CRC-32" in refused(tmp_path / "bit.npz")
+    assert "is not an npz file with imgs and latents_classes: Bad CRC-32" in refused(tmp_path / "bit.npz")
     with zipfile.ZipFile(tmp_path / "short.npz", "w") as archive, zipfile.ZipFile(tmp_path / "whole.npz") as whole:
         archive.writestr("imgs.npy", whole.read("imgs.npy")[:-1])
         archive.writestr("latents_classes.npy", whole.read("latents_classes.npy"))
-    assert "imgs ends before frame 6" in refused(tmp_path / "short.npz")
+    assert "imgs: its header claims uint8 [6, 64, 64], 24,576 bytes, but 24,575 are there" in refused(
+        tmp_path / "short.npz"
+    )
 
 
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
-        ({"imgs": None}, "has no 'imgs': expected a dSprites file with 'imgs' and 'latents_classes'"),
-        ({"latents_classes": None}, "has no 'latents_classes': expected"),
+        ({"imgs": None}, "it has no 'imgs'; it has: latents_classes"),
+        ({"latents_classes": None}, "it has no 'latents_classes'; it has: imgs"),
         ({"imgs": np.zeros((6, 32, 32), np.uint8)}, "imgs is uint8 [6, 32, 32], expected uint8 [N, 64, 64]"),
         ({"imgs": np.zeros((6, 64, 64))}, "imgs is float64 [6, 64, 64], expected uint8"),
         ({"imgs": np.full((6, 64, 64), 255, np.uint8)}, "imgs holds the value 255, expected only 0 and 1"),
         ({"imgs": np.zeros((5, 64, 64), np.uint8)}, "holds 5 imgs but 6 latents_classes"),
-        ({"imgs": np.array([Bomb()], object)}, "imgs is object [1], expected uint8"),
-        ({"latents_classes": np.array([Bomb()], object)}, "latents_classes cannot be read"),
+        ({"imgs": np.array([Bomb()], object)}, "imgs: Object arrays cannot be read"),
+        ({"latents_classes": np.array([Bomb()], object)}, "latents_classes: Object arrays cannot be read"),
         ({"latents_classes": np.zeros((6, 4), np.int64)}, "latents_classes is int64 [6, 4], expected integers [N, 5]"),
         ({"latents_classes": np.zeros((6, 5))}, "latents_classes is float64 [6, 5], expected integers"),
         ({"latents_classes": np.ones((6, 6), np.int64)}, "the first, colour, is not all 0"),
@@ -373,3 +375,10 @@ def test_relative_path_is_looked_for_in_the_data_root_too(tmp_path, monkeypatch)
     assert len(DSpritesFile("dsprites/part.npz")) == 2
     with pytest.raises(FileNotFoundError, match=f"no dSprites file at '{tmp_path}/root/dsprites/other.npz'"):
         DSpritesFile("dsprites/other.npz")
+
+
+def test_a_file_in_the_place_of_factors():
+    with pytest.raises(
+        ValueError, match=r"^fixed must map factors to numbers, got 'a\.npz'; a file is read by DSpritesFile"
+    ):
+        DSprites("a.npz")

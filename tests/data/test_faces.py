@@ -142,7 +142,10 @@ def test_says_what_to_put_where(tmp_path, monkeypatch):
         ({"images": None}, "is not an npz file with images and factors: it has no 'images'; it has: factors"),
         ({"images": np.zeros((12, 6, 5))}, "images is float64 [12, 6, 5], expected uint8 [N, H, W]"),
         ({"images": np.zeros((12, 30), np.uint8)}, "images is uint8 [12, 30], expected uint8 [N, H, W]"),
-        ({"images": np.array([object()])}, "is not an npz file with images and factors: Object arrays cannot be"),
+        (
+            {"images": np.array([object()])},
+            "is not an npz file with images and factors: images: Object arrays cannot be",
+        ),
         ({"factors": np.zeros((11, 4), int)}, "factors is int64 [11, 4], expected integers [12, 4]"),
         ({"factors": np.zeros((12, 4))}, "factors is float64 [12, 4], expected integers [12, 4]"),
         ({"factors": np.full((12, 4), 7)}, "factors holds values outside 30 × 9 × 5 × 7"),

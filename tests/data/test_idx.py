@@ -1,7 +1,9 @@
 """Images in MNIST's file format: reading, refusing, and downloading MNIST itself."""
 
 import gzip
+import resource
 import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -95,7 +97,7 @@ def test_names_the_missing_files(folder):
 def test_refuses_a_broken_gzip(folder, cut):
     file = folder / FILES[0]
     file.write_bytes(file.read_bytes()[: cut or None] if cut else b"plain text")
-    assert f"'{file}' is not a gzip file, or is damaged" in refused(folder)
+    assert f"'{file}' is not a gzip file: " in refused(folder)
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -158,7 +160,9 @@ def test_says_what_to_put_where_without_a_network(tmp_path, monkeypatch, kind, n
     with pytest.raises(FileNotFoundError) as caught:
         kind()
     files, folder = ", ".join(FILES), tmp_path / name
-    assert str(caught.value) == f"no {files} in '{folder}', and no download from {kind.address}: put the files there"
+    assert str(caught.value) == (
+        f"no {files} in '{folder}', and no download from {kind.address} (no route to host): put the files there"
+    )
 
 
 def test_downloads_what_is_missing(folder, tmp_path_factory, monkeypatch):
@@ -177,6 +181,49 @@ def test_downloads_what_is_missing(folder, tmp_path_factory, monkeypatch):
     (root / "mnist" / FILES[2]).unlink()
     assert len(MNIST()) == 7
     assert asked == [MNIST.address + name for name in [*FILES, FILES[2]]]
+
+
+PORTAL = b"<html>please log in</html>"
+
+
+def test_a_damaged_download_is_not_kept_and_a_damaged_file_is_fetched_again(folder, tmp_path_factory, monkeypatch):
+    root = tmp_path_factory.mktemp("root")
+    answers = {name: (folder / name).read_bytes() for name in FILES}
+
+    def retrieve(url, known_hash, fname, path):
+        (path / fname).write_bytes(answers[fname])
+
+    monkeypatch.setenv("PYRO_HFVAE_DATA", str(root))
+    monkeypatch.setattr("pooch.retrieve", retrieve)
+    monkeypatch.setattr(MNIST, "content_sha256", {})
+    for broken in (PORTAL, answers[FILES[0]][:-9]):
+        good, answers[FILES[0]] = answers[FILES[0]], broken
+        with pytest.raises(ValueError, match=rf"^the download of {MNIST.address}{FILES[0]} is not kept: it is not a"):
+            MNIST()
+        assert not any((root / "mnist").iterdir())
+        answers[FILES[0]] = good
+    assert len(MNIST()) == 7
+    for broken in (PORTAL, b"", answers[FILES[2]][:40]):
+        (root / "mnist" / FILES[2]).write_bytes(broken)
+        assert len(MNIST()) == 7
+        assert (root / "mnist" / FILES[2]).read_bytes() == answers[FILES[2]]
+    (root / "mnist" / FILES[2]).write_bytes(PORTAL)
+    answers[FILES[2]] = PORTAL
+    with pytest.raises(ValueError, match="is not a gzip file: .*; and it could not be fetched again: the download of"):
+        MNIST()
+    assert sorted(path.name for path in (root / "mnist").iterdir()) == sorted(FILES)
+
+
+def test_no_more_is_unpacked_than_the_header_promises(folder):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    pack = zlib.compressobj(9, zlib.DEFLATED, 31)
+    head = struct.pack(">HBB3I", 0, 8, 3, 4, 5, 4)
+    bomb = [pack.compress(head), *(pack.compress(bytes(2**20)) for _ in range(400)), pack.flush()]
+    (folder / FILES[0]).write_bytes(b"".join(bomb))
+    assert refused(folder).endswith("is truncated or too long: more values for [4, 5, 4]")
+    (folder / FILES[0]).write_bytes(gzip.compress(struct.pack(">HBB3I", 0, 8, 3, *[2**32 - 1] * 3) + bytes(100)))
+    assert "100 values for [4294967295, 4294967295, 4294967295]" in refused(folder)
+    assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024 < 100  # MiB
 
 
 def test_never_downloads_to_a_given_folder(tmp_path, monkeypatch):

@@ -44,7 +44,7 @@ def test_colours_come_first(tmp_path):
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.int64])
 def test_factors_and_held_out(tmp_path, dtype):
     told = TOLD | {"factors": FACTORS.astype(dtype), "factor_kinds": KINDS}
-    photos = read(tmp_path, images=GREY, held_out=np.array([4, 1, 4]), **told)
+    photos = read(tmp_path, images=GREY, held_out=np.array([4, 1]), **told)
     assert photos.factor_names == ("person", "yaw")
     assert photos.factor_kinds == ("categorical", "ordinal")
     assert photos.factor_sizes == (3, 4)
@@ -83,7 +83,18 @@ def test_factors_and_held_out(tmp_path, dtype):
         ({"held_out": np.zeros(0, int)}, "held_out is int64 [0], expected numbers"),
         ({"held_out": np.ones(5, bool)}, "held_out is bool [5], expected numbers from 0 to 5, or a bool for each"),
         ({"held_out": np.ones((2, 1), int)}, "held_out is int64 [2, 1], expected numbers"),
-        ({"factor_names": np.array(["a", "b"], dtype=object)}, "is not an npz file with images: Object arrays cannot"),
+        ({"images": GREY > 127}, "images is bool [6, 5, 4], expected uint8"),
+        ({"images": (GREY > 127).astype(np.uint8)}, "images holds no value above 1, and 255 is the brightest"),
+        (
+            {"images": GREY[:, None].repeat(5, 3)},
+            "images is [6, 1, 5, 20], expected [N, H, W, C] with 1 to 4 channels C; [N, C, H, W] becomes it by images.",
+        ),
+        ({"images": COLOURS.repeat(3, 3)}, "images is [6, 5, 4, 9], expected [N, H, W, C] with 1 to 4 channels C"),
+        ({"held_out": np.array([4, 1, 4])}, "held_out names image 4 2 times: give each number once, and a mask"),
+        ({"held_out": np.array([0, 1, 0, 0, 1, 0])}, "held_out names image 0 4 times"),
+        ({"factors": FACTORS.astype(np.uint64) + np.uint64(2**63)}, "factors holds 9223372036854775811, expected"),
+        ({"factor_names": np.array(["a", "b\n"])}, "factor_names holds 'b\\n', expected names that can be printed"),
+        ({"factor_names": np.array(["a", "b"], dtype=object)}, "images: factor_names: Object arrays cannot be"),
     ],
 )
 def test_what_is_no_such_file(tmp_path, changes, message):

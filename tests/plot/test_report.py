@@ -145,27 +145,73 @@ def test_hostile_names_are_only_text(tmp_path):
     assert '"><img src=x>' in page.text
 
 
-def test_missing_files_say_which_command_to_run(tmp_path):
+def test_the_page_is_made_of_what_there_is_and_names_the_rest(tmp_path):
     run = make_run(tmp_path / "run", PLAIN)
     for picture in (run / "pictures").iterdir():
         picture.unlink()
-    with pytest.raises(FileNotFoundError, match=r"run has no pictures: run 'pyro-hfvae traverse .*run' first") as error:
-        write_report(run)
-    assert "\n" not in str(error.value)
-    (run / "metrics.json").unlink()
-    with pytest.raises(FileNotFoundError, match=r"has no metrics.json: run 'pyro-hfvae evaluate .*run' first") as error:
-        write_report(run)
-    assert "\n" not in str(error.value)
-    assert not (run / "report.html").exists()
+    text = Page(write_report(run).read_text()).text
+    assert "There are no pictures: 'pyro-hfvae traverse' draws them" in text
+    assert "are not known: 'pyro-hfvae evaluate'" not in text
+    for name in ("metrics.json", "metrics.csv", "versions.json", "config.yaml"):
+        (run / name).unlink(missing_ok=True)
+        text = Page(write_report(run).read_text()).text
+    assert "Terms and scores are not known: 'pyro-hfvae evaluate' measures them." in text
+    assert "No config.yaml" in text
+
+
+def test_what_could_not_be_measured_is_on_the_page(tmp_path):
+    metrics = PLAIN | {"left_out": {"<b>": "it has the value 0 in all 4 held-out data"}, "disentanglement_note": "few"}
+    text = Page(write_report(make_run(tmp_path / "run", metrics)).read_text()).text
+    assert "Factor <b> is left out: it has the value 0 in all 4 held-out data." in text
+    assert "What blocks and variables encode of the factors is not known: few." in text
+    assert "without known factors" not in text
 
 
 def test_broken_files_are_named(tmp_path):
     run = make_run(tmp_path / "run", PLAIN)
-    (run / "pictures" / "samples.png").write_bytes(b"")
-    with pytest.raises(ValueError, match="not a PNG or GIF: the picture of 'Data generated"):
-        write_report(run)
-    (run / "metrics.json").write_text("{")
-    with pytest.raises(ValueError, match=r"metrics\.json is not JSON"):
+    picture = run / "pictures" / "samples.png"
+    whole = picture.read_bytes()
+    damaged = bytearray(whole)
+    damaged[len(whole) // 2] ^= 255
+    for content in (b"", b"text", whole[: len(whole) // 2], whole[:-20], bytes(damaged)):
+        picture.write_bytes(content)
+        with pytest.raises(ValueError, match=r"samples\.png' is not a whole PNG or GIF: ") as error:
+            write_report(run)
+        assert "\n" not in str(error.value)
+    picture.write_bytes(whole)
+    for name, content, message in (
+        (
+            "metrics.csv",
+            b"step,train/elbo\n1,x3\n",
+            "is no table of steps and terms: could not convert string to float",
+        ),
+        ("metrics.csv", b"step,train/elbo\n1,\xff\n", "is no table of steps and terms: 'utf-8' codec"),
+        ("checks/summary.txt", b"\xff\xfe", "is no text in UTF-8"),
+        ("config.yaml", b"\xff\xfe", "is no text in UTF-8"),
+        ("versions.json", b'{"wall_seconds": "long"}', "is damaged, make it anew"),
+        ("versions.json", b"{", "is not JSON"),
+        ("metrics.json", b'{"terms": [1]}', "is damaged, make it anew"),
+        ("metrics.json", b'{"terms": {"elbo": "x"}}', "is damaged, make it anew"),
+        ("metrics.json", b'{"step": "three"}', "is damaged, make it anew"),
+        ("metrics.json", b'{"disentanglement": {"block_factor": {"factors": [1]}}}', "is damaged, make it anew"),
+        ("metrics.json", b"{", "is not JSON"),
+    ):
+        (run / "checks").mkdir(exist_ok=True)
+        before = (run / name).read_bytes() if (run / name).is_file() else None
+        (run / name).write_bytes(content)
+        with pytest.raises(ValueError, match=rf"{name}'?.* {message}") as error:
+            write_report(run)
+        assert "\n" not in str(error.value)
+        (run / name).unlink() if before is None else (run / name).write_bytes(before)
+    assert write_report(run).is_file()
+
+
+def test_a_link_out_of_the_run_is_not_followed(tmp_path):
+    run = make_run(tmp_path / "run", PLAIN)
+    (tmp_path / "secret").write_text("of the user")
+    (run / "config.yaml").unlink(missing_ok=True)
+    (run / "config.yaml").symlink_to(tmp_path / "secret")
+    with pytest.raises(ValueError, match=r"config\.yaml' is a link that leads out of the run folder"):
         write_report(run)
 
 
@@ -312,7 +358,7 @@ def test_pictures_of_any_kind_and_moving_ones_are_shown(tmp_path):
 def test_pictures_are_as_large_as_they_were_drawn(tmp_path):
     for dots in (100, 200):
         Image.new("L", (400, 10)).save(tmp_path / "picture.png", dpi=(dots, dots))
-        assert page.embed((tmp_path / "picture.png").read_bytes(), "").width == 400 * 100 / dots
+        assert page.embed(tmp_path / "picture.png", "").width == 400 * 100 / dots
 
 
 def test_a_page_elsewhere(tmp_path):

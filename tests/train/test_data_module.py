@@ -1,5 +1,7 @@
 """The split, and batches by one gather each."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -73,15 +75,104 @@ def test_numbers_of_numpy_and_torch(integer):
         assert next(iter(found.val_dataloader()))[0].equal(next(iter(expected.val_dataloader()))[0])
 
 
-@pytest.mark.parametrize("kind", [np.array, list, tuple, torch.tensor])
-def test_a_test_set_of_any_integers(kind):
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int32, torch.int64])
+def test_a_test_set_of_any_integers(dtype):
     images = TinyImages()
-    images.held_out = kind(range(80, 100))
+    images.held_out = torch.arange(80, 100).to(dtype)
     assert ImageDataModule(images, 16).held_out_indices.sort().values.equal(torch.arange(80, 100))
 
 
-def test_a_mask_in_the_place_of_a_test_set():
+@pytest.mark.parametrize(
+    ("held_out", "message"),
+    [
+        (torch.arange(100) < 20, "must be a tensor of indices, integers [M], got bool [100]"),
+        (np.arange(20), "must be a tensor of indices, integers [M], got a numpy.ndarray"),
+        (list(range(20)), "must be a tensor of indices, integers [M], got a list"),
+        (torch.arange(20.0), "must be a tensor of indices, integers [M], got float32 [20]"),
+        (torch.zeros(2, 2).long(), "must be a tensor of indices, integers [M], got int64 [2, 2]"),
+        (torch.tensor([1, 2, 500]), "names image 500, but there are 100, from 0 to 99"),
+        (torch.tensor([1, -1, 2]), "names image -1, but there are 100"),
+        (torch.tensor([1, 1, 2, 2]), "names image 1 2 times"),
+        ((torch.arange(100) < 20).long(), "names image 0 80 times"),
+    ],
+)
+def test_what_is_no_test_set(held_out, message):
     images = TinyImages()
-    images.held_out = np.arange(100) < 20
-    with pytest.raises(ValueError, match=r"held_out of the data must be integers \[M\], got bool \[100\]"):
+    images.held_out = held_out
+    with pytest.raises(ValueError, match=f"^held_out of TinyImages {re.escape(message)}"):
+        ImageDataModule(images, 16)
+    assert ImageDataModule(images, 16, held_out=30).data_size == 70  # the user's own split
+
+
+def returning(change, part="images"):
+    class Changed(TinyImages):
+        def images(self, indices):
+            return change(super().images(indices)) if part == "images" else super().images(indices)
+
+        def factors(self, indices):
+            return change(super().factors(indices)) if part == "factors" else super().factors(indices)
+
+    return Changed()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda x: x.numpy(), "must return a floating-point tensor with 16 rows for 16 indices, got a numpy.ndarray"),
+        (
+            lambda x: (x * 255).byte(),
+            "must return a floating-point tensor with 16 rows for 16 indices, got uint8",
+        ),
+        (lambda x: x > 0, "must return a floating-point tensor with 16 rows for 16 indices, got bool"),
+        (lambda x: x[:3], "must return a floating-point tensor with 16 rows for 16 indices, got float32 [3, 1, 8, 8]"),
+        (lambda x: None, "must return a floating-point tensor with 16 rows for 16 indices, got a NoneType"),
+        (lambda x: x.permute(0, 2, 3, 1), "returns the shape [16, 8, 8, 1], but its image_shape is [1, 8, 8]"),
+        (lambda x: x.expand(-1, 3, -1, -1), "returns the shape [16, 3, 8, 8], but its image_shape is [1, 8, 8]"),
+    ],
+)
+def test_images_of_another_kind(change, message):
+    with pytest.raises(ValueError, match=f"^images of Changed {re.escape(message)}"):
+        ImageDataModule(returning(change), 16).first_batch()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda f: f.numpy(), "factors of Changed must return integers of shape [100, 3] for 100 indices, got a numpy"),
+        (
+            lambda f: f.double(),
+            "factors of Changed must return integers of shape [100, 3] for 100 indices, got float",
+        ),
+        (lambda f: f[:, :2], "factors of Changed must return integers of shape [100, 3] for 100 indices, got int64 [1"),
+        (lambda f: f + 1, "factor 'x' of Changed has the value 5, expected 0 to 4"),
+        (lambda f: f - 1, "factor 'x' of Changed has the value -1, expected 0 to 4"),
+    ],
+)
+def test_factors_of_another_kind(change, message):
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
+        ImageDataModule(returning(change, "factors"), 16)
+
+
+@pytest.mark.parametrize(
+    ("description", "message"),
+    [
+        (
+            {"factor_sizes": (5, 5)},
+            "TinyImages has 3 factor_names, 2 factor_sizes and 3 factor_kinds: give",
+        ),
+        ({"factor_names": ("x", "x", "y")}, "factor_names of TinyImages holds 'x', expected different names"),
+        ({"factor_names": ("x", "", "y")}, "factor_names of TinyImages holds '', expected different names"),
+        ({"factor_names": ("x", "a\nb", "y")}, "factor_names of TinyImages holds 'a\\nb', expected different names"),
+        ({"factor_names": ("x", 3, "y")}, "factor_names of TinyImages holds 3, expected different names"),
+        (
+            {"factor_kinds": ("ordinal", "ordered", "ordinal")},
+            "factor 'y' of TinyImages is of kind",
+        ),
+    ],
+)
+def test_descriptions_that_do_not_fit(description, message):
+    images = TinyImages()
+    for name, value in description.items():
+        setattr(images, name, value)
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
         ImageDataModule(images, 16)

@@ -1,6 +1,7 @@
 """Pairs: what they share, which gates they open, at which rates, and the same from any start."""
 
 import math
+import warnings
 from itertools import islice
 
 import numpy as np
@@ -220,12 +221,12 @@ def test_the_same_from_any_start_and_every_input_once_an_epoch(size, batch_size,
     labels = torch.zeros(7 + 2 * size, dtype=torch.int64)
     labels[9] = 1
     groups = Pairing({"group": Groups(labels), "rest": []})
-    drawn = PairSampler(groups, indices, torch.zeros(size, 0), (), seed)
+    drawn = PairSampler(groups, indices, torch.zeros(size, 0), (), seed, len(labels))
     whole = IndexBatches(indices, batch_size, seed)
     per_epoch = whole.batches_per_epoch
     pairs = list(islice(PairBatches(whole, drawn), start + per_epoch))
     assert torch.cat([batch.inputs for batch in pairs[:per_epoch]]).sort().values.equal(indices)
-    again = PairSampler(groups, indices, torch.zeros(size, 0), (), seed)
+    again = PairSampler(groups, indices, torch.zeros(size, 0), (), seed, len(labels))
     resumed = islice(PairBatches(IndexBatches(indices, batch_size, seed, start), again), per_epoch)
     assert all(equal(a, b) for a, b in zip(resumed, pairs[start:], strict=True))
 
@@ -332,3 +333,12 @@ def test_pairs_of_arrays_and_numbers_of_numpy(kind):
     of_arrays = PairSampler(pairing, kind(range(300)), kind(GRID.tolist()), np.array(NAMES), np.int64(3))
     found = of_arrays.pairs(kind(range(40)), np.int64(2))
     assert equal(found, expected)
+
+
+@pytest.mark.parametrize(("count", "warns"), [(9, True), (10, True), (11, False)])
+def test_a_block_that_does_not_learn_before_training_ends_is_named(count, warns):
+    pairing = Pairing({"pose": ["yaw"], "rest": []}, identity=Steps([0.0, 0.4], [10]), identity_opens=["rest"])
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        pairing.warn_of_closed_blocks(count)
+    assert [str(warning.message)[:29] for warning in caught] == ["block 'rest' does not learn: "] * warns

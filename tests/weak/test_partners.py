@@ -1,5 +1,6 @@
 """Partners against brute force: a grid of uniform numbers draws every partner exactly once."""
 
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -85,7 +86,8 @@ def test_groups_and_pairs_are_those_of_the_training_data():
     assert groups.has_partner.tolist() == [True, True, True, True]
     assert everyone(groups.sharing, 0, 1) == [2]
     assert everyone(groups.differing, 0, 2) == [1, 3]
-    pairs = IndexPairs(torch.tensor([[1, 0], [8, 1], [2, 3], [9, 4], [4, 1]])).partners(indices, torch.zeros(4, 0), ())
+    pairs = IndexPairs(torch.tensor([[1, 0], [8, 1], [2, 3], [9, 4], [4, 1]]))
+    pairs = pairs.partners(indices, torch.zeros(4, 0), (), size=10)
     assert pairs.has_partner.tolist() == [True, False, True, True]
     assert everyone(pairs.sharing, 0, 2) == [2, 3]
     assert everyone(pairs.sharing, 2, 1) == [0]
@@ -119,8 +121,15 @@ def test_what_is_no_sharing(make, message):
 
 def test_what_does_not_fit_the_data():
     indices, factors = torch.arange(4), torch.zeros(4, 1).long()
-    with pytest.raises(ValueError, match="^there are 3 labels of groups, but a datum 3$"):
-        Groups(torch.tensor([0, 0, 0])).partners(indices, factors, ("yaw",))
+    for labels in ([0, 0, 0], [0, 0, 0, 1, 1]):  # of fewer data, or of another set
+        message = f"^there are {len(labels)} labels of groups for 4 data: give one for each$"
+        with pytest.raises(ValueError, match=message):
+            Groups(torch.tensor(labels)).partners(indices, factors, ("yaw",))
+        assert Groups(torch.tensor([*labels, 2, 2])).partners(indices, factors, ("yaw",), size=len(labels) + 2)
+    listed = IndexPairs(torch.tensor([[0, 1], [3, 4]]))
+    with pytest.raises(ValueError, match="^pairs hold the index 4, but there are 4 data$"):
+        listed.partners(indices, factors, ("yaw",))
+    assert listed.partners(indices, factors, ("yaw",), size=5).has_partner.tolist() == [True, True, False, False]
     with pytest.raises(ValueError, match="^the data have no factor 'pitch'; they have: 'yaw'$"):
         SharedFactors(["pitch"]).partners(indices, factors, ("yaw",))
     with pytest.raises(ValueError, match="^the data have no factor 'pitch'; they have: none$"):
@@ -135,12 +144,17 @@ def test_bad_files(tmp_path):
     np.save(path, np.zeros(3))
     with pytest.raises(ValueError, match=rf"^labels in '{path}' must be integers \[N\], got float64 \[3\]$"):
         Groups(str(path))
-    for content in (b"", b"text", b"\x93NUMPY"):
+    huge = BytesIO()
+    np.lib.format.write_array_header_1_0(huge, {"descr": "<i8", "fortran_order": False, "shape": (10**13,)})
+    for content in (b"", b"text", b"\x93NUMPY", huge.getvalue() + bytes(80)):
         path.write_bytes(content)
-        with pytest.raises(ValueError, match=rf"^labels in '{path}' cannot be read, expected an .npy file with"):
+        with pytest.raises(ValueError, match=rf"^'{path}' is not an .npy file with labels, integers \[N\]: ."):
             Groups(str(path))
     np.save(path, np.array([object()]), allow_pickle=True)
-    with pytest.raises(ValueError, match=r"cannot be read, expected an .npy file with integers \[N\]: Object arrays"):
+    with pytest.raises(ValueError, match=r"is not an .npy file with labels, integers \[N\]: Object arrays"):
+        Groups(str(path))
+    np.save(path, np.array([0, 2**63], np.uint64))
+    with pytest.raises(ValueError, match="must be integers below 2"):
         Groups(str(path))
 
 
@@ -178,5 +192,5 @@ def test_labels_that_are_no_integers():
 
 def test_an_archive_in_the_place_of_an_array(tmp_path):
     np.savez(tmp_path / "labels.npz", labels=np.arange(3))
-    with pytest.raises(ValueError, match=r"cannot be read, expected an \.npy file with integers \[N\]: it is an \.npz"):
+    with pytest.raises(ValueError, match=r"is not an \.npy file with labels, integers \[N\]: the magic string"):
         Groups(tmp_path / "labels.npz")
