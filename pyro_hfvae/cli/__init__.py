@@ -1,7 +1,6 @@
 """The command ``pyro-hfvae``."""
 
 import logging
-import os
 import signal
 import sys
 import warnings

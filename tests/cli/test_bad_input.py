@@ -196,7 +196,10 @@ def refused_fit(refused):
             "model.decoder: No module named 'nowhere', got nowhere.Net",
         ),
         (["--training.optimizer", "torch.optim.No"], "training.optimizer: module 'torch.optim' has no attribute 'No'"),
-        (["--training.optimizer", "torch.optim.Adam", "--training.optimizer.lr", "-1"], "Invalid learning rate: -1"),
+        (
+            ["--training.optimizer", "torch.optim.Adam", "--training.optimizer.lr", "-1"],
+            "training: the optimiser or its schedule cannot be made: Invalid learning rate: -1",
+        ),
         (["--model.gaussian", "{}"], "the guide samples site 'z', which the model lacks; its latents: 'level'"),
         (["--guide.discrete", "{}"], "the guide lacks the model's latent site 'level'; it samples: 'z'"),
         (
@@ -238,7 +241,10 @@ def refused_fit(refused):
         (["--trainer.val_check_interval", "0"], "trainer.val_check_interval must be 1 or more; for no validation set"),
         (["--trainer.val_check_interval", "0.5"], "trainer: `val_check_interval` should be an integer or a time"),
         (["--trainer.devices", "2"], "training on 2 devices is not supported: set --trainer.devices 1"),
-        (["--trainer.accelerator", "abacus"], "You selected an invalid accelerator name: `accelerator='abacus'`"),
+        (
+            ["--trainer.accelerator", "abacus"],
+            "trainer: You selected an invalid accelerator name: `accelerator='abacus'`",
+        ),
         (
             ["--guide.encoder.image_shape", "[1, 9, 9]"],
             "the guide fails on a batch of shape (16, 1, 8, 8): mat1 and mat",
@@ -250,7 +256,7 @@ def refused_fit(refused):
         (["--resume"], "argument --resume: expected one argument"),
         (
             ["--trainer.limit_train_batches", "0"],
-            "trainer.limit_train_batches must be left out, and so overfit_batches",
+            "unrecognized arguments: --trainer.limit_train_batches",
         ),
         (
             ["--trainer.limit_train_batches", "5"],
