@@ -130,6 +130,7 @@ def long_table(cells: Sequence[Cell]) -> str:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs what is missing and writes the tables and the picture."""
     parser = study_parser(__doc__, "runs/mnist_estimators")
+    parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--estimators", choices=list(ESTIMATORS), nargs="+", default=list(ESTIMATORS))
     options = parser.parse_args(arguments)
 

@@ -88,6 +88,7 @@ def _numbers(cell: Cell) -> list[float]:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs what is missing and writes the table."""
     parser = study_parser(__doc__, "runs/mnist_information")
+    parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--weights", type=float, nargs="+", default=[1.0, 4.0])
     options = parser.parse_args(arguments)
 

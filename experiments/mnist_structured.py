@@ -155,8 +155,9 @@ def picture(cells: Sequence[Cell]) -> Figure:
         bottom.set(xlabel="of the prior")
     axes[0, 0].set_ylabel("nats per datum")
     axes[1, 0].set_ylabel("of q(z)")
-    axes[0, 0].legend()
-    axes[1, 0].legend()
+    for axis in axes[:, 0]:
+        if axis.get_legend_handles_labels()[0]:
+            axis.legend()
     return figure
 
 

@@ -15,7 +15,7 @@ from pyro_hfvae.cli.known_factors import known_factors
 from pyro_hfvae.cli.loading import load, resumed
 from pyro_hfvae.cli.output import output_may_close
 from pyro_hfvae.data import Images
-from pyro_hfvae.files import write_atomically
+from pyro_hfvae.files import expanded, write_atomically
 from pyro_hfvae.metrics import (
     Factors,
     encode,
@@ -61,7 +61,7 @@ def expand_resume(arguments: list[str]) -> list[str]:
 def fit(options: Namespace) -> None:
     """Trains as configured and leaves the run folder."""
     resume = options.resume is not None
-    if resume and options.run.resolve() != options.resume.resolve():
+    if resume and expanded(options.run).resolve() != expanded(options.resume).resolve():
         raise ValueError(
             f"--resume {options.resume} goes on with this run, but --run or a configuration names '{options.run}'"
         )

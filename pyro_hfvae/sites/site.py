@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar, TypeVar
 
 import pyro.distributions as dist
@@ -59,15 +59,12 @@ class Site:
     @property
     def point(self) -> bool:
         """Whether it is a point estimate (Delta, under whatever wraps it), which has no density."""
-        fn: Any = self.fn
-        while hasattr(fn, "base_dist"):
-            fn = fn.base_dist
-        return isinstance(fn, dist.Delta)
+        return any(isinstance(fn, dist.Delta) for fn in _layers(self.fn))
 
     @property
     def masked(self) -> bool:
         """Whether some of its densities are left out."""
-        return isinstance(self.base, dist.MaskedDistribution)
+        return any(isinstance(fn, dist.MaskedDistribution) for fn in _layers(self.fn))
 
     @property
     def base(self) -> Distribution:
@@ -251,6 +248,13 @@ def read_site(name: str, fn: Distribution, value: Tensor | None = None) -> Site:
         if cls in _readers and (site := _readers[cls](name, fn, value)) is not None:
             return site
     return Site(name, fn, value)
+
+
+def _layers(fn: Distribution | None) -> Iterator[Distribution]:
+    """A distribution and those that it wraps."""
+    while fn is not None:
+        yield fn
+        fn = getattr(fn, "base_dist", None)
 
 
 def describe(fn: Distribution) -> str:

@@ -2,9 +2,11 @@
 
 from typing import Any
 
-from pyro.distributions import MaskedDistribution, constraints
+from pyro.distributions import constraints
 from pyro.poutine import Trace
 from torch import Tensor
+
+from pyro_hfvae.sites import read_site
 
 __all__ = ["refuse_outside_support"]
 
@@ -20,9 +22,12 @@ def refuse_outside_support(of_model: Trace) -> None:
     for name, site in of_model.nodes.items():
         if site["type"] != "sample" or not site["is_observed"]:
             continue
-        fn, value = site["fn"], site["value"]
+        fn: Any = site["fn"]
+        value = site["value"]
         support = _support(fn)
-        if support is None or not isinstance(value, Tensor) or not value.numel() or _is_masked(site):
+        if support is None or not isinstance(value, Tensor) or not value.numel():
+            continue
+        if site["mask"] is not None or read_site(name, fn, value).masked:
             continue
         if getattr(support, "base_constraint", support) is constraints.boolean:
             inside, expected = ((value >= 0) & (value <= 1)).all(), "values from 0 to 1"
@@ -46,14 +51,6 @@ def _support(fn: Any) -> Any:
     except (AttributeError, NotImplementedError):  # a distribution of the user's own need not have one
         return None
     return None if constraints.is_dependent(support) else support
-
-
-def _is_masked(site: Any) -> bool:
-    fn, masked = site["fn"], site["mask"] is not None
-    while fn is not None:
-        masked |= isinstance(fn, MaskedDistribution)
-        fn = getattr(fn, "base_dist", None)
-    return masked
 
 
 def _name(fn: Any) -> str:

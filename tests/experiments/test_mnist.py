@@ -10,7 +10,7 @@ from aggregates import log_aggregates, sample_of, variables
 from pyro import poutine
 
 from pyro_hfvae import HierarchicalELBO
-from pyro_hfvae.experiments import mnist_estimators, mnist_information, mnist_training
+from pyro_hfvae.experiments import mnist_estimators, mnist_information, mnist_structured, mnist_training
 from pyro_hfvae.guides import ImageGuide, MLPEncoder
 from pyro_hfvae.infer import Exact
 from pyro_hfvae.sites import read_site
@@ -35,11 +35,12 @@ class Noise:
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
-    for module in (mnist_training, mnist_estimators, mnist_information):
+    for module in (mnist_training, mnist_estimators, mnist_information, mnist_structured):
         monkeypatch.setattr(module, "N", 40)
     monkeypatch.setattr(mnist_training, "SAMPLES", 30)
     monkeypatch.setattr(mnist_estimators, "MNIST", Noise)
     monkeypatch.setattr(mnist_information, "MNIST", Noise)
+    monkeypatch.setattr(mnist_structured, "MNIST", Noise)
 
 
 def test_all_others_make_the_exact_marginal():
@@ -144,3 +145,32 @@ def test_table_of_information_has_every_seed_and_their_mean():
     assert (
         "| 4 | all | 0.60 ± 0.14 | 2.00 ± 0.00 | 5.00 ± 0.00 | 0.25 ± 0.00 | 0.50 ± 0.00 | -100.00 ± 0.00 |\n" in text
     )
+
+
+def test_structured_priors_are_trained_measured_and_tabled(tmp_path, monkeypatch):
+    for name, value in {"EVERY": 2, "DRAWS": 30, "EXACT": 2}.items():
+        monkeypatch.setattr(mnist_structured, name, value)
+    options = ["--seeds", "0", "--steps", "4", "--batch-size", "10", "--output", str(tmp_path)]
+    options += ["--priors", "five pairs", "mixture", "--marginals", "Minibatch"]
+    mnist_structured.main(options)
+    (file,) = (tmp_path / "rows").glob("five_pairs*.json")
+    cell = json.loads(file.read_text())
+    assert [row["step"][0] for row in cell["rows"]] == [2, 4]
+    assert cell["weights"] == {"within": 5.0}
+    assert len(cell["spread"][0]) == len(cell["spread"][1]) == 10
+    assert len(cell["correlation"][0]) == 45
+    exact = cell["exact"]
+    assert sum(exact[f"ii of pair{p}[{v}]"][0] for p in range(5) for v in range(2)) == pytest.approx(exact["ii"][0])
+    lines = (tmp_path / "mnist_structured.md").read_text().splitlines()
+    assert lines[2].startswith("| five pairs | Minibatch | 0 | -")
+    assert lines[3].startswith("| mixture | Minibatch | 0 | -")
+    assert (tmp_path / "mnist_structured.png").stat().st_size > 1000
+
+
+def test_correlations_inside_a_site_come_first():
+    values = torch.randn(1000, 1)
+    found = {"a": torch.cat([values, -values], 1), "b": torch.randn(1000, 1)}
+    spread, correlation = mnist_structured.spread_and_correlation(found)
+    assert spread[0] == pytest.approx(spread[1])
+    assert correlation[0] == pytest.approx(-1)
+    assert correlation[1] == pytest.approx(-correlation[2])

@@ -155,11 +155,19 @@ def test_some_variables_that_depend_on_others(name):
         swapped(DEPENDENT[name], numbers(2, 9), masks, [1, 0], blocks)
 
 
-def test_parameters_that_cannot_be_taken_out():
-    def flow(h):
-        return dist.TransformedDistribution(dist.Normal(h, 1.0).to_event(1), [dist.transforms.affine_coupling(9)])
+def behind(transform):
+    return lambda h: dist.TransformedDistribution(dist.Normal(h, 1.0).to_event(1), [transform])
 
-    with pytest.raises(NotImplementedError, match=r"^site 'z' cannot be swapped: the transform AffineCoupling may"):
+
+def test_a_flow_that_all_data_share_is_no_part_of_what_is_swapped():
+    h, flow = numbers(2, 9), behind(dist.transforms.affine_coupling(9).double())
+    found, value = swapped(flow, h, {"z": [True, True]}, [1, 0]), torch.randn(2, 9).double()
+    torch.testing.assert_close(found.log_prob(value), flow(h.flip(0)).log_prob(value))
+
+
+def test_parameters_that_cannot_be_taken_out():
+    flow = behind(dist.transforms.conditional_affine_coupling(9, 2).condition(torch.zeros(2, 2)))
+    with pytest.raises(NotImplementedError, match=r"^site 'z' cannot be swapped: the transform .* may have parameters"):
         swapped(flow, numbers(2, 9).float(), {"z": [True, True]}, [1, 0])
 
 

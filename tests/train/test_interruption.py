@@ -20,10 +20,12 @@ TINY = str(TESTS / "tiny.yaml")
 
 @pytest.fixture(autouse=True)
 def _handlers():
-    before = {signum: signal.getsignal(signum) for signum in SIGNALS}
+    usual = dict.fromkeys(SIGNALS, signal.SIG_DFL) | {signal.SIGINT: signal.default_int_handler}
+    # Of tests that run in the background, or under nohup, some signals are ignored, and ignored ones stay so.
+    before = {signum: signal.signal(signum, handler) for signum, handler in usual.items()}
     yield
-    for signum, handler in before.items():
-        assert signal.getsignal(signum) == handler, "not set back"
+    found = {signum: signal.signal(signum, handler) for signum, handler in before.items()}
+    assert found == usual, "not set back"
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +110,7 @@ def test_ignored_signals_stay_ignored():
 TWICE = """
 import os, signal, sys, time
 from pyro_hfvae.train.interruption import Interruption
+signal.signal(signal.SIGINT, signal.default_int_handler)
 with Interruption() as interruption:
     for wait in (0, 0, 1.1):
         time.sleep(wait)
