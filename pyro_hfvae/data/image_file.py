@@ -12,6 +12,7 @@ from pyro_hfvae.data.images import FactorKind, Images
 from pyro_hfvae.data.integers import Integers
 from pyro_hfvae.data.npz import read_arrays
 from pyro_hfvae.data.root import locate
+from pyro_hfvae.files import expanded
 
 __all__ = ["ImageFile"]
 
@@ -42,8 +43,10 @@ class ImageFile(Images):
     def __init__(self, path: str | Path) -> None:
         file = locate(path)
         if not file.is_file():
+            here = "" if expanded(path) == file else f"'{path}' in the current folder, nor "
             raise FileNotFoundError(
-                f"no images at '{file}': make it with numpy.savez(path, images=...), uint8 [N, H, W] or [N, H, W, C]"
+                f"no images at {here}'{file}': make it with numpy.savez(path, images=...), uint8 [N, H, W] or "
+                "[N, H, W, C]"
             )
         known = ("factors", "factor_names", "factor_kinds", "held_out")
         content = read_arrays(file, ("images",), known)

@@ -54,7 +54,7 @@ def reading(file: Path, what: str) -> Iterator[None]:
         yield
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise ValueError(f"'{file}' is not {what}: {reason}") from error
+        raise ValueError(f"'{file}' cannot be read as {what}: {reason}") from error
 
 
 def read_arrays(file: Path, names: Sequence[str], optional: Sequence[str] = ()) -> dict[str, NDArray[Any]]:
@@ -116,7 +116,9 @@ def _entry(opened: IO[bytes], size: int) -> ArrayEntry:
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, fortran_order, dtype = read(opened)
     if dtype.hasobject:
-        raise ValueError("Object arrays cannot be read")
+        raise ValueError(
+            "it holds Python objects, which are not unpickled: save numbers, and strings with .astype(str)"
+        )
     if any(not 0 <= count < 2**63 for count in shape):
         raise ValueError(f"its header claims the shape {list(shape)}")
     claimed, there = math.prod(shape) * dtype.itemsize, size - opened.tell()

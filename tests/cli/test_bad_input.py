@@ -324,7 +324,7 @@ def test_file_with_another_checksum(refused_fit, tmp_path):
     )
     assert (
         refused_fit(*file)
-        == f"'{tmp_path}/file.npz' is not an npz file with imgs and latents_classes: File is not a zip file"
+        == f"'{tmp_path}/file.npz' cannot be read as an npz file with imgs and latents_classes: File is not a zip file"
     )
 
 

@@ -139,12 +139,15 @@ def test_says_what_to_put_where(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
-        ({"images": None}, "is not an npz file with images and factors: it has no 'images'; it has: factors"),
+        (
+            {"images": None},
+            "cannot be read as an npz file with images and factors: it has no 'images'; it has: factors",
+        ),
         ({"images": np.zeros((12, 6, 5))}, "images is float64 [12, 6, 5], expected uint8 [N, H, W]"),
         ({"images": np.zeros((12, 30), np.uint8)}, "images is uint8 [12, 30], expected uint8 [N, H, W]"),
         (
             {"images": np.array([object()])},
-            "is not an npz file with images and factors: images: Object arrays cannot be",
+            "cannot be read as an npz file with images and factors: images: it holds Python objects",
         ),
         ({"factors": np.zeros((11, 4), int)}, "factors is int64 [11, 4], expected integers [12, 4]"),
         ({"factors": np.zeros((12, 4))}, "factors is float64 [12, 4], expected integers [12, 4]"),
@@ -169,11 +172,11 @@ def test_refuses_what_is_brighter_than_the_brightest(tmp_path):
 @pytest.mark.parametrize("content", [b"", b"text", b"PK\x03\x04half"])
 def test_refuses_what_is_not_an_npz(tmp_path, content):
     (tmp_path / "a.npz").write_bytes(content)
-    with pytest.raises(ValueError, match="a.npz' is not an npz file with images and factors: "):
+    with pytest.raises(ValueError, match="a.npz' cannot be read as an npz file with images and factors: "):
         SFMFaces(str(tmp_path / "a.npz"))
 
 
 def test_refuses_an_array_alone(tmp_path):
     np.save(tmp_path / "a.npy", np.zeros(3))
-    with pytest.raises(ValueError, match="a.npy' is not an npz file with images and factors: "):
+    with pytest.raises(ValueError, match="a.npy' cannot be read as an npz file with images and factors: "):
         SFMFaces(str(tmp_path / "a.npy"))

@@ -97,7 +97,7 @@ def test_names_the_missing_files(folder):
 def test_refuses_a_broken_gzip(folder, cut):
     file = folder / FILES[0]
     file.write_bytes(file.read_bytes()[: cut or None] if cut else b"plain text")
-    assert f"'{file}' is not a gzip file: " in refused(folder)
+    assert f"'{file}' cannot be read as a gzip file: " in refused(folder)
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -198,7 +198,9 @@ def test_a_damaged_download_is_not_kept_and_a_damaged_file_is_fetched_again(fold
     monkeypatch.setattr(MNIST, "content_sha256", {})
     for broken in (PORTAL, answers[FILES[0]][:-9]):
         good, answers[FILES[0]] = answers[FILES[0]], broken
-        with pytest.raises(ValueError, match=rf"^the download of {MNIST.address}{FILES[0]} is not kept: it is not a"):
+        with pytest.raises(
+            ValueError, match=rf"^the download of {MNIST.address}{FILES[0]} is not kept: it cannot be read as a"
+        ):
             MNIST()
         assert not any((root / "mnist").iterdir())
         answers[FILES[0]] = good
@@ -209,7 +211,9 @@ def test_a_damaged_download_is_not_kept_and_a_damaged_file_is_fetched_again(fold
         assert (root / "mnist" / FILES[2]).read_bytes() == answers[FILES[2]]
     (root / "mnist" / FILES[2]).write_bytes(PORTAL)
     answers[FILES[2]] = PORTAL
-    with pytest.raises(ValueError, match="is not a gzip file: .*; and it could not be fetched again: the download of"):
+    with pytest.raises(
+        ValueError, match="be read as a gzip file: .*; and it could not be fetched again: the download of"
+    ):
         MNIST()
     assert sorted(path.name for path in (root / "mnist").iterdir()) == sorted(FILES)
 
