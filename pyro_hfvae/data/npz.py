@@ -53,8 +53,12 @@ def reading(file: Path, what: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise ValueError(f"'{file}' cannot be read as {what}: {reason}") from error
+        raise ValueError(f"'{file}' cannot be read as {what}: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    """What an error gives as its reason, in one line; its kind where it gives none."""
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def read_arrays(file: Path, names: Sequence[str], optional: Sequence[str] = ()) -> dict[str, NDArray[Any]]:
@@ -106,7 +110,7 @@ def open_array(archive: zipfile.ZipFile, name: str) -> Iterator[ArrayEntry]:
         try:
             entry = _entry(opened, archive.getinfo(f"{name}.npy").file_size)
         except Exception as error:
-            raise ValueError(f"{name}: {' '.join(str(error).split()) or type(error).__name__}") from error
+            raise ValueError(f"{name}: {_reason(error)}") from error
         yield entry
 
 

@@ -5,7 +5,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["Construct", "Refusal", "construct"]
+__all__ = ["Construct", "Refusal", "construct", "where_raised"]
 
 
 class Refusal(BaseException):
@@ -59,8 +59,13 @@ def construct(make: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         if text and isinstance(error, ValueError | NotImplementedError | OSError):
             raise
         reason = f"{type(error).__name__}: {text}".removesuffix(": ")
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        raise ValueError(f"{name}: {reason} ({place.filename}, line {place.lineno})") from error
+        raise ValueError(f"{name}: {reason} {where_raised(error)}") from error
+
+
+def where_raised(error: Exception) -> str:
+    """The file and the line that raised an error, in brackets."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return f"({place.filename}, line {place.lineno})"
 
 
 def _signature(make: Callable[..., Any]) -> inspect.Signature | None:

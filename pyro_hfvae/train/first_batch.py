@@ -1,7 +1,6 @@
 """Runs the programs and the objective on a first batch before a run folder is made, so that errors come early."""
 
 import inspect
-import traceback
 from typing import Any
 
 import pyro
@@ -10,6 +9,7 @@ from pyro import poutine
 from pyro.poutine import Trace
 from torch import Tensor, nn
 
+from pyro_hfvae.train.construct import where_raised
 from pyro_hfvae.train.data_module import ImageDataModule
 from pyro_hfvae.train.support import refuse_outside_support
 from pyro_hfvae.train.training import Training
@@ -39,8 +39,7 @@ def try_first_batch(training: Training, data: ImageDataModule) -> None:
         except Exception as error:  # a network that does not fit the images, say, or a fault of the user's program
             reason = str(error).partition("Trace Shapes:")[0].rstrip()  # Pyro adds the shape of every parameter
             if not isinstance(error, RuntimeError):
-                place = traceback.extract_tb(error.__traceback__)[-1]
-                reason = f"{type(error).__name__}: {reason} ({place.filename}, line {place.lineno})"
+                reason = f"{type(error).__name__}: {reason} {where_raised(error)}"
             shapes = ", ".join(str(tuple(part.shape)) for part in arguments)
             raise ValueError(f"{_failing(training, arguments)} fails on a batch of shape {shapes}: {reason}") from error
         of_guide, of_model = _traces(training, arguments)

@@ -25,7 +25,7 @@ from pyro_hfvae.train.data_record import data_record
 from pyro_hfvae.train.first_batch import try_first_batch
 from pyro_hfvae.train.interruption import Interruption, TrainingStoppedError
 from pyro_hfvae.train.lock import only_process
-from pyro_hfvae.train.resuming import check_learning_rate, check_resumption
+from pyro_hfvae.train.resuming import check_resumption
 from pyro_hfvae.train.run_folder import RunFolder
 from pyro_hfvae.train.saving import Saving
 from pyro_hfvae.train.trainer_options import (
@@ -90,13 +90,12 @@ def fit(
         checkpoint = run.load_checkpoint() if resume else None
         training.check_schedules(steps)
         data.warn_of_closed_blocks(steps * trainer.get("accumulate_grad_batches", 1))
-        check_optimizer(training)
-        check_learning_rate(training, steps)
+        check_optimizer(training, steps)
         try_first_batch(training, data)
         record = data_record(data)
         interruption = stack.enter_context(Interruption())
         done = 0 if checkpoint is None else checkpoint["global_step"]
-        loop = _trainer(trainer, data, run, Saving(run, checkpoint_every, record, interruption), done)
+        loop = _trainer(trainer, steps, run, Saving(run, checkpoint_every, record, interruption), done)
         check_monitors(loop, training, data)
         # Lightning would do so after it has loaded the checkpoint, whose double precision would be lost.
         loop.precision_plugin.convert_module(training)
@@ -165,7 +164,7 @@ def denormals_as_zero() -> Iterator[None]:
         torch.set_flush_denormal(before)
 
 
-def _trainer(trainer: Mapping[str, Any], data: ImageDataModule, run: RunFolder, saving: Saving, done: int) -> Trainer:
+def _trainer(trainer: Mapping[str, Any], steps: int, run: RunFolder, saving: Saving, done: int) -> Trainer:
     """The trainer, which writes nothing before it is started."""
     if trainer.get("val_check_interval") == 0:
         raise ValueError("trainer.val_check_interval must be 1 or more; for no validation set limit_val_batches to 0")
@@ -174,7 +173,7 @@ def _trainer(trainer: Mapping[str, Any], data: ImageDataModule, run: RunFolder, 
     settings = {
         **FIXED,
         **trainer,
-        "max_steps": _steps(trainer, data),
+        "max_steps": steps,
         "max_epochs": -1,
         **shown,
         "callbacks": [*shown["callbacks"], saving],

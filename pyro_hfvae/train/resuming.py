@@ -6,7 +6,7 @@ from typing import Any
 from pyro_hfvae.train.run_folder import RunFolder
 from pyro_hfvae.train.training import Training
 
-__all__ = ["check_learning_rate", "check_resumption"]
+__all__ = ["check_resumption"]
 
 MOVED = {"lr", "betas", "momentum"}
 """Settings of an optimiser that a learning-rate schedule moves."""
@@ -22,21 +22,6 @@ RECORDED = {
     "content": "data of checksum {}",
 }
 """What a record of data holds, in words."""
-
-
-def check_learning_rate(training: Training, steps: int) -> None:
-    """Refuses a learning-rate schedule that cannot be followed to the end of training.
-
-    Raises:
-        ValueError: it ends before training does.
-    """
-    scheduler = None if training.lr_scheduler is None else training.lr_scheduler(training.make_optimizer())
-    total = getattr(scheduler, "total_steps", None)
-    if total is not None and total < steps:
-        raise ValueError(
-            f"the learning-rate schedule {type(scheduler).__name__} ends after total_steps={total:,} steps, but "
-            f"training takes {steps:,}"
-        )
 
 
 def check_resumption(

@@ -70,11 +70,12 @@ def shown_progress(trainer: Mapping[str, Any]) -> dict[str, Any]:
     return {"callbacks": found, "enable_progress_bar": allowed and any(isinstance(one, ProgressBar) for one in found)}
 
 
-def check_optimizer(training: Training) -> None:
+def check_optimizer(training: Training, steps: int) -> None:
     """Takes two steps with an optimiser and a learning-rate scheduler of the kind that training will have.
 
     Raises:
-        ValueError: they cannot be made or fail in these steps, or the scheduler needs a measure to follow.
+        ValueError: they cannot be made or fail in these steps, the scheduler needs a measure to follow, or it ends
+            before the steps of training do.
     """
     weights = [nn.Parameter(torch.zeros(2, 2))]
     try:
@@ -100,6 +101,12 @@ def check_optimizer(training: Training) -> None:
             raise ValueError(
                 f"training.lr_scheduler {name} cannot be stepped after each batch: {type(error).__name__}: {error}"
             ) from error
+    total = getattr(scheduler, "total_steps", None)
+    if total is not None and total < steps:
+        raise ValueError(
+            f"the learning-rate schedule {type(scheduler).__name__} ends after total_steps={total:,} steps, but "
+            f"training takes {steps:,}"
+        )
 
 
 def check_monitors(loop: Trainer, training: Training, data: ImageDataModule) -> None:
