@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -301,6 +302,10 @@ def test_tensorboard_of_a_resumed_run_has_each_step_once(tmp_path):
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])}
     done = subprocess.run([*command, "--trainer.callbacks", kill], env=environment, capture_output=True)
     assert done.returncode == -signal.SIGKILL
+    (first,) = (run / "tensorboard").glob("events.out.tfevents.*")
+    # TensorBoard reads a run's files in the order of the second they were begun in, which is in their names
+    while int(time.time()) <= int(first.name.split(".")[3]):
+        time.sleep(0.1)
     assert main(["fit", "--resume", str(run), "--trainer.callbacks", "null"]) == 0
     events = EventAccumulator(str(run / "tensorboard"), size_guidance={"scalars": 0})
     events.Reload()
