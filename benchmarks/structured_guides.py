@@ -20,7 +20,8 @@ from torch.distributions import MultivariateNormal
 from pyro_hfvae import HierarchicalELBO
 from pyro_hfvae.blocks import Variable
 from pyro_hfvae.guides import ConvEncoder, ImageGuide, MLPEncoder, StructuredGuide
-from pyro_hfvae.infer.ancestors import Ancestral, Component
+from pyro_hfvae.infer.ancestors import Ancestral
+from pyro_hfvae.infer.dependence import Component
 from pyro_hfvae.infer.latents import posterior_sites
 from pyro_hfvae.infer.programs import Run
 from pyro_hfvae.infer.references import References
@@ -55,13 +56,13 @@ def error(scale: float, guide_samples: int, batches: int) -> None:
         run, sites = Run(guide, (x,), {}, trace, plate, "guide"), whole(posterior_sites(trace, None, plate), shape)
         table = Ancestral(Component.of(PARENTS, list(PARENTS)), run, sites, shape, guide_samples)
         log_q, log_m = Structured(table, [table], References(own, other)).both(list(groups.values()))
-        for size, group in groups.items():
+        for row, size in enumerate(groups):
             exact = MultivariateNormal((x @ weight)[:, :size], covariance[:size, :size])
             pairs = exact.log_prob(trace.nodes["z"]["value"][:, None, :size])  # [B, B']
             others = pairs.masked_fill(torch.eye(B, dtype=torch.bool), -torch.inf).logsumexp(-1)
             exact_m = torch.logaddexp(own + pairs.diagonal(), other + others).mean()
-            errors[f"q(z|x) {size}"].append(log_q[group] - pairs.diagonal().mean())
-            errors[f"q(z) {size}"].append(log_m[group] - exact_m)
+            errors[f"q(z|x) {size}"].append(log_q[row] - pairs.diagonal().mean())
+            errors[f"q(z) {size}"].append(log_m[row] - exact_m)
     columns = (
         f"{name} {torch.stack(some).mean():+.2f} ± {torch.stack(some).std():.2f}" for name, some in errors.items()
     )

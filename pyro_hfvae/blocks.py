@@ -4,7 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import product
 from operator import index
 from typing import Any
@@ -45,6 +45,11 @@ class Variable:
     name: str
     """``z`` if the site has one variable only, else with its coordinates: ``z[2]``, ``z[0,2]``."""
 
+    @property
+    def group(self) -> "Group":
+        """The variable alone, as a set."""
+        return frozenset({self})
+
 
 Group = frozenset[Variable]
 Blocks = Mapping[str, tuple[Variable, ...]]
@@ -65,6 +70,11 @@ class Node:
     level: int = 0
     """Number of groups above the node; 0 for the root."""
 
+    @cached_property
+    def group(self) -> Group:
+        """All variables below the node, as a set."""
+        return frozenset(self.variables)
+
     def nodes(self) -> "Iterator[Node]":
         """The node and all below it, from the top."""
         yield self
@@ -82,8 +92,8 @@ class Node:
 
     def sets(self) -> list[Group]:
         """The distinct sets of variables whose marginals the terms need: of each node, and of each variable."""
-        nodes, singles = (node.variables for node in self.nodes()), ((variable,) for variable in self.variables)
-        return list(dict.fromkeys(map(Group, [*nodes, *singles])))
+        nodes, singles = (node.group for node in self.nodes()), (variable.group for variable in self.variables)
+        return list(dict.fromkeys([*nodes, *singles]))
 
 
 def resolve_blocks(layout: Layout | None, sites: Mapping[str, Shape]) -> Node:

@@ -12,44 +12,17 @@ from torch.distributions import Distribution
 
 from pyro_hfvae.blocks import Group
 from pyro_hfvae.infer.categories import MAXIMUM_COMBINATIONS, one_hot_combinations
-from pyro_hfvae.infer.dependence import Parents
+from pyro_hfvae.infer.dependence import Component
 from pyro_hfvae.infer.programs import Run, conditionals
 from pyro_hfvae.infer.references import Sites
 from pyro_hfvae.infer.traces import broadcasts, latent_sites
 from pyro_hfvae.sites import DiscreteSite, Site, read_site
 from pyro_hfvae.sites.parameters import map_parameters
 
-__all__ = ["Ancestral", "Component", "components"]
+__all__ = ["Ancestral"]
 
 MAXIMUM_NUMBERS = 2**28
 """Numbers that the density of one site may take: 1 GiB in float32."""
-
-
-@dataclass(frozen=True)
-class Component:
-    """Latent sites that depend on one another in a program, and on no other local latent."""
-
-    descendants: Mapping[str, frozenset[str]]
-    """Of every site, those that depend on it, directly or not; in the program's order."""
-
-    @staticmethod
-    def of(parents: Parents, names: Sequence[str]) -> "Component":
-        """Some sites, and no other site that depends on one of them."""
-        descendants: dict[str, frozenset[str]] = {}
-        for name in reversed([name for name in parents if name in names]):
-            children = [child for child in names if name in parents[child]]
-            descendants[name] = frozenset(children).union(*(descendants[child] for child in children))
-        return Component(dict(reversed(descendants.items())))
-
-
-def components(parents: Parents) -> list[Component]:
-    """The sites that depend on others or have others depend on them, in as many separate components as there are."""
-    found: list[list[str]] = []
-    for name in parents:
-        touched = [names for names in found if parents[name] & set(names)]
-        found = [names for names in found if names not in touched]
-        found.append([other for names in touched for other in names] + [name])
-    return [Component.of(parents, names) for names in found if len(names) > 1]
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ import torch
 from torch import Size, Tensor
 
 from pyro_hfvae.blocks import Group, Node, Variable
-from pyro_hfvae.infer.ancestors import Ancestral, components
+from pyro_hfvae.infer.ancestors import Ancestral
 from pyro_hfvae.infer.sample import Sample
 from pyro_hfvae.infer.structured import whole
 from pyro_hfvae.infer.tables import Samples, masses_of_groups
@@ -36,7 +36,7 @@ EXCHANGES = 8
 def dependent_in_prior(sample: Sample, groups: Sequence[Iterable[Variable]]) -> bool:
     """Whether the prior has a dependence between some of the groups."""
     sites = [{variable.site for variable in group} for group in groups]
-    for component in components(sample.dependence.model):
+    for component in sample.dependence.components:
         if sum(bool(names & component.descendants.keys()) for names in sites) > 1:
             return True
     loose = [name for name, site in sample.priors.items() if not site.independent]
@@ -124,7 +124,7 @@ def _log_ratios(
     sample: Sample, exchanged: Mapping[str, Site], shape: Size, groups: Sequence[Group], prior_samples: int
 ) -> Iterator[tuple[frozenset[str], Tensor, list[Categorical]]]:
     """log p(z')/Π_j p(z'_j) of sites that depend on one another, [K ..., S R, B], and their categoricals in order."""
-    every = components(sample.dependence.model)
+    every = sample.dependence.components
     for component in every:
         inside = [part for group in groups if (part := _in(group, component.descendants))]
         if len(inside) > 1:

@@ -1,8 +1,9 @@
 """Which latent sites of a program depend on which: read off the graph of tensors, and found by changing samples."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import pyro
@@ -26,13 +27,48 @@ from pyro_hfvae.infer.traces import DataPlate, latent_sites, observed_sites
 from pyro_hfvae.sites import DiscreteSite, describe, map_parameters, read_site
 from pyro_hfvae.sites.site import unvalidated
 
-__all__ = ["Dependence", "Parents", "evaluating", "read_dependence", "read_guide_dependence"]
+__all__ = [
+    "Component",
+    "Dependence",
+    "Parents",
+    "components",
+    "evaluating",
+    "read_dependence",
+    "read_guide_dependence",
+]
 
 Parents = Mapping[str, frozenset[str]]
 """Of every local latent, in the order of the program, those whose samples its distribution depends on directly."""
 
 PERTURBATION = 2.0
 """Standard deviation of the noise on the unconstrained values of a site."""
+
+
+@dataclass(frozen=True)
+class Component:
+    """Latent sites that depend on one another in a program, and on no other local latent."""
+
+    descendants: Mapping[str, frozenset[str]]
+    """Of every site, those that depend on it, directly or not; in the program's order."""
+
+    @staticmethod
+    def of(parents: Parents, names: Sequence[str]) -> "Component":
+        """Some sites, and no other site that depends on one of them."""
+        descendants: dict[str, frozenset[str]] = {}
+        for name in reversed([name for name in parents if name in names]):
+            children = [child for child in names if name in parents[child]]
+            descendants[name] = frozenset(children).union(*(descendants[child] for child in children))
+        return Component(dict(reversed(descendants.items())))
+
+
+def components(parents: Parents) -> list[Component]:
+    """The sites that depend on others or have others depend on them, in as many separate components as there are."""
+    found: list[list[str]] = []
+    for name in parents:
+        touched = [names for names in found if parents[name] & set(names)]
+        found = [names for names in found if names not in touched]
+        found.append([other for names in touched for other in names] + [name])
+    return [Component.of(parents, names) for names in found if len(names) > 1]
 
 
 @dataclass(frozen=True)
@@ -44,6 +80,11 @@ class Dependence:
     model: Parents
     conditional: bool
     """Whether the prior is conditional on covariates, which differ between the data."""
+
+    @cached_property
+    def components(self) -> list[Component]:
+        """The sites of the model that depend on one another."""
+        return components(self.model)
 
 
 def read_dependence(

@@ -1,9 +1,10 @@
 """log-densities of groups of variables, and of their aggregate, where sites are independent given the datum."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from itertools import groupby
 
+import numpy as np
 import torch
 from torch import Size, Tensor
 
@@ -16,7 +17,6 @@ from pyro_hfvae.infer.pair_densities import (
     log_pairs,
     masses_of,
     slice_of,
-    with_constant,
 )
 from pyro_hfvae.infer.pairwise import log_sum_of_other_masses, log_sum_of_others
 from pyro_hfvae.infer.references import References, Sites, batch_of
@@ -76,14 +76,42 @@ class Factorised:
         self._found: dict[Group, tuple[Continuous, tuple[Categorical, ...]]] = {}
         self._order = {name: place for place, name in enumerate(self.sites)}
 
-    def own(self, groups: Sequence[Group]) -> dict[Group, Tensor]:
-        """E[log r(z_G|x)] of every group, a scalar each."""
-        return {group: self._expected_own(group) for group in groups}
+    def own(self, groups: Sequence[Group]) -> Tensor:
+        """E[log r(z_G|x)] of every group, [G]; variables of other sites are left out."""
+        values: list[Tensor] = []
+        place: dict[tuple[str, tuple[int, ...]], int] = {}
+        for name, site in self.sites.items():
+            if site.discrete:
+                values.append((self.masses[name].exp() * self._own_masses[name]).sum(-1).mean((0, 1)))
+            elif site.independent:
+                values.append(site.densities.flatten(1).mean(1).reshape(-1, site.grain).sum(1))
+            else:
+                continue
+            place |= {(name, (index,)): len(place) + index for index in range(site.variables)}
+        summands = [self._summands(group) for group in groups]
+        for name, indices in itertools.chain.from_iterable(summands):
+            if (name, indices) not in place:
+                place[name, indices] = len(place)
+                values.append(self.sites[name].log_prob(indices).mean()[None])
+        rows = [row for row, some in enumerate(summands) for _ in some]
+        counts = np.zeros((len(groups), len(place)))
+        counts[rows, [place[summand] for some in summands for summand in some]] = 1.0
+        each = torch.cat(values)
+        return torch.from_numpy(counts).to(each) @ each
 
-    def aggregate(self, groups: Sequence[Group]) -> dict[Group, Tensor]:
-        """E[log r̂(z_G)] of every group, a scalar each."""
+    def _summands(self, group: Group) -> Continuous:
+        """What log r of a group is a sum over: single variables, and those that depend on one another together."""
+        continuous, discrete = self._members(group)
+        found: list[tuple[str, tuple[int, ...]]] = [(name, (index,)) for name, index in discrete]
+        for name, indices in continuous:
+            apart = self.sites[name].independent
+            found += [(name, (index,)) for index in indices] if apart else [(name, indices)]
+        return tuple(found)
+
+    def aggregate(self, groups: Sequence[Group]) -> Tensor:
+        """E[log r̂(z_G)] of every group, [G]."""
         found = self.aggregate_of_each(groups)
-        return dict(zip(found, torch.stack(list(found.values())).mean((1, 2)).unbind(), strict=True))
+        return torch.stack([found[group] for group in groups]).mean((1, 2))
 
     def aggregate_of_each(self, groups: Sequence[Group]) -> dict[Group, Tensor]:
         """The same of each sample, [S, B]."""
@@ -106,29 +134,6 @@ class Factorised:
             found |= dict(zip(alike, self._with_the_same_densities(continuous, alike), strict=True))
         return {group: found[group] for group in groups}
 
-    def _expected_own(self, group: Group) -> Tensor:
-        continuous, discrete = self._members(group)
-        found = []
-        for name, indices in continuous:
-            if self.sites[name].independent:
-                found += [self._expected_own_of_each[name][index] for index in indices]
-            else:
-                found.append(self.sites[name].log_prob(indices).expand(self.shape).mean())
-        found += [self._expected_own_of_each[name][index] for name, index in discrete]
-        return found[0] if len(found) == 1 else torch.stack(found).sum()
-
-    @cached_property
-    def _expected_own_of_each(self) -> dict[str, Sequence[Tensor]]:
-        """E[log r(z_e|x)] of the variables of sites that are independent, scalars."""
-        found: dict[str, Sequence[Tensor]] = {}
-        for name, site in self.sites.items():
-            if site.discrete:
-                found[name] = (self.masses[name].exp() * self._own_masses[name]).sum(-1).mean((0, 1)).unbind()
-            elif site.independent:
-                each = torch.stack([site.log_prob([index]) for index in range(site.variables)], -1)  # [*batch, V]
-                found[name] = expand(each, self.shape, 1).mean((0, 1)).unbind()
-        return found
-
     def _log_density(self, continuous: Continuous) -> Tensor:
         """log r of continuous variables at the samples, [S, B]."""
         if not continuous:
@@ -143,29 +148,27 @@ class Factorised:
     def _of_variables(self, which: Sequence[tuple[str, tuple[int, ...]]]) -> tuple[Tensor, ...]:
         """log r̂ of single univariate variables, each [S, B]."""
         features, bases, parameters, more, own = [], [], [], [], []
-        for name, members in groupby(which, lambda member: member[0]):
+        for name, members in itertools.groupby(which, lambda member: member[0]):
             indices = [index for _, (index,) in members]
             site = self._narrowed(name)
             some = slice_of(indices)
             f, h = site.features_of_each
             features.append(expand(f[..., some, :], self.shape, 2))
             bases.append(expand(h[..., some], self.shape, 1))
-            parts = [with_constant(*self._narrowed(name, part).coefficients_of_each) for part in self.parts]
-            parameters += [torch.cat([expand(g, Size([self.shape[0], -1]), 2) for g in parts], 1)[:, :, some]]
-            own.append(expand(torch.stack([site.log_prob([index]) for index in indices], -1), self.shape, 1))
+            parts = [self._narrowed(name, part).coefficients_of_each for part in self.parts]
+            parameters.append(_side_by_side([expand(g, Size([self.shape[0], -1]), 2) for g in parts], 1)[:, :, some])
+            own.append(expand(site.densities[some].movedim(0, -1), self.shape, 1))
             if self.bank is not None:
                 more.append(self._thinned(name, indices))
-        f = torch.cat(features, 2)
-        f = torch.cat([f, f.new_ones(*f.shape[:3], 1)], -1).transpose(1, 2)  # [S, D, B, 3]
-        g = torch.cat(parameters, 2).transpose(1, 2)  # [S, D, M, 3]
-        further = torch.cat(more, 0).expand(len(f), -1, -1, -1) if more else None  # [S, D, 3, R]
+        f, g = (_side_by_side(given, 2).transpose(1, 2) for given in (features, parameters))  # [S, D, B or M, 3]
+        further = _side_by_side(more, 0).expand(len(f), -1, -1, -1) if more else None  # [S, D, 3, R]
         others = log_sum_of_others(f, g, self.references.first, more=further, dtype=self.dtype)[..., 0].mT
-        return self._with_own(torch.cat(own, -1), others + torch.cat(bases, 2)).unbind(-1)
+        return self._with_own(_side_by_side(own, -1), others + _side_by_side(bases, 2)).unbind(-1)
 
     def _thinned(self, name: str, indices: Sequence[int]) -> Tensor:
         """Coefficients of the bank's references of single variables with their log-weights, [D, 3, R]."""
         assert self.bank is not None
-        g = with_constant(*self._narrowed(name, self.of_bank).coefficients_of_each)  # [M, V, 3]
+        g = self._narrowed(name, self.of_bank).coefficients_of_each  # [M, V, 3]
         g = g[:, slice_of(indices)].permute(1, 2, 0)  # [D, 3, M]
         if name in self.bank.thinned:
             places, weights = (part[list(indices)] for part in self.bank.thinned[name])
@@ -310,9 +313,11 @@ class Factorised:
         """A group's continuous variables by site, and its categoricals, in an order that does not change."""
         if group in self._found:
             return self._found[group]
-        members: list[Variable] = sorted(group, key=lambda v: (self._order[v.site], v.index))
+        members: list[Variable] = sorted(
+            (v for v in group if v.site in self.sites), key=lambda v: (self._order[v.site], v.index)
+        )
         continuous = [v for v in members if not self.sites[v.site].discrete]
-        by_site = groupby(continuous, lambda v: v.site)
+        by_site = itertools.groupby(continuous, lambda v: v.site)
         discrete = tuple((v.site, v.index) for v in members if self.sites[v.site].discrete)
         self._found[group] = tuple((name, tuple(v.index for v in some)) for name, some in by_site), discrete
         return self._found[group]
@@ -326,3 +331,8 @@ class Factorised:
         site = (self.sites if part is None else part)[name]
         assert isinstance(site, Univariate)
         return site
+
+
+def _side_by_side(tensors: Sequence[Tensor], dim: int) -> Tensor:
+    """Tensors in one, without a copy where there is but one."""
+    return tensors[0] if len(tensors) == 1 else torch.cat(list(tensors), dim)

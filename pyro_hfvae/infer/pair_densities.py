@@ -10,7 +10,7 @@ from pyro_hfvae.infer.pairwise import log_sum_of_others, log_sum_of_pairs
 from pyro_hfvae.infer.references import batch_of
 from pyro_hfvae.sites import DiscreteSite, Site
 
-__all__ = ["CombinedMasses", "PairDensities", "expand", "log_pairs", "masses_of", "slice_of", "with_constant"]
+__all__ = ["CombinedMasses", "PairDensities", "expand", "log_pairs", "masses_of", "slice_of"]
 
 CHUNK_NUMBERS = 2**23
 """Numbers that the pairwise densities of one site take at once where no gradient is asked for."""
@@ -83,20 +83,15 @@ def log_pairs(site: Site, reference: Site, indices: Sequence[int], shape: Size) 
 
 def expand(tensor: Tensor, shape: Size, inner: int) -> Tensor:
     """[*batch, ...] as [S, B, ...], with ``inner`` dimensions after the batch."""
-    batch = tensor.shape[: tensor.dim() - inner]
-    wanted = [shape[0], batch[-1] if shape[1] == -1 else shape[1]]
-    return tensor.expand(*wanted, *tensor.shape[tensor.dim() - inner :])
+    lead = tensor.dim() - inner
+    wanted = (shape[0], tensor.shape[lead - 1] if shape[1] == -1 else shape[1])
+    return tensor if tensor.shape[:lead] == wanted else tensor.expand(*wanted, *tensor.shape[lead:])
 
 
 def slice_of(indices: Sequence[int]) -> slice | list[int]:
     """Indices that follow one another as a slice, which copies nothing."""
     some = slice(indices[0], indices[0] + len(indices))
     return some if list(indices) == list(range(some.start, some.stop)) else list(indices)
-
-
-def with_constant(coefficients: Tensor, constant: Tensor) -> Tensor:
-    """g and c side by side, whose feature is 1."""
-    return torch.cat([coefficients, constant[..., None]], -1)
 
 
 def masses_of(site: Site, shape: Size) -> Tensor:

@@ -1,21 +1,19 @@
 """The terms of the ELBO: arithmetic on expected log-densities of groups of variables."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from itertools import accumulate
+from operator import or_
 
 import torch
 from torch import Tensor
 
-from pyro_hfvae.blocks import Group, Node, Variable
-from pyro_hfvae.infer.ancestors import components
+from pyro_hfvae.blocks import Group, Node
 from pyro_hfvae.infer.sample import Sample
 from pyro_hfvae.infer.tables import Tables
 from pyro_hfvae.infer.terms import BlockTerms, GroupTerms, Terms, VariableTerms
 from pyro_hfvae.sites import DiscreteSite
 
 __all__ = ["groups_of_terms", "split_elbo"]
-
-Variables = Iterable[Variable]
 
 
 def split_elbo(
@@ -27,10 +25,9 @@ def split_elbo(
 
     .. math::
         I(x; z_G) &= E[\log q(z_G|x) - \log \hat q(z_G)] \\
-        D(G; G_1 \dots G_k) &= E\big[\log \hat q(z_G) - \textstyle\sum_j \log \hat q(z_{G_j})\big]
-            - E\big[\log \hat p(z_G) - \textstyle\sum_j \log \hat p(z_{G_j})\big] \\
-        ii_{d,e} &= E[\log \hat q(z_{d,e}) - \log \hat p(z_{d,e})] \\
-        J(c; z) &= E[\log p(z|c) - \log \hat p(z)]
+        J(c; z_G) &= E[\log p(z_G|c) - \log \hat p(z_G)] \\
+        K(G) &= E[\log \hat q(z_G) - \log \hat p(z_G)], \qquad ii_{d,e} = K(\{z_{d,e}\}) \\
+        D(G; G_1 \dots G_k) &= K(G) - \textstyle\sum_j K(G_j)
 
     A is D of everything over the groups or blocks at the top, A_g that of each group over what it is made of, i_d that
     of each block over its variables. They telescope to E[log q(z|x) - log p(z|c)] whatever q̂ and p̂ are.
@@ -44,47 +41,47 @@ def split_elbo(
     """
     log_z = dict.fromkeys([*tree.blocks, *(node.name for node in tree.groups())], sample.log_likelihood.new_zeros(()))
     log_z |= normalisers or {}
-    log_q, log_m, log_p, log_c = tables.log_q, tables.log_m, tables.log_p, tables.log_c
 
-    def information(group: Variables) -> Tensor:
-        return log_q[frozenset(group)] - log_m[frozenset(group)]
+    def by_group(values: Tensor) -> dict[Group, Tensor]:
+        return dict(zip(tables.groups, values.to(sample.log_likelihood).unbind(), strict=True))
 
-    def information_of_prior(group: Variables) -> Tensor:
-        return log_c[frozenset(group)] - log_p[frozenset(group)]
+    information = tables.log_q - tables.log_m
+    information_of_prior = tables.log_c - tables.log_p
+    of_data, of_covariates, of_both = map(
+        by_group, (information, information_of_prior, information - information_of_prior)
+    )
+    divergence = by_group(tables.log_m - tables.log_p)
 
-    def dependence(whole: Variables, groups: Iterable[Variables]) -> Tensor:
-        parts = [frozenset(group) for group in groups]
-        of_guide = log_m[frozenset(whole)] - torch.stack([log_m[part] for part in parts]).sum()
-        return of_guide - (log_p[frozenset(whole)] - torch.stack([log_p[part] for part in parts]).sum())
-
-    def dimension(variable: Variable) -> Tensor:
-        return log_m[frozenset({variable})] - log_p[frozenset({variable})]
+    def dependence(whole: Group, parts: Iterable[Group]) -> Tensor:
+        return divergence[whole] - torch.stack([divergence[part] for part in parts]).sum()
 
     def between(node: Node) -> Tensor:
-        return dependence(node.variables, (child.variables for child in node.children))
+        return dependence(node.group, [child.group for child in node.children])
 
-    discrete, prefixes = _chain(sample, tree)
-    gathered = {name: information(prefix) - information_of_prior(prefix) for name, prefix in prefixes.items()}
     # The chain rule, I(x; y, z) = I(x; y) + I(x; z | y), over the blocks.
-    before = dict(zip(gathered, [sample.log_likelihood.new_zeros(()), *gathered.values()], strict=False))
+    prefixes = _prefixes(sample, tree)
+    gathered = [of_both[prefix] for prefix in prefixes.values()]
+    before = [torch.zeros_like(gathered[0]), *gathered]
+    conditional = {name: after - given for name, after, given in zip(prefixes, gathered, before, strict=False)}
     blocks = {}
-    for name, variables in tree.blocks.items():
-        terms = {v.name: VariableTerms(information((v,)), dimension(v)) for v in variables}
-        blocks[name] = BlockTerms(
-            mutual_information=information(variables),
-            conditional_information=gathered[name] - before[name],
-            within=dependence(variables, ((variable,) for variable in variables)),
-            dimension=torch.stack([term.dimension for term in terms.values()]).sum(),
-            variables=terms,
-            discrete=discrete[name],
-            prior_information=information_of_prior(variables),
-            largest_divergence=_largest_divergence(sample, variables),
-            log_normaliser=log_z[name],
+    for node in tree.nodes():
+        if node.children:
+            continue
+        blocks[node.name] = BlockTerms(
+            mutual_information=of_data[node.group],
+            conditional_information=conditional[node.name],
+            within=dependence(node.group, [variable.group for variable in node.variables]),
+            dimension=torch.stack([divergence[variable.group] for variable in node.variables]).sum(),
+            variables={v.name: VariableTerms(of_data[v.group], divergence[v.group]) for v in node.variables},
+            discrete=_discrete(sample, node),
+            prior_information=of_covariates[node.group],
+            largest_divergence=_largest_divergence(sample, node),
+            log_normaliser=log_z[node.name],
         )
     return Terms(
         reconstruction=sample.log_likelihood.mean() + sample.observed_once / data_size,
-        mutual_information=information(tree.variables),
-        prior_information=information_of_prior(tree.variables),
+        mutual_information=of_data[tree.group],
+        prior_information=of_covariates[tree.group],
         between=between(tree),
         within=torch.stack([block.within for block in blocks.values()]).sum(),
         dimension=torch.stack([block.dimension for block in blocks.values()]).sum(),
@@ -100,13 +97,14 @@ def split_elbo(
     )
 
 
-def _largest_divergence(sample: Sample, variables: Variables) -> Tensor:
+def _largest_divergence(sample: Sample, block: Node) -> Tensor:
     """Σ_e max_k(-log p_k), the mean over the data; infinite unless all are categoricals with independent priors."""
-    dependent = {name for component in components(sample.dependence.model) for name in component.descendants}
     total = sample.log_likelihood.new_zeros(())
-    for variable in variables:
+    for variable in block.variables:
         prior = sample.priors[variable.site]
-        if not isinstance(prior, DiscreteSite) or variable.site in dependent:
+        if not isinstance(prior, DiscreteSite) or any(
+            variable.site in c.descendants for c in sample.dependence.components
+        ):
             return torch.full_like(total, torch.inf)
         total = total - prior.log_mass.detach()[..., variable.index, :].amin(-1).mean()
     return total
@@ -114,13 +112,15 @@ def _largest_divergence(sample: Sample, variables: Variables) -> Tensor:
 
 def groups_of_terms(sample: Sample, tree: Node) -> list[Group]:
     """All groups of variables that the terms are made of, in an order that no process changes."""
-    return list(dict.fromkeys(frozenset(some) for some in [*tree.sets(), *_chain(sample, tree)[1].values()]))
+    return list(dict.fromkeys([*tree.sets(), *_prefixes(sample, tree).values()]))
 
 
-def _chain(sample: Sample, tree: Node) -> tuple[dict[str, bool], dict[str, Sequence[Variable]]]:
-    """Whether each block is discrete; and each block's variables with those of the blocks before it, discrete first."""
-    discrete = {
-        name: all(sample.posteriors[v.site].discrete for v in variables) for name, variables in tree.blocks.items()
-    }
-    chain = sorted(tree.blocks, key=lambda name: not discrete[name])  # stable: each kind stays in its order
-    return discrete, dict(zip(chain, accumulate(tree.blocks[name] for name in chain), strict=True))
+def _prefixes(sample: Sample, tree: Node) -> dict[str, Group]:
+    """The variables of each block and of the blocks before it: discrete blocks first, each kind in the tree's order."""
+    blocks = [node for node in tree.nodes() if not node.children]
+    chain = sorted(blocks, key=lambda block: not _discrete(sample, block))
+    return dict(zip((block.name for block in chain), accumulate((block.group for block in chain), or_), strict=True))
+
+
+def _discrete(sample: Sample, block: Node) -> bool:
+    return all(sample.posteriors[variable.site].discrete for variable in block.variables)

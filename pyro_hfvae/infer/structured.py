@@ -76,15 +76,13 @@ class Structured:
             return self.given(group, keys)
         return table.flatten(0, -3).softmax(0).view(table.shape)
 
-    def own(self, groups: Sequence[Group], tables: Mapping[Group, Tensor] | None = None) -> dict[Group, Tensor]:
-        """E[log r(z_G|x)] of every group, a scalar each, from :meth:`tables` if these are there already."""
+    def own(self, groups: Sequence[Group], tables: Mapping[Group, Tensor] | None = None) -> Tensor:
+        """E[log r(z_G|x)] of every group, [G], from :meth:`tables` if these are there already."""
         tables = self.tables(groups) if tables is None else tables
-        return {group: expected(tables[group], self.masses(group, tables[group])) for group in groups}
+        return torch.stack([expected(tables[group], self.masses(group, tables[group])) for group in groups])
 
-    def both(
-        self, groups: Sequence[Group], tables: Mapping[Group, Tensor] | None = None
-    ) -> tuple[dict[Group, Tensor], dict[Group, Tensor]]:
-        r"""E[log r(z_G|x)] and E[log r̂(z_G)] of every group, a scalar each.
+    def both(self, groups: Sequence[Group], tables: Mapping[Group, Tensor] | None = None) -> tuple[Tensor, Tensor]:
+        r"""E[log r(z_G|x)] and E[log r̂(z_G)] of every group, [G] each.
 
         .. math:: \hat r(z^b_G, y_G) = w_\mathrm{own}\, r(z^b_G, y_G|x^b)
             + w_\mathrm{other} \sum_{m \ne b} r(z^b_G, y_G|x^m)
@@ -96,14 +94,15 @@ class Structured:
             raise NotImplementedError(NO_MEMORY)
         tables = self.tables(groups) if tables is None else tables
         others = self._log_sums_of_others(groups, tables)
-        own, aggregate = {}, {}
+        own, aggregate = [], []
         for group in groups:
             table = tables[group]
             masses = self.masses(group, table)
             log_other = self.references.other + others[group]
             mixture = torch.logaddexp((self.references.own + table).to(log_other), log_other)
-            own[group], aggregate[group] = expected(table, masses), expected(mixture, masses)
-        return own, aggregate
+            own.append(expected(table, masses))
+            aggregate.append(expected(mixture, masses))
+        return torch.stack(own), torch.stack(aggregate)
 
     def _log_sums_of_others(self, groups: Sequence[Group], like: Mapping[Group, Tensor]) -> dict[Group, Tensor]:
         r"""log Σ_{m ≠ b} r(z_G^b, y_G|x^m) over all references, [K of each categorical of G ..., S, B].

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from pyro_hfvae.blocks import Group
-from pyro_hfvae.infer.ancestors import Ancestral, Component, components
+from pyro_hfvae.infer.ancestors import Ancestral
+from pyro_hfvae.infer.dependence import Component
 from pyro_hfvae.infer.factorised import Factorised
 from pyro_hfvae.infer.references import Bank, References, Sites
 from pyro_hfvae.infer.sample import Sample
@@ -18,31 +19,30 @@ __all__ = ["Samples", "Tables", "masses_of_groups", "read_tables"]
 
 @dataclass(frozen=True)
 class Tables:
-    r"""Expected log-densities of groups G of variables under the guide, scalars in nats.
+    r"""Expected log-densities of G groups of variables under the guide, [G] each, in nats.
 
     For q̂ and p̂ as estimated from the references; p̂(z) = (1/N) Σ_n p(z|c_n) is the prior itself, unless that is
     conditional on covariates c.
     """
 
-    log_q: Mapping[Group, Tensor]
+    groups: Sequence[Group]
+    log_q: Tensor
     """E log q(z_G|x)."""
-    log_m: Mapping[Group, Tensor]
+    log_m: Tensor
     """E log q̂(z_G), the inference marginal."""
-    log_p: Mapping[Group, Tensor]
+    log_p: Tensor
     """E log p̂(z_G), the aggregate prior."""
-    log_c: Mapping[Group, Tensor]
+    log_c: Tensor
     """E log p(z_G|c), the prior of the datum."""
 
     @staticmethod
     def mean(tables: Sequence["Tables"], weights: Sequence[float]) -> "Tables":
-        """The weighted mean."""
+        """The weighted mean of tables of the same groups."""
 
-        def mean(name: str) -> dict[Group, Tensor]:
-            each = [getattr(table, name) for table in tables]
-            groups = each[0]
-            return {g: sum(w * table[g] for w, table in zip(weights, each, strict=True)) for g in groups}
+        def mean(name: str) -> Tensor:
+            return torch.stack([w * getattr(table, name) for w, table in zip(weights, tables, strict=True)]).sum(0)
 
-        return Tables(mean("log_q"), mean("log_m"), mean("log_p"), mean("log_c"))
+        return Tables(tables[0].groups, mean("log_q"), mean("log_m"), mean("log_p"), mean("log_c"))
 
 
 @dataclass(frozen=True)
@@ -67,26 +67,20 @@ def read_tables(
             density, which costs nothing.
         samples: of ancestors.
     """
-    zeros = dict.fromkeys(groups, sample.log_likelihood.new_zeros(()))
     with torch.autocast(sample.log_likelihood.device.type, enabled=False):
         if sample.structured:
             guide = _structured(sample, every, references, samples.guide, "guide")
             needed = [*groups, *_groups_of_priors(sample, groups)]
             tables = guide.tables(list(dict.fromkeys(needed)))
             masses: Masses | None = _masses(guide, tables)
-            log_q, log_m = (guide.own(groups, tables), zeros) if references is None else guide.both(groups, tables)
+            log_q, log_m = (guide.own(groups, tables), None) if references is None else guide.both(groups, tables)
         else:
             masses = None
             found = _of(references, [one.posteriors for one in every], None if references is None else references.bank)
             table = Factorised(sample.posteriors, sample.posteriors, found, sample.log_likelihood.dtype)
-            log_q, log_m = table.own(groups), zeros if references is None else table.aggregate(groups)
+            log_q, log_m = table.own(groups), None if references is None else table.aggregate(groups)
         log_c, log_p = _prior(sample, every, groups, references, samples.prior, masses)
-    return Tables(*(_like(sample.log_likelihood, found) for found in (log_q, log_m, log_p, log_c)))
-
-
-def _like(like: Tensor, found: Mapping[Group, Tensor]) -> dict[Group, Tensor]:
-    """The scalars in the type of a tensor, all in one go."""
-    return dict(zip(found, torch.stack(list(found.values())).to(like).unbind(), strict=True))
+    return Tables(groups, log_q, torch.zeros_like(log_q) if log_m is None else log_m, log_p, log_c)
 
 
 def _prior(
@@ -96,13 +90,12 @@ def _prior(
     references: References | None,
     samples: int,
     masses: Masses | None,
-) -> tuple[dict[Group, Tensor], dict[Group, Tensor]]:
+) -> tuple[Tensor, Tensor]:
     """E log p(z_G|c) and E log p̂(z_G)."""
     dependent = any(sample.dependence.model.values())
     if sample.dependence.conditional and (dependent or masses is not None):
         structured = _structured(sample, every, references, samples, "model", masses)
-        own = structured.own(groups) if references is None else None
-        return (own, own) if own is not None else structured.both(groups)
+        return structured.both(groups) if references is not None else (structured.own(groups),) * 2
     if sample.dependence.conditional:
         bank = None if references is None or references.bank is None else references.bank.of_priors()
         given = _of(references, [one.priors for one in every], bank)
@@ -113,11 +106,12 @@ def _prior(
     return found, found
 
 
-def _unconditional(sample: Sample, groups: Sequence[Group], samples: int, masses: Masses | None) -> dict[Group, Tensor]:
+def _unconditional(sample: Sample, groups: Sequence[Group], samples: int, masses: Masses | None) -> Tensor:
     """E log p(z_G) of a prior that all data share: the sum over sites that are independent of one another."""
-    tables: list[tuple[frozenset[str], dict[Group, Tensor]]] = []
     sites = whole(sample.posteriors, sample.shape)
-    for component in components(sample.dependence.model):
+    zero = sample.log_likelihood.new_zeros(())
+    of_groups = []  # by sites, [G] each
+    for component in sample.dependence.components:
         inside = _restricted(groups, component.descendants)
         table = Ancestral(component, sample.model, sites, sample.shape, samples, shared=True)
         found = {}
@@ -125,21 +119,15 @@ def _unconditional(sample: Sample, groups: Sequence[Group], samples: int, masses
             keys = table.categoricals(group)
             given = masses(group, keys) if masses is not None and keys else _independent_masses(sample, keys)
             found[group] = expected(log_density, given)
-        tables.append((frozenset(component.descendants), found))
-    done = frozenset[str]().union(*(names for names, _ in tables))
-    rest = frozenset(name for name in sample.priors if name not in done)
+        shares = (frozenset(v for v in group if v.site in component.descendants) for group in groups)
+        of_groups.append(torch.stack([found[share] if share else zero for share in shares]))
+    done = {name for component in sample.dependence.components for name in component.descendants}
+    rest = {name: prior for name, prior in sample.priors.items() if name not in done}
     if rest:
-        independent = {name: sample.priors[name] for name in sample.priors if name in rest}
-        own = _of(None, [independent])
-        posteriors = {name: sample.posteriors[name] for name in independent}
-        table_of_rest = Factorised(independent, posteriors, own, sample.log_likelihood.dtype)
-        tables.append((rest, table_of_rest.own(_restricted(groups, rest))))
-    zero = sample.log_likelihood.new_zeros(())
-    total = {}
-    for group in groups:
-        shares = [(found, frozenset(v for v in group if v.site in names)) for names, found in tables]
-        total[group] = sum((found[share] for found, share in shares if share), start=zero)
-    return total
+        posteriors = {name: sample.posteriors[name] for name in rest}
+        table_of_rest = Factorised(rest, posteriors, _of(None, [rest]), sample.log_likelihood.dtype)
+        of_groups.append(table_of_rest.own(groups))
+    return sum(of_groups[1:], start=of_groups[0])
 
 
 NONE = References(own=0.0, other=0.0)
@@ -224,7 +212,7 @@ def _independent_masses(sample: Sample, keys: Sequence[tuple[str, int]]) -> Tens
 
 def _groups_of_priors(sample: Sample, groups: Sequence[Group]) -> list[Group]:
     """What of the groups lies in each set of sites that depend on one another in the model."""
-    found = components(sample.dependence.model)
+    found = sample.dependence.components
     return [group for component in found for group in _restricted(groups, component.descendants)]
 
 

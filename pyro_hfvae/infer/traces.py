@@ -1,8 +1,9 @@
 """Reads the traces of guide and model: which plate holds the data, which sites are local, and what is observed."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from pyro.distributions.util import scale_and_mask
@@ -51,7 +52,7 @@ def name_list(names: Iterable[str]) -> str:
 
 def _sample_sites(trace: Trace) -> list[tuple[str, Message]]:
     return [
-        (name, dict(site))
+        (name, cast(Message, site))
         for name, site in trace.nodes.items()
         if site["type"] == "sample" and not site_is_subsample(site) and not (site["infer"] or {}).get("_deterministic")
     ]
@@ -215,6 +216,8 @@ def common_scale(guide_trace: Trace, model_trace: Trace, plate: DataPlate) -> fl
 
 
 def _equal(one: float | Tensor, other: float | Tensor) -> bool:
+    if not isinstance(one, Tensor) and not isinstance(other, Tensor):
+        return math.isclose(one, other, rel_tol=1e-5)
     return bool(
         torch.isclose(torch.as_tensor(one, dtype=torch.float64), torch.as_tensor(other, dtype=torch.float64)).all()
     )

@@ -96,8 +96,8 @@ def _aggregate_density(sites: Sequence[Site], sizes: Sequence[int], points: Tens
     for site, size in zip(sites, sizes, strict=True):
         event = site.fn.event_shape
         at = points.to(site.value.dtype).reshape(len(points), 1, *event).expand(-1, size, *event)
-        each = site.at(site.fn, at).each  # [G, B] for each variable
-        total += torch.stack([log_prob.expand(len(points), size).exp().sum(1) for log_prob in each], -1)
+        densities = site.at(site.fn, at).densities.exp()  # [V, G, B]
+        total += densities.expand(-1, len(points), size).sum(-1).T
     return np.asarray((total / sum(sizes)).T.cpu().numpy())
 
 

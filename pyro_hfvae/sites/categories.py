@@ -112,7 +112,7 @@ class DiscreteSite(Site):
             return nearest_category(self.value)
         return self.value.round().detach() + (self.value - self.value.detach())
 
-    def _log_prob_of_each(self) -> tuple[Tensor, ...]:
+    def _log_prob_of_each(self) -> Tensor:
         raise TypeError(f"site '{self.name}' is discrete: it has masses, and no density")
 
     @property

@@ -76,11 +76,11 @@ class CorrelatedSite(_Vectors):
                 covariance = covariance.narrow(dim, 0, 1)
         return base.loc, covariance
 
-    def _log_prob_of_each(self) -> tuple[Tensor, ...]:
+    def _log_prob_of_each(self) -> Tensor:
         loc, covariance = self._moments
         scale = covariance.diagonal(dim1=-2, dim2=-1).sqrt()
         found = normal_log_prob(self.value, loc, scale)  # [*batch, *cells, d]
-        return found.flatten(found.dim() - len(self.fn.event_shape)).unbind(-1)
+        return found.flatten(found.dim() - len(self.fn.event_shape)).movedim(-1, 0)
 
     def _log_prob_of_cells(self, inside: Sequence[int]) -> Tensor:
         base: Any = self.base
@@ -155,10 +155,10 @@ class MixtureSite(_Vectors):
         self._components = read_site(name, component, value.unsqueeze(value.dim() - event))
         self._log_weights: Tensor = base.mixture_distribution.logits.log_softmax(-1)  # [*batch, *cells, K]
 
-    def _log_prob_of_each(self) -> tuple[Tensor, ...]:
+    def _log_prob_of_each(self) -> Tensor:
         each = [self._log_prob_of_cells([index]) for index in range(self._size)]  # [*batch, *cells] each
         found = torch.stack(each, -1)
-        return found.flatten(found.dim() - len(self.fn.event_shape)).unbind(-1)
+        return found.flatten(found.dim() - len(self.fn.event_shape)).movedim(-1, 0)
 
     def _log_prob_of_cells(self, inside: Sequence[int]) -> Tensor:
         return (self._log_weights + self._components.log_prob(inside)).logsumexp(-1)

@@ -36,23 +36,22 @@ class Univariate(Site):
     def __init__(self, name: str, fn: Distribution, value: Tensor) -> None:
         super().__init__(name, fn, value)
         self._product: tuple[Tensor, Tensor] | None = None
-        self._posterior: tuple[Tensor, Tensor] | None = None
+        self._posterior: Tensor | None = None
 
     def features(self, indices: Indices) -> tuple[Tensor, Tensor]:
         """f and h of the variables, ``[*batch, 2 n]`` and ``[*batch]``."""
         features, base = self.features_of_each
         which = self._which(indices)
-        return features[..., which, :].flatten(-2), base[..., which].sum(-1)
+        return features[..., which, :-1].flatten(-2), base[..., which].sum(-1)
 
     def coefficients(self, indices: Indices) -> tuple[Tensor, Tensor]:
         """g and c of the variables, ``[*batch, 2 n]`` and ``[*batch]``."""
-        coefficients, constant = self.coefficients_of_each
-        which = self._which(indices)
-        return coefficients[..., which, :].flatten(-2), constant[..., which].sum(-1)
+        some = self.coefficients_of_each[..., self._which(indices), :]
+        return some[..., :-1].flatten(-2), some[..., -1].sum(-1)
 
     @property
     def features_of_each(self) -> tuple[Tensor, Tensor]:
-        """f and h of each variable, ``[*batch, V, 2]`` and ``[*batch, V]``; made once."""
+        """f of each variable with a 1 for the constant, and h, ``[*batch, V, 3]`` and ``[*batch, V]``; made once."""
         if self._product is None:
             value, base, family = self.value, torch.zeros_like(self.value), self.base
             if isinstance(family, TransformedDistribution):
@@ -61,14 +60,14 @@ class Univariate(Site):
                     base = base - transform.log_abs_det_jacobian(before, value)
                     value = before
                 family = unwrap(family.base_dist)
-            features = torch.stack(list(_family(family)[1](value)), -1)
+            features = torch.stack([*_family(family)[1](value), torch.ones_like(value)], -1)
             batch = value.shape[: value.dim() - len(self.fn.event_shape)]
             self._product = features.reshape(*batch, -1, features.shape[-1]), base.reshape(*batch, -1)
         return self._product
 
     @property
-    def coefficients_of_each(self) -> tuple[Tensor, Tensor]:
-        """g and c of each variable, ``[*batch, V, 2]`` and ``[*batch, V]``; made once."""
+    def coefficients_of_each(self) -> Tensor:
+        """g and c of each variable, ``[*batch, V, 3]``; made once."""
         if self._posterior is None:
             family = self.base
             if isinstance(family, TransformedDistribution):
@@ -76,8 +75,7 @@ class Univariate(Site):
             names, _, coefficients = _family(family)
             batch, event = self.fn.batch_shape, self.fn.event_shape
             spread = [getattr(family, name).expand(*batch, *event).reshape(*batch, -1) for name in names]
-            *g, c = coefficients(*spread)
-            self._posterior = torch.stack(g, -1), c
+            self._posterior = torch.stack(list(coefficients(*spread)), -1)
         return self._posterior
 
     def _which(self, indices: Indices) -> list[int] | slice:
@@ -118,14 +116,14 @@ class NormalSite(Univariate):
         batch = self.fn.batch_shape
         return tensor.expand(*batch, *self.fn.event_shape).reshape(*batch, -1)
 
-    def _log_prob_of_each(self) -> tuple[Tensor, ...]:
+    def _log_prob_of_each(self) -> Tensor:
         # Variables first and what plates repeat taken once: where a program is run again, memory counts.
         base: Any = self.base
         event, batch = len(self.fn.event_shape), len(self.fn.batch_shape)
         lead = max(batch, self.value.dim() - event)
         value = _variables_first(self.value, event, lead)
         loc, scale = (_variables_first(_once(part, batch), event, lead) for part in (base.loc, base.scale))
-        return normal_log_prob(value, loc, scale).unbind()
+        return normal_log_prob(value, loc, scale)
 
     def parameters(self) -> list[Tensor]:
         """Means and standard deviations, ``[*batch, *event]``."""

@@ -48,6 +48,7 @@ class Site:
         self.fn = fn
         self.value = value
         self.grain = 1
+        self._densities: Tensor | None = None
         self._each: tuple[Tensor, ...] | None = None
         self._wide: Site | None = None
 
@@ -111,26 +112,32 @@ class Site:
         return self._log_prob([i * self.grain + j for i in indices for j in range(self.grain)])
 
     def _log_prob(self, indices: Indices) -> Tensor:
-        each = self.each
-        if len(indices) == len(each) > 1:
-            return torch.stack(each).sum(0)
-        total = each[indices[0]]
+        if len(indices) == len(self.densities) > 1:
+            return self.densities.sum(0)
+        total = self.each[indices[0]]
         for index in indices[1:]:
-            total = total + each[index]
+            total = total + self.each[index]
         return total
 
     @property
+    def densities(self) -> Tensor:
+        """The log-density of each variable by itself, unmerged, ``[V, *batch]``; made once."""
+        if self._densities is None:
+            self._densities = self._log_prob_of_each()
+        return self._densities
+
+    @property
     def each(self) -> tuple[Tensor, ...]:
-        """The log-density of each variable by itself, ``[*batch]`` each; made once."""
+        """The same apart from one another: the gradient of a part of a tensor is as large as the whole."""
         if self._each is None:
-            self._each = self._log_prob_of_each()
+            self._each = self.densities.unbind()
         return self._each
 
-    def _log_prob_of_each(self) -> tuple[Tensor, ...]:
+    def _log_prob_of_each(self) -> Tensor:
         log_prob = unvalidated(self.base).log_prob(self.value)  # [*batch, *cells]
         log_prob = torch.nan_to_num(log_prob, nan=torch.nan, posinf=torch.inf, neginf=NOTHING)
         shape = log_prob.shape[: log_prob.dim() - len(self.cells)]
-        return log_prob.reshape(*shape, -1).unbind(-1)
+        return log_prob.reshape(*shape, -1).movedim(-1, 0)
 
     def features(self, indices: Indices) -> tuple[Tensor, Tensor] | None:
         r"""f and h of :math:`\log r(z_G) = f(z) \cdot g + c + h(z)`, ``[*batch, P]`` and ``[*batch]``; None without."""
@@ -272,7 +279,8 @@ def wide(tensor: Tensor) -> Tensor:
     for dim, stride in enumerate(tensor.stride()):
         if stride == 0:
             once = once.narrow(dim, 0, 1)
-    return (once.cpu() if once.device.type == "mps" else once).double().expand(tensor.shape)
+    made = (once.cpu() if once.device.type == "mps" else once).double()
+    return made if once is tensor else made.expand(tensor.shape)
 
 
 def unvalidated(fn: Distribution) -> Distribution:

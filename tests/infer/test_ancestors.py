@@ -11,8 +11,8 @@ from torch.distributions import MultivariateNormal, Normal
 
 from pyro_hfvae import Concrete
 from pyro_hfvae.blocks import Variable
-from pyro_hfvae.infer.ancestors import Ancestral, components
-from pyro_hfvae.infer.dependence import read_dependence
+from pyro_hfvae.infer.ancestors import Ancestral
+from pyro_hfvae.infer.dependence import components, read_dependence
 from pyro_hfvae.infer.latents import posterior_sites
 from pyro_hfvae.infer.programs import Run
 from pyro_hfvae.infer.structured import whole

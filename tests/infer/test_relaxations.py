@@ -99,7 +99,7 @@ def test_marginal_of_the_density_against_direct_sums(particles, batch, size, sit
     group = frozenset(Variable(name, e, "") for name, site in posteriors.items() for e in range(site.variables))
     shape = SimpleNamespace(shape=(particles, batch))
     references = replace(Minibatch().references(shape, data_size), parts=[posteriors])
-    found = Factorised(posteriors, posteriors, references, torch.float64).aggregate([group])[group]
+    found = Factorised(posteriors, posteriors, references, torch.float64).aggregate([group])[0]
     rows = []
     for s in range(particles):
         for b in range(batch):

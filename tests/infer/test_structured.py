@@ -20,8 +20,8 @@ from pyro_hfvae.blocks import Variable
 from pyro_hfvae.distributions import nearest_category
 from pyro_hfvae.infer import Exact, Memory, Minibatch, MinibatchWeighted, structured
 from pyro_hfvae.infer import module as modules
-from pyro_hfvae.infer.ancestors import Ancestral, Component
-from pyro_hfvae.infer.dependence import read_dependence
+from pyro_hfvae.infer.ancestors import Ancestral
+from pyro_hfvae.infer.dependence import Component, read_dependence
 from pyro_hfvae.infer.latents import posterior_sites
 from pyro_hfvae.infer.penalties import MaximumMeanDiscrepancy, OffDiagonalCovariance
 from pyro_hfvae.infer.programs import Run
@@ -201,7 +201,7 @@ def test_every_group_against_loops_over_pairs(batch, surplus, categories, size, 
     references = estimator.references(SimpleNamespace(shape=(particles, batch)), data_size)
     densities = run(guide, x, particles=particles, references=references)
     values = {name: densities.own_table.sites[name].value for name in "zw"}
-    own, aggregate = densities.both(groups)
+    own, aggregate = (dict(zip(groups, found, strict=True)) for found in densities.both(groups))
     for some in groups:
         expected = by_hand(guide.log_density, categories, some, values, x, *weights(estimator, batch, data_size))
         for ours, theirs in zip((own[some], aggregate[some]), expected, strict=False):

@@ -19,7 +19,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pyro_hfvae.infer.ancestors import components
 from pyro_hfvae.infer.penalty import Penalty
 from pyro_hfvae.infer.sample import Sample
 from pyro_hfvae.infer.terms import Terms
@@ -117,7 +116,7 @@ class MaximumMeanDiscrepancy(Penalty):
         particles, batch = sample.shape
         if batch < 2:
             raise ValueError("a batch of one datum has no maximum mean discrepancy from the prior; give two or more")
-        for component in components(sample.dependence.model):
+        for component in sample.dependence.components:
             raise NotImplementedError(
                 f"the priors of sites {', '.join(map(repr, sorted(component.descendants)))} depend on one another; the "
                 "maximum mean discrepancy draws from each prior by itself"
