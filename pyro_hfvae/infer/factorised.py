@@ -4,18 +4,20 @@ import itertools
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 
-import numpy as np
 import torch
 from torch import Size, Tensor
 
-from pyro_hfvae.blocks import Group, Variable
+from pyro_hfvae.blocks import Group
 from pyro_hfvae.infer.categories import divide, draw_one_hot, log_mass_of_combinations
+from pyro_hfvae.infer.groups import Categorical, Continuous, kinds_of, members, summands
 from pyro_hfvae.infer.pair_densities import (
     CombinedMasses,
     PairDensities,
     expand,
     log_pairs,
+    log_weights,
     masses_of,
+    pairs_of_each,
     slice_of,
 )
 from pyro_hfvae.infer.pairwise import log_sum_of_other_masses, log_sum_of_others
@@ -24,11 +26,8 @@ from pyro_hfvae.sites import NOTHING, Univariate
 
 __all__ = ["Factorised"]
 
-Continuous = tuple[tuple[str, tuple[int, ...]], ...]
-"""Sites in order, and which of their variables."""
-
-Categorical = tuple[str, int]
-"""A site, and which of its categoricals."""
+DIRECT = 2**16
+"""Densities, one for each variable, sample and reference, of which as many or fewer are made one by one."""
 
 
 class Factorised:
@@ -49,7 +48,9 @@ class Factorised:
     .. math:: \sum_c \sum_{k_c} \Big( \frac{1}{C} q(k_c|x^b) \nabla f(k_c, y^*_{-c})
         + f(k_c, y^*_{-c}) \nabla q(k_c|x^b) \Big).
 
-    Densities are in float64 where the sites allow; sums over pairs are made in ``dtype``.
+    Where there are few pairs of a sample and a reference, each density is made by itself, by differences in the type of
+    the sites. Where there are many, densities that are products f · g are made as such, in float64, and summed in
+    ``dtype``.
 
     Args:
         sites: the densities, at the guide's samples, of S particles and B data.
@@ -62,51 +63,35 @@ class Factorised:
         self.shape = batch_of(posteriors)
         self.dtype = torch.promote_types(dtype, torch.float32)
         self.device = next(iter(posteriors.values())).value.device
-        self.sites = {name: site.double() for name, site in sites.items()}
-        own = references.parts[0] is sites
         self.references = references
-        self.parts: Sequence[Sites] = (
-            [self.sites]
-            if own and len(references.parts) == 1
-            else [{name: site.double() for name, site in part.items()} for part in references.parts]
-        )
+        pairs = self.shape.numel() * sum(batch_of(part)[1] for part in references.parts)
+        variables = sum(site.fine.numel() for site in sites.values() if not site.discrete)
+        self.directly = references.bank is None and pairs * variables <= DIRECT
+        self.parts: Sequence[Sites] = [self._precise(part) for part in references.parts]
+        self.sites = self.parts[0] if references.parts[0] is sites else self._precise(sites)
         self.masses = {name: masses_of(site, self.shape) for name, site in posteriors.items() if site.discrete}
         self.bank = references.bank
         self.of_bank = {} if self.bank is None else {name: site.double() for name, site in self.bank.sites.items()}
-        self._found: dict[Group, tuple[Continuous, tuple[Categorical, ...]]] = {}
-        self._order = {name: place for place, name in enumerate(self.sites)}
+        self.kinds = kinds_of(self.sites)
+        self._pairs: dict[str, Tensor] = {}
+
+    def _precise(self, sites: Sites) -> Sites:
+        """In float64, for a product cancels; a difference does not."""
+        return sites if self.directly else {name: site.double() for name, site in sites.items()}
 
     def own(self, groups: Sequence[Group]) -> Tensor:
         """E[log r(z_G|x)] of every group, [G]; variables of other sites are left out."""
         values: list[Tensor] = []
-        place: dict[tuple[str, tuple[int, ...]], int] = {}
         for name, site in self.sites.items():
             if site.discrete:
                 values.append((self.masses[name].exp() * self._own_masses[name]).sum(-1).mean((0, 1)))
             elif site.independent:
-                values.append(site.densities.flatten(1).mean(1).reshape(-1, site.grain).sum(1))
-            else:
-                continue
-            place |= {(name, (index,)): len(place) + index for index in range(site.variables)}
-        summands = [self._summands(group) for group in groups]
-        for name, indices in itertools.chain.from_iterable(summands):
-            if (name, indices) not in place:
-                place[name, indices] = len(place)
-                values.append(self.sites[name].log_prob(indices).mean()[None])
-        rows = [row for row, some in enumerate(summands) for _ in some]
-        counts = np.zeros((len(groups), len(place)))
-        counts[rows, [place[summand] for some in summands for summand in some]] = 1.0
-        each = torch.cat(values)
-        return torch.from_numpy(counts).to(each) @ each
-
-    def _summands(self, group: Group) -> Continuous:
-        """What log r of a group is a sum over: single variables, and those that depend on one another together."""
-        continuous, discrete = self._members(group)
-        found: list[tuple[str, tuple[int, ...]]] = [(name, (index,)) for name, index in discrete]
-        for name, indices in continuous:
-            apart = self.sites[name].independent
-            found += [(name, (index,)) for index in indices] if apart else [(name, indices)]
-        return tuple(found)
+                each = site.densities.flatten(1).mean(1)
+                values.append(each if site.grain == 1 else each.reshape(-1, site.grain).sum(1))
+        together, counts = summands(tuple(groups), self.kinds, self.device)
+        values += [self.sites[name].log_prob(indices).mean()[None] for name, indices in together]
+        every = _side_by_side(values, 0)
+        return counts.to(every) @ every
 
     def aggregate(self, groups: Sequence[Group]) -> Tensor:
         """E[log r̂(z_G)] of every group, [G]."""
@@ -119,7 +104,7 @@ class Factorised:
         plain: list[Group] = []
         sharing: dict[Continuous, list[Group]] = {}
         for group in groups:
-            continuous, discrete = self._members(group)
+            continuous, discrete = members(group, self.kinds)
             if not discrete and len(group) == 1 and self._univariate(continuous[0][0]):
                 plain.append(group)
             elif len(discrete) > 1 and len(self._divided_members(discrete)) > 1:
@@ -129,7 +114,7 @@ class Factorised:
             else:
                 sharing.setdefault(continuous, []).append(group)
         if plain:  # single variables are many and alike: all in one call
-            found |= dict(zip(plain, self._of_variables([self._members(g)[0][0] for g in plain]), strict=True))
+            found |= dict(zip(plain, self._of_variables([members(g, self.kinds)[0][0] for g in plain]), strict=True))
         for continuous, alike in sharing.items():
             found |= dict(zip(alike, self._with_the_same_densities(continuous, alike), strict=True))
         return {group: found[group] for group in groups}
@@ -147,29 +132,43 @@ class Factorised:
 
     def _of_variables(self, which: Sequence[tuple[str, tuple[int, ...]]]) -> tuple[Tensor, ...]:
         """log r̂ of single univariate variables, each [S, B]."""
+        if self.directly:
+            names = itertools.groupby(which, lambda member: member[0])
+            found = [self._direct_pairs(name)[slice_of([i for _, (i,) in alike])] for name, alike in names]
+            pairs = _side_by_side(found, 0)  # [D, S, B, M]
+            return (pairs + log_weights(self.references, pairs)).logsumexp(-1).unbind()
         features, bases, parameters, more, own = [], [], [], [], []
-        for name, members in itertools.groupby(which, lambda member: member[0]):
-            indices = [index for _, (index,) in members]
+        for name, alike in itertools.groupby(which, lambda member: member[0]):
+            indices = [index for _, (index,) in alike]
             site = self._narrowed(name)
             some = slice_of(indices)
             f, h = site.features_of_each
-            features.append(expand(f[..., some, :], self.shape, 2))
+            features.append(expand(f[..., some], self.shape, 2))
             bases.append(expand(h[..., some], self.shape, 1))
             parts = [self._narrowed(name, part).coefficients_of_each for part in self.parts]
-            parameters.append(_side_by_side([expand(g, Size([self.shape[0], -1]), 2) for g in parts], 1)[:, :, some])
+            parameters.append(_side_by_side([expand(g, Size([self.shape[0], -1]), 2) for g in parts], 1)[..., some])
             own.append(expand(site.densities[some].movedim(0, -1), self.shape, 1))
             if self.bank is not None:
                 more.append(self._thinned(name, indices))
-        f, g = (_side_by_side(given, 2).transpose(1, 2) for given in (features, parameters))  # [S, D, B or M, 3]
+        f, g = (  # [S, D, B or M, 3]
+            _side_by_side(given, 3).permute(0, 3, 1, 2).contiguous() for given in (features, parameters)
+        )
         further = _side_by_side(more, 0).expand(len(f), -1, -1, -1) if more else None  # [S, D, 3, R]
         others = log_sum_of_others(f, g, self.references.first, more=further, dtype=self.dtype)[..., 0].mT
         return self._with_own(_side_by_side(own, -1), others + _side_by_side(bases, 2)).unbind(-1)
 
+    def _direct_pairs(self, name: str) -> Tensor:
+        """log-densities of each variable of a site for all pairs, [V, S, B, M]; made once."""
+        if name not in self._pairs:
+            found = [pairs_of_each(self.sites[name], part[name], self.shape) for part in self.parts]
+            self._pairs[name] = _side_by_side(found, -1)
+        return self._pairs[name]
+
     def _thinned(self, name: str, indices: Sequence[int]) -> Tensor:
         """Coefficients of the bank's references of single variables with their log-weights, [D, 3, R]."""
         assert self.bank is not None
-        g = self._narrowed(name, self.of_bank).coefficients_of_each  # [M, V, 3]
-        g = g[:, slice_of(indices)].permute(1, 2, 0)  # [D, 3, M]
+        g = self._narrowed(name, self.of_bank).coefficients_of_each  # [M, 3, V]
+        g = g[..., slice_of(indices)].permute(2, 1, 0)  # [D, 3, M]
         if name in self.bank.thinned:
             places, weights = (part[list(indices)] for part in self.bank.thinned[name])
             g = g.gather(2, places[:, None].expand(-1, 3, -1))
@@ -185,15 +184,11 @@ class Factorised:
     def _with_the_same_densities(self, continuous: Continuous, groups: Sequence[Group]) -> list[Tensor]:
         """E[log r̂(z_G)] of groups that differ in their categoricals only: the densities are most of the work."""
         densities = self._densities(continuous)
-        if not any(self._members(group)[1] for group in groups):
-            return [self._with_own(densities.own, densities.log_sum())[..., 0]]
-        tables = [self._log_masses(self._members(group)[1]) for group in groups]
-        own = torch.cat([table.own for table in tables], -1)  # [S, B, ΣK]
-        weights = torch.cat([table.posterior for table in tables], -1).exp()
-        masses = torch.cat([table.references for table in tables], -1).exp()
-        of_bank = [table.bank for table in tables if table.bank is not None]
-        others = densities.log_sum(masses, torch.cat(of_bank, -1).exp() if of_bank else None)
-        expected = weights * self._with_own(densities.own + own, others)
+        if not any(members(group, self.kinds)[1] for group in groups):
+            return [densities.log_aggregate()[..., 0]]
+        tables = [self._log_masses(members(group, self.kinds)[1]) for group in groups]
+        table = CombinedMasses.side_by_side(tables)
+        expected = table.posterior.exp() * densities.log_aggregate(table)  # [S, B, ΣK]
         return [part.sum(-1) for part in expected.split([table.own.shape[-1] for table in tables], -1)]
 
     def _densities(self, continuous: Continuous) -> "PairDensities":
@@ -206,9 +201,14 @@ class Factorised:
         of_bank = own.new_zeros(()) if self.bank is None else self._bank_weights
         for name, indices in continuous:
             site = self.sites[name]
-            product = site.features(indices)
+            if self.directly and site.independent:
+                each = self._direct_pairs(name)
+                of_some = (each if len(indices) == len(each) else each[list(indices)]).sum(0)
+                pairs = of_some if pairs is None else pairs + of_some
+                continue
+            product = None if self.directly else site.features(indices)
             of_parts = [part[name].coefficients(indices) for part in self.parts]
-            given = [each for each in of_parts if each is not None]
+            given = [made for made in of_parts if made is not None]
             if product is not None and len(given) == len(self.parts):
                 features.append(expand(product[0], self.shape, 1))
                 base = base + expand(product[1], self.shape, 0)[..., None]
@@ -226,19 +226,20 @@ class Factorised:
                     found.append(log_pairs(site, self.of_bank[name], indices, self.shape).detach())
                 together = torch.cat(found, -1)
                 pairs = together if pairs is None else pairs + together
-        features.append(own.new_ones(*self.shape, 1))
-        parameters.append(constant)
+        if features or self.bank is not None or pairs is None:
+            features.append(own.new_ones(*self.shape, 1))
+            parameters.append(constant)
         g_of_bank = None
         if self.bank is not None:
             g_of_bank = torch.cat([*more, of_bank[None]]).expand(self.shape[0], -1, -1)  # [S, P, M]
         return PairDensities(
-            features=torch.cat([part.double() for part in features], -1),
-            parameters=torch.cat([part.double() for part in parameters], -1),
+            features=torch.cat([part.double() for part in features], -1) if features else None,
+            parameters=torch.cat([part.double() for part in parameters], -1) if features else None,
             bank=g_of_bank,
             own=own,
             base=base,
-            pairs=None if pairs is None else pairs.double(),
-            first=self.references.first,
+            pairs=pairs,
+            references=self.references,
             dtype=self.dtype,
         )
 
@@ -250,17 +251,10 @@ class Factorised:
         for some in self._divided_members(discrete):
             rest = [member for member in discrete if member not in some]
             drawn = torch.cat([self._drawn[name][:, :, index] for name, index in rest], -1)  # [S, B, ΣK]
-            tables = [self._log_masses([member]) for member in rest]
-            given = densities.joined(
-                drawn,
-                torch.cat([table.references for table in tables], -1),
-                torch.cat([table.own for table in tables], -1),
-                None if self.bank is None else torch.cat([table.bank for table in tables], -1),  # type: ignore[misc]
-            )
+            given = densities.joined(drawn, CombinedMasses.side_by_side([self._log_masses([one]) for one in rest]))
             table = self._log_masses(some)
             mass = table.posterior.exp()
-            others = given.log_sum(table.references.exp(), None if table.bank is None else table.bank.exp())
-            log_marginal = self._with_own(given.own + table.own, others)  # [S, B, K]
+            log_marginal = given.log_aggregate(table)  # [S, B, K]
             values.append((mass.detach() * log_marginal).sum(-1))
             of_masses = of_masses + ((mass - mass.detach()) * log_marginal.detach()).sum(-1)
         return torch.stack(values).mean(0) + of_masses
@@ -308,19 +302,6 @@ class Factorised:
 
     def _with_own(self, own: Tensor, others: Tensor) -> Tensor:
         return torch.logaddexp(self.references.own + own, self.references.other + others)
-
-    def _members(self, group: Group) -> tuple[Continuous, tuple[Categorical, ...]]:
-        """A group's continuous variables by site, and its categoricals, in an order that does not change."""
-        if group in self._found:
-            return self._found[group]
-        members: list[Variable] = sorted(
-            (v for v in group if v.site in self.sites), key=lambda v: (self._order[v.site], v.index)
-        )
-        continuous = [v for v in members if not self.sites[v.site].discrete]
-        by_site = itertools.groupby(continuous, lambda v: v.site)
-        discrete = tuple((v.site, v.index) for v in members if self.sites[v.site].discrete)
-        self._found[group] = tuple((name, tuple(v.index for v in some)) for name, some in by_site), discrete
-        return self._found[group]
 
     def _univariate(self, name: str) -> bool:
         site = self.sites[name]

@@ -66,6 +66,8 @@ class Memory(Marginal):
         self._order: dict[str, Tensor] = {}  # [V, H] by site: the H slots held when they were sorted, by each mean
         self._sorted = 0  # the time then
         self._clock = 0
+        self._known: tuple[Tensor, Tensor, Tensor] | None = None  # of the batch whose keys it begins with
+        self._products: dict[str, Tensor] = {}  # coefficients of univariate sites, [M, 3, V]; made when first needed
 
     def __len__(self) -> int:
         """Data remembered."""
@@ -104,7 +106,7 @@ class Memory(Marginal):
         self._move(sample.log_likelihood.device)
         present = self._slots["time"] != _ABSENT
         if keys is not None:
-            present = present & ~_partner(self._slots["key"], keys)[1]
+            present = present & ~self._partners(keys)[1]
         count = present.sum()
         others = (batch - 1 + count).clamp_min(1).to(torch.float64)
         remembered = self._sites(sample)
@@ -123,12 +125,20 @@ class Memory(Marginal):
 
     def _sites(self, sample: Sample) -> dict[str, Site]:
         """The remembered posteriors and priors as sites, [M]."""
-        found = {}
+        found: dict[str, Site] = {}
         for name, site in _remembered(sample).items():
             tensors = [self._slots[_slot(name, place)] for place in range(len(_parameters(site)))]
-            found[name] = site.at(site.with_parameters(tensors, tensors[0].shape[:1]), site.value)
             if isinstance(site, DiscreteSite):
-                found[name]._log_mass = tensors[0]  # type: ignore[attr-defined]
+                found[name] = site.of_masses(tensors[0])
+                continue
+            held = site.at(site.with_parameters(tensors, tensors[0].shape[:1]), site.value)
+            if isinstance(held, Univariate):
+                if name not in self._products:
+                    wide = held.double()
+                    assert isinstance(wide, Univariate)
+                    self._products[name] = wide.coefficients_of_each.clone()
+                held.set_coefficients(self._products[name])
+            found[name] = held
         return found
 
     def _thinned(self, name: str, present: Tensor, count: Tensor) -> tuple[Tensor, Tensor] | None:
@@ -151,8 +161,17 @@ class Memory(Marginal):
     def _move(self, device: torch.device) -> None:
         """Takes what is remembered to the device of the batch, where it is not there yet."""
         if self._slots["time"].device != device:
+            self._forget_derived()
             self._slots = {name: part.to(device) for name, part in self._slots.items()}
             self._order = {name: order.to(device) for name, order in self._order.items()}
+
+    def _partners(self, keys: Tensor) -> tuple[Tensor, Tensor]:
+        """For each slot a datum of the batch, and whether that is the one in the slot, both [M]; made once a step."""
+        if self._known is None or self._known[0] is not keys:
+            ordered, order = keys.sort(stable=True)
+            place = torch.searchsorted(ordered, self._slots["key"]).clamp_max(len(keys) - 1)
+            self._known = keys, order[place], ordered[place] == self._slots["key"]
+        return self._known[1:]
 
     def _sort(self, sample: Sample) -> None:
         held = (self._slots["time"] != _ABSENT).nonzero()[:, 0]  # [H]
@@ -160,7 +179,7 @@ class Memory(Marginal):
             if isinstance(site, Univariate) and site.grain == 1:
                 mean = site.mean.reshape(len(self._slots["time"]), -1)[held]
                 # The stable order is the same on every machine.
-                self._order[name] = held[mean.argsort(dim=0, stable=True)].mT.contiguous()
+                self._order[name] = held[mean.mT.argsort(stable=True)]
         self._sorted = self._clock
 
     @torch.no_grad()
@@ -187,8 +206,14 @@ class Memory(Marginal):
         slots = self._slots
         new = {name: part[: len(slots["time"])] for name, part in new.items()}
         places = self._places(new, keys, sample)
+        self._known = None
         for name, part in new.items():
             slots[name][places] = part.to(slots[name].dtype)
+        for name, site in _remembered(sample).items():
+            if name in self._products:
+                made = site.double().coefficients_of_each  # type: ignore[attr-defined]
+                rows = made[0] if made.dim() == 4 else made  # the particles of a datum share its posterior
+                self._products[name][places] = rows[: len(places)]
         held = next((order.shape[1] for order in self._order.values()), 0)
         if not self._order or (self._clock - self._sorted) * SORTED * len(places) >= held:
             self._sort(sample)
@@ -200,6 +225,12 @@ class Memory(Marginal):
         slots["key"].zero_()
         slots["staleness"] = torch.tensor(math.nan)
         self._slots = slots
+        self._forget_derived()
+
+    def _forget_derived(self) -> None:
+        """Lets go of what is made from the slots."""
+        self._known = None
+        self._products = {}
 
     def _places(self, new: Mapping[str, Tensor], keys: Tensor | None, sample: Sample) -> Tensor:
         """The slot that each datum is to have, [B]: its own, so that the order lasts, or one of the oldest.
@@ -209,7 +240,7 @@ class Memory(Marginal):
         slots, batch = self._slots, len(new["time"])
         place = torch.full_like(new["time"], -1)
         if keys is not None:
-            partner, same = _partner(slots["key"], keys)
+            partner, same = self._partners(keys)
             same = same & (slots["time"] != _ABSENT) & (partner < batch)
             place = _slots_of(partner, same, batch)
             slots["staleness"] = self._mean_divergence(sample, place)
@@ -250,6 +281,7 @@ class Memory(Marginal):
         self._slots = {name: part.clone() for name, part in slots.items()}
         self._order = {name: part.clone() for name, part in state["order"].items()}
         self._sorted = int(state["sorted"])
+        self._forget_derived()
 
 
 def _remembered(sample: Sample) -> Sites:
@@ -283,13 +315,6 @@ def _divergence(site: Site, new: Sequence[Tensor], old: Sequence[Tensor]) -> Ten
     except NotImplementedError:
         return torch.full(batch, math.nan, dtype=torch.float64, device=new[0].device)
     return kl.double()
-
-
-def _partner(slots: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
-    """For each slot a datum of the batch, and whether that is the one in the slot, both [M]."""
-    ordered, order = keys.sort(stable=True)
-    place = torch.searchsorted(ordered, slots).clamp_max(len(keys) - 1)
-    return order[place], ordered[place] == slots
 
 
 def _slots_of(partner: Tensor, same: Tensor, batch: int) -> Tensor:

@@ -1,16 +1,25 @@
 """Pairwise log-densities of samples and references, as products and otherwise, and masses of categories."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Size, Tensor
 
 from pyro_hfvae.infer.pairwise import log_sum_of_others, log_sum_of_pairs
-from pyro_hfvae.infer.references import batch_of
+from pyro_hfvae.infer.references import References, batch_of
 from pyro_hfvae.sites import DiscreteSite, Site
 
-__all__ = ["CombinedMasses", "PairDensities", "expand", "log_pairs", "masses_of", "slice_of"]
+__all__ = [
+    "CombinedMasses",
+    "PairDensities",
+    "expand",
+    "log_pairs",
+    "log_weights",
+    "masses_of",
+    "pairs_of_each",
+    "slice_of",
+]
 
 CHUNK_NUMBERS = 2**23
 """Numbers that the pairwise densities of one site take at once where no gradient is asked for."""
@@ -25,43 +34,80 @@ class CombinedMasses:
     references: Tensor  # [S, M, K]
     bank: Tensor | None  # [S, M', K]
 
+    @staticmethod
+    def side_by_side(tables: Sequence["CombinedMasses"]) -> "CombinedMasses":
+        """Tables of different combinations as one, [..., ΣK]."""
+        of_bank = [table.bank for table in tables if table.bank is not None]
+        return CombinedMasses(
+            posterior=torch.cat([table.posterior for table in tables], -1),
+            own=torch.cat([table.own for table in tables], -1),
+            references=torch.cat([table.references for table in tables], -1),
+            bank=torch.cat(of_bank, -1) if of_bank else None,
+        )
+
 
 @dataclass(frozen=True)
 class PairDensities:
-    """Pairwise log-densities log r(z_b|x_m) = f_b · g_m + h_b, with further terms ``pairs`` that are no product."""
+    """Pairwise log-densities log r(z_b|x_m) = f_b · g_m + h_b + ``pairs``, and what weights they are summed with."""
 
-    features: Tensor  # f, [S, B, P]
-    parameters: Tensor  # g of the references, [S, M, P]
+    features: Tensor | None  # f, [S, B, P]; None where there is no product
+    parameters: Tensor | None  # g of the references, [S, M, P]
     bank: Tensor | None  # g of the bank, [S, P, M']
     own: Tensor  # those of the own datum, by direct differences, [S, B, 1]
     base: Tensor  # h, [S, B, 1]
-    pairs: Tensor | None  # [S, B, M + M']
-    first: int
+    pairs: Tensor | None  # [S, B, M + M']; None where there is only a product
+    references: References
     dtype: torch.dtype
 
-    def log_sum(self, masses: Tensor | None = None, of_bank: Tensor | None = None) -> Tensor:
-        """The logarithm of the sum over the other references, [S, B, K], or [S, B, 1] without masses [S, M, K]."""
+    def log_aggregate(self, table: CombinedMasses | None = None) -> Tensor:
+        """log r̂ at the samples and at each combination of categories, [S, B, K]; [S, B, 1] without categories."""
+        weights = self.references
         if self.pairs is None:
+            assert self.features is not None
+            assert self.parameters is not None
+            masses = None if table is None else table.references.exp()
+            of_bank = None if table is None or table.bank is None else table.bank.exp()
             others = log_sum_of_others(
-                self.features, self.parameters, self.first, masses, self.bank, of_bank, self.dtype
+                self.features, self.parameters, weights.first, masses, self.bank, of_bank, self.dtype
             )
-            return self.base + others
-        every = self.parameters.mT if self.bank is None else torch.cat([self.parameters.mT, self.bank], -1)
-        weights = masses if masses is None or of_bank is None else torch.cat([masses, of_bank], 1)
-        return self.base + log_sum_of_pairs(self.features @ every + self.pairs, self.first, weights)
+            own = self.own if table is None else self.own + table.own
+            return torch.logaddexp(weights.own + own, weights.other + (self.base + others))
+        pairs = self.pairs
+        if self.features is not None and self.parameters is not None:
+            every = self.parameters.mT if self.bank is None else torch.cat([self.parameters.mT, self.bank], -1)
+            pairs = pairs + (self.base + self.features @ every)
+        pairs = pairs + log_weights(weights, pairs)
+        if table is None:
+            return pairs.logsumexp(-1, keepdim=True)
+        log_masses = table.references if table.bank is None else torch.cat([table.references, table.bank], 1)
+        return log_sum_of_pairs(pairs, log_masses.exp())
 
-    def joined(self, drawn: Tensor, masses: Tensor, own: Tensor, of_bank: Tensor | None) -> "PairDensities":
-        """The joint densities with some drawn categories, one-hot, [S, B, K] and log-masses."""
-        return PairDensities(
-            features=torch.cat([drawn, self.features], -1),
-            parameters=torch.cat([masses, self.parameters], -1),
-            bank=None if self.bank is None or of_bank is None else torch.cat([of_bank.mT, self.bank], -2),
-            own=self.own + (drawn * own).sum(-1, keepdim=True),
-            base=self.base,
-            pairs=self.pairs,
-            first=self.first,
-            dtype=self.dtype,
-        )
+    def joined(self, drawn: Tensor, table: CombinedMasses) -> "PairDensities":
+        """The joint densities with some drawn categories, one-hot, [S, B, K], of a table of log-masses."""
+        own = self.own + (drawn * table.own).sum(-1, keepdim=True)
+        features, parameters, bank = drawn, table.references, None if table.bank is None else table.bank.mT
+        if self.features is not None and self.parameters is not None:
+            features = torch.cat([features, self.features], -1)
+            parameters = torch.cat([parameters, self.parameters], -1)
+        if bank is not None and self.bank is not None:
+            bank = torch.cat([bank, self.bank], -2)
+        return replace(self, features=features, parameters=parameters, bank=bank, own=own)
+
+
+def log_weights(references: References, pairs: Tensor) -> Tensor:
+    """The logarithms of the weights of the references in the sum of each sample, [B, M + M'], for pairs of them."""
+    other = references.other.to(pairs) if isinstance(references.other, Tensor) else references.other
+    weights = pairs.new_zeros(pairs.shape[-2:]) + other
+    weights.diagonal(references.first).fill_(references.own)
+    return weights
+
+
+def pairs_of_each(site: Site, reference: Site, shape: Size) -> Tensor:
+    """log-densities of each variable at all samples under all references, by differences, [V, S, B, M]."""
+    value = site.value.expand(*shape, *site.fn.event_shape).transpose(0, 1)[:, :, None]  # [B, S, 1, *event]
+    densities = reference.at(reference.fn, value).densities  # [V, B, S, M]
+    densities = densities.expand(-1, shape[1], shape[0], batch_of({"": reference})[1]).transpose(1, 2)
+    return densities if site.grain == 1 else densities.unflatten(0, (-1, site.grain)).sum(1)
 
 
 def log_pairs(site: Site, reference: Site, indices: Sequence[int], shape: Size) -> Tensor:

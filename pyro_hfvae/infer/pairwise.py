@@ -45,7 +45,8 @@ def log_sum_of_others(
         masses: v ≥ 0 of the references, float64, [..., M, K]; one of 1 by default.
         more: g of further references, which get no gradient, [..., P, M'].
         masses_of_more: their v, [..., M', K].
-        dtype: of all that follows the product, float32 or float64.
+        dtype: of all that follows the product, float32 or float64. Without masses a processor (CPU) takes longer to
+            convert the product than float32 saves, and takes float64.
 
     Returns:
         [..., R, K], float64. About :data:`~pyro_hfvae.sites.NOTHING` where there is no other reference.
@@ -54,27 +55,26 @@ def log_sum_of_others(
     given = (features, parameters, masses, more, masses_of_more)
     flat = [None if part is None else part.reshape(-1, *part.shape[-2:]) for part in given]
     sums = _LogSumOfOthers if masses is None else _LogWeightedSumsOfOthers
+    if masses is None and features.device.type == "cpu":
+        dtype = torch.float64
     outputs: Tensor = sums.apply(dtype, first, torch.is_grad_enabled(), *flat)[0]
     return outputs.view(*shape, -1)
 
 
-def log_sum_of_pairs(pairs: Tensor, first: int = 0, masses: Tensor | None = None) -> Tensor:
-    """The same from all log-densities log q(z^r|x^m), for those that are no product.
+def log_sum_of_pairs(pairs: Tensor, masses: Tensor) -> Tensor:
+    r"""The logarithm of a sum over all references, for log-densities of all pairs.
+
+    .. math:: l_{rk} = \log \sum_m v_{mk} \exp(p_{rm})
 
     Args:
-        pairs: float64, [..., R, M].
-        first: the own reference of sample r is number first + r.
-        masses: v ≥ 0, float64, [..., M, K]; one of 1 by default.
+        pairs: p, the logarithm of a weight included, [..., R, M].
+        masses: v ≥ 0, [..., M, K].
 
     Returns:
         [..., R, K].
     """
-    rows = torch.arange(pairs.shape[-2], device=pairs.device)
-    own = rows[:, None] + first == torch.arange(pairs.shape[-1], device=pairs.device)
-    pairs = pairs.masked_fill(own, NOTHING)
     largest = pairs.detach().amax(-1, keepdim=True)  # [..., R, 1]
-    relative = (pairs - largest).exp()
-    sums = relative.sum(-1, keepdim=True) if masses is None else relative @ masses
+    sums = (pairs - largest).exp() @ masses.to(pairs)
     return sums.clamp_min(_smallest(sums.dtype)).log() + largest
 
 

@@ -134,11 +134,15 @@ class DiscreteSite(Site):
         made: Any = type(base)(*given, logits=logits, validate_args=False)
         return cast(Distribution, made.to_event(len(self.fn.event_shape) - len(base.event_shape)))
 
-    def _widened(self) -> Site:
+    def of_masses(self, log_mass: Tensor) -> "DiscreteSite":
+        """A site of the same variables with other log-masses, ``[*batch, V, K]``, of which alone it may be asked."""
         new = self.at(self.fn, self.value)
         assert isinstance(new, DiscreteSite)
-        new._log_mass = wide(self.log_mass)
+        new._log_mass = log_mass
         return new
+
+    def _widened(self) -> Site:
+        return self.of_masses(wide(self.log_mass))
 
     def draw(self, shape: Size, given: Indices = ()) -> Tensor:
         """A sample, whatever is given: categories are summed over, not kept."""

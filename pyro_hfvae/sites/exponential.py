@@ -42,16 +42,16 @@ class Univariate(Site):
         """f and h of the variables, ``[*batch, 2 n]`` and ``[*batch]``."""
         features, base = self.features_of_each
         which = self._which(indices)
-        return features[..., which, :-1].flatten(-2), base[..., which].sum(-1)
+        return features[..., :-1, which].flatten(-2), base[..., which].sum(-1)
 
     def coefficients(self, indices: Indices) -> tuple[Tensor, Tensor]:
         """g and c of the variables, ``[*batch, 2 n]`` and ``[*batch]``."""
-        some = self.coefficients_of_each[..., self._which(indices), :]
-        return some[..., :-1].flatten(-2), some[..., -1].sum(-1)
+        some = self.coefficients_of_each[..., self._which(indices)]
+        return some[..., :-1, :].flatten(-2), some[..., -1, :].sum(-1)
 
     @property
     def features_of_each(self) -> tuple[Tensor, Tensor]:
-        """f of each variable with a 1 for the constant, and h, ``[*batch, V, 3]`` and ``[*batch, V]``; made once."""
+        """f of each variable with a 1 for the constant, and h, ``[*batch, 3, V]`` and ``[*batch, V]``; made once."""
         if self._product is None:
             value, base, family = self.value, torch.zeros_like(self.value), self.base
             if isinstance(family, TransformedDistribution):
@@ -60,14 +60,14 @@ class Univariate(Site):
                     base = base - transform.log_abs_det_jacobian(before, value)
                     value = before
                 family = unwrap(family.base_dist)
-            features = torch.stack([*_family(family)[1](value), torch.ones_like(value)], -1)
             batch = value.shape[: value.dim() - len(self.fn.event_shape)]
-            self._product = features.reshape(*batch, -1, features.shape[-1]), base.reshape(*batch, -1)
+            value, base = value.reshape(*batch, -1), base.reshape(*batch, -1)
+            self._product = torch.stack([*_family(family)[1](value), torch.ones_like(value)], -2), base
         return self._product
 
     @property
     def coefficients_of_each(self) -> Tensor:
-        """g and c of each variable, ``[*batch, V, 3]``; made once."""
+        """g and c of each variable, ``[*batch, 3, V]``; made once."""
         if self._posterior is None:
             family = self.base
             if isinstance(family, TransformedDistribution):
@@ -75,8 +75,13 @@ class Univariate(Site):
             names, _, coefficients = _family(family)
             batch, event = self.fn.batch_shape, self.fn.event_shape
             spread = [getattr(family, name).expand(*batch, *event).reshape(*batch, -1) for name in names]
-            self._posterior = torch.stack(list(coefficients(*spread)), -1)
+            self._posterior = torch.stack(list(coefficients(*spread)), -2)
         return self._posterior
+
+    def set_coefficients(self, coefficients: Tensor) -> None:
+        """Takes g and c, float64, from where they were made before."""
+        self._posterior = coefficients
+        self._wide = self
 
     def _which(self, indices: Indices) -> list[int] | slice:
         """The variables as an index, without a copy where they are consecutive."""

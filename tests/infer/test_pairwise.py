@@ -40,7 +40,9 @@ def test_sums_from_products_are_those_from_all_pairs(weighted, graded, further):
     found = pairwise.log_sum_of_others(features, parameters, 1, masses, more, of_more)
     every = parameters.mT if more is None else torch.cat([parameters.mT, more], -1)
     weights = masses if of_more is None else torch.cat([masses, of_more], 1)
-    expected = pairwise.log_sum_of_pairs(features @ every, 1, weights)
+    pairs = features @ every
+    pairs.diagonal(1, -2, -1).fill_(-torch.inf)  # sample r and its own reference, number 1 + r
+    expected = pairwise.log_sum_of_pairs(pairs, torch.ones_like(every[:, :1].mT) if weights is None else weights)
     assert found.shape == (2, 3, 3 if weighted else 1)
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
     leaves = [features, parameters, *([masses] if weighted and graded else [])]

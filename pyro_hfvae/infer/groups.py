@@ -1,0 +1,64 @@
+"""What groups of variables are made of: sites in order, their variables, and what a sum over them adds up."""
+
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from pyro_hfvae.blocks import Group
+from pyro_hfvae.infer.references import Sites
+
+__all__ = ["Categorical", "Continuous", "Kinds", "kinds_of", "members", "summands"]
+
+Continuous = tuple[tuple[str, tuple[int, ...]], ...]
+"""Sites in order, and which of their variables."""
+
+Categorical = tuple[str, int]
+"""A site, and which of its categoricals."""
+
+Kinds = tuple[tuple[str, int, bool, bool], ...]
+"""Sites in order: how many variables they have, whether these are categoricals, and whether they are independent."""
+
+
+def kinds_of(sites: Sites) -> Kinds:
+    """What of some sites decides how groups of their variables are read."""
+    return tuple((name, site.variables, site.discrete, site.independent) for name, site in sites.items())
+
+
+@lru_cache(maxsize=4096)
+def members(group: Group, kinds: Kinds) -> tuple[Continuous, tuple[Categorical, ...]]:
+    """A group's continuous variables by site, and its categoricals, in an order that does not change."""
+    continuous: list[tuple[str, tuple[int, ...]]] = []
+    categoricals: list[Categorical] = []
+    for name, _, discrete, _ in kinds:
+        indices = tuple(sorted(variable.index for variable in group if variable.site == name))
+        if discrete:
+            categoricals += [(name, index) for index in indices]
+        elif indices:
+            continuous.append((name, indices))
+    return tuple(continuous), tuple(categoricals)
+
+
+@lru_cache(maxsize=64)
+def summands(groups: tuple[Group, ...], kinds: Kinds, device: torch.device) -> tuple[Continuous, Tensor]:
+    """What the log-density of a group is a sum over: the V variables that are independent, and n sets of others.
+
+    Returns:
+        Those sets, each of one site; and which of the V + n are in each group, 1 or 0, float64, [G, V + n].
+    """
+    free = {name for name, _, discrete, independent in kinds if discrete or independent}
+    apart: list[tuple[str, tuple[int, ...]]] = [
+        (name, (index,)) for name, count, *_ in kinds if name in free for index in range(count)
+    ]
+    place = {each: number for number, each in enumerate(apart)}
+    rows, columns = [], []
+    for row, group in enumerate(groups):
+        continuous, categoricals = members(group, kinds)
+        inside: list[tuple[str, tuple[int, ...]]] = [(name, (index,)) for name, index in categoricals]
+        for name, indices in continuous:
+            inside += [(name, (index,)) for index in indices] if name in free else [(name, indices)]
+        rows += [row] * len(inside)
+        columns += [place.setdefault(each, len(place)) for each in inside]
+    counts = torch.zeros(len(groups), len(place), dtype=torch.float64, device=device)
+    counts[rows, columns] = 1.0
+    return tuple(place)[len(apart) :], counts
