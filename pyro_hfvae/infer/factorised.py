@@ -9,7 +9,7 @@ from torch import Size, Tensor
 
 from pyro_hfvae.blocks import Group
 from pyro_hfvae.infer.categories import divide, draw_one_hot, log_mass_of_combinations
-from pyro_hfvae.infer.groups import Categorical, Continuous, kinds_of, members, summands
+from pyro_hfvae.infer.groups import Categorical, Continuous, expected_log_densities, kinds_of, members
 from pyro_hfvae.infer.pair_densities import (
     CombinedMasses,
     PairDensities,
@@ -64,12 +64,15 @@ class Factorised:
         self.dtype = torch.promote_types(dtype, torch.float32)
         self.device = next(iter(posteriors.values())).value.device
         self.references = references
-        pairs = self.shape.numel() * sum(batch_of(part)[1] for part in references.parts)
+        self.pairs = self.shape.numel() * sum(batch_of(part)[1] for part in references.parts)
         variables = sum(site.fine.numel() for site in sites.values() if not site.discrete)
-        self.directly = references.bank is None and pairs * variables <= DIRECT
+        self.directly = references.bank is None and self.pairs * variables <= DIRECT
         self.parts: Sequence[Sites] = [self._precise(part) for part in references.parts]
         self.sites = self.parts[0] if references.parts[0] is sites else self._precise(sites)
-        self.masses = {name: masses_of(site, self.shape) for name, site in posteriors.items() if site.discrete}
+        discrete = {name: site for name, site in posteriors.items() if site.discrete}
+        self.posteriors = {name: site.double() for name, site in discrete.items()}
+        self.masses = {name: masses_of(site, self.shape) for name, site in self.posteriors.items()}
+        self.alone = sites is posteriors and len(references.parts) == 1 and references.parts[0] is sites
         self.bank = references.bank
         self.of_bank = {} if self.bank is None else {name: site.double() for name, site in self.bank.sites.items()}
         self.kinds = kinds_of(self.sites)
@@ -80,18 +83,8 @@ class Factorised:
         return sites if self.directly else {name: site.double() for name, site in sites.items()}
 
     def own(self, groups: Sequence[Group]) -> Tensor:
-        """E[log r(z_G|x)] of every group, [G]; variables of other sites are left out."""
-        values: list[Tensor] = []
-        for name, site in self.sites.items():
-            if site.discrete:
-                values.append((self.masses[name].exp() * self._own_masses[name]).sum(-1).mean((0, 1)))
-            elif site.independent:
-                each = site.densities.flatten(1).mean(1)
-                values.append(each if site.grain == 1 else each.reshape(-1, site.grain).sum(1))
-        together, counts = summands(tuple(groups), self.kinds, self.device)
-        values += [self.sites[name].log_prob(indices).mean()[None] for name, indices in together]
-        every = _side_by_side(values, 0)
-        return counts.to(every) @ every
+        """E[log r(z_G|x)] of every group, [G]."""
+        return expected_log_densities(self.sites, self.posteriors, groups)
 
     def aggregate(self, groups: Sequence[Group]) -> Tensor:
         """E[log r̂(z_G)] of every group, [G]."""
@@ -262,6 +255,10 @@ class Factorised:
     def _of_masses(self, discrete: Sequence[Categorical]) -> Tensor:
         """E[log r̂] of categoricals alone, [S, B]: no densities, which are by far the most of the work."""
         table = self._log_masses(discrete)
+        if self.bank is None and self.pairs <= DIRECT:
+            weights = log_weights(self.references, table.references.new_empty(self.shape[1], table.references.shape[1]))
+            sums = weights.exp() @ table.references.exp()  # [S, B, K]
+            return (table.posterior.exp() * sums.clamp_min(torch.finfo(sums.dtype).tiny).log()).sum(-1)
         bank = None if table.bank is None else (table.bank + self._bank_weights[:, None]).exp()
         others = log_sum_of_other_masses(table.references.exp(), self.references.first, self.shape[1], bank)
         return (table.posterior.exp() * self._with_own(table.own, others)).sum(-1)
@@ -274,6 +271,9 @@ class Factorised:
             none = torch.zeros(lead, rows, 1, dtype=torch.float64, device=self.device)
             return log_mass_of_combinations([masses[name][:, :, index] for name, index in discrete] or [none])
 
+        posterior = combined(self.masses, self.shape[1])
+        if self.alone and self.bank is None:
+            return CombinedMasses(posterior, posterior, posterior, None)
         names = {name for name, _ in discrete}
         references = {
             name: torch.cat([masses_of(part[name], Size([lead, -1])) for part in self.parts], 1) for name in names
@@ -284,7 +284,7 @@ class Factorised:
             held = {name: masses_of(self.of_bank[name], Size([lead, -1])) for name in names}
             bank = combined(held, len(self.bank.present))
         return CombinedMasses(
-            posterior=combined(self.masses, self.shape[1]),
+            posterior=posterior,
             own=combined(self._own_masses, self.shape[1]),
             references=combined(references, count),
             bank=bank,

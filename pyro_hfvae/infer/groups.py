@@ -1,5 +1,6 @@
-"""What groups of variables are made of: sites in order, their variables, and what a sum over them adds up."""
+"""What groups of variables are made of: sites in order and their variables, and the log-density as a sum over them."""
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 import torch
@@ -7,8 +8,9 @@ from torch import Tensor
 
 from pyro_hfvae.blocks import Group
 from pyro_hfvae.infer.references import Sites
+from pyro_hfvae.sites import DiscreteSite
 
-__all__ = ["Categorical", "Continuous", "Kinds", "kinds_of", "members", "summands"]
+__all__ = ["Categorical", "Continuous", "expected_log_densities", "kinds_of", "members"]
 
 Continuous = tuple[tuple[str, tuple[int, ...]], ...]
 """Sites in order, and which of their variables."""
@@ -18,6 +20,28 @@ Categorical = tuple[str, int]
 
 Kinds = tuple[tuple[str, int, bool, bool], ...]
 """Sites in order: how many variables they have, whether these are categoricals, and whether they are independent."""
+
+
+def expected_log_densities(sites: Sites, posteriors: Sites, groups: Sequence[Group]) -> Tensor:
+    """E[log r(z_G|x)] of every group under the guide's posterior, [G]; variables of other sites are left out.
+
+    Args:
+        sites: the densities r, at the guide's samples, of sites that are independent given the datum.
+        posteriors: the guide's, whose masses weight the categories.
+        groups: of variables.
+    """
+    values: list[Tensor] = []
+    for name, site in sites.items():
+        if isinstance(site, DiscreteSite):
+            values.append((posteriors[name].mean * site.log_mass).sum(-1).reshape(-1, site.variables).mean(0))
+        elif site.independent:
+            each = site.densities.flatten(1).mean(1)
+            values.append(each if site.grain == 1 else each.reshape(-1, site.grain).sum(1))
+    device = next(iter(sites.values())).value.device
+    together, counts = _summands(tuple(groups), kinds_of(sites), device)
+    values += [sites[name].log_prob(indices).mean()[None] for name, indices in together]
+    every = torch.cat(values)
+    return counts.to(every) @ every
 
 
 def kinds_of(sites: Sites) -> Kinds:
@@ -40,7 +64,7 @@ def members(group: Group, kinds: Kinds) -> tuple[Continuous, tuple[Categorical, 
 
 
 @lru_cache(maxsize=64)
-def summands(groups: tuple[Group, ...], kinds: Kinds, device: torch.device) -> tuple[Continuous, Tensor]:
+def _summands(groups: tuple[Group, ...], kinds: Kinds, device: torch.device) -> tuple[Continuous, Tensor]:
     """What the log-density of a group is a sum over: the V variables that are independent, and n sets of others.
 
     Returns:

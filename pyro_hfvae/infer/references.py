@@ -1,7 +1,7 @@
 """The weighted posteriors that stand for an aggregate, q(z) = (1/N) Σ_n q(z|x_n)."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from torch import Size, Tensor
 
@@ -27,10 +27,6 @@ class Bank:
     """Of a site of univariate distributions, fewer references for each variable by itself: which, and the logarithms of
     how many each stands for, [V, R] each; all M of a site that is not here."""
 
-    def of_priors(self) -> "Bank":
-        """The priors in the place of the posteriors."""
-        return Bank(self.priors, {}, self.present)
-
 
 @dataclass(frozen=True)
 class References:
@@ -49,6 +45,11 @@ class References:
     first: int = 0
     """The own posterior of sample b is number first + b."""
     bank: Bank | None = None
+
+    def of_priors(self, parts: Sequence[Sites]) -> "References":
+        """The priors in the place of the posteriors, those of the batch and those of the bank."""
+        bank = None if self.bank is None else Bank(self.bank.priors, {}, self.bank.present)
+        return replace(self, parts=parts, bank=bank)
 
 
 def batch_of(sites: Sites) -> Size:

@@ -10,7 +10,8 @@ from pyro_hfvae.blocks import Group
 from pyro_hfvae.infer.ancestors import Ancestral
 from pyro_hfvae.infer.dependence import Component
 from pyro_hfvae.infer.factorised import Factorised
-from pyro_hfvae.infer.references import Bank, References, Sites
+from pyro_hfvae.infer.groups import expected_log_densities
+from pyro_hfvae.infer.references import References, Sites
 from pyro_hfvae.infer.sample import Sample
 from pyro_hfvae.infer.structured import Masses, Structured, expected, whole
 
@@ -76,9 +77,8 @@ def read_tables(
             log_q, log_m = (guide.own(groups, tables), None) if references is None else guide.both(groups, tables)
         else:
             masses = None
-            found = _of(references, [one.posteriors for one in every], None if references is None else references.bank)
-            table = Factorised(sample.posteriors, sample.posteriors, found, sample.log_likelihood.dtype)
-            log_q, log_m = table.own(groups), None if references is None else table.aggregate(groups)
+            given = references and replace(references, parts=[one.posteriors for one in every])
+            log_q, log_m = _factorised(sample, sample.posteriors, groups, given)
         log_c, log_p = _prior(sample, every, groups, references, samples.prior, masses)
     return Tables(groups, log_q, torch.zeros_like(log_q) if log_m is None else log_m, log_p, log_c)
 
@@ -97,13 +97,21 @@ def _prior(
         structured = _structured(sample, every, references, samples, "model", masses)
         return structured.both(groups) if references is not None else (structured.own(groups),) * 2
     if sample.dependence.conditional:
-        bank = None if references is None or references.bank is None else references.bank.of_priors()
-        given = _of(references, [one.priors for one in every], bank)
-        table = Factorised(sample.priors, sample.posteriors, given, sample.log_likelihood.dtype)
-        own = table.own(groups)
-        return own, own if references is None else table.aggregate(groups)
+        given = references and references.of_priors([one.priors for one in every])
+        own, aggregate = _factorised(sample, sample.priors, groups, given)
+        return own, own if aggregate is None else aggregate
     found = _unconditional(sample, groups, samples, masses)
     return found, found
+
+
+def _factorised(
+    sample: Sample, sites: Sites, groups: Sequence[Group], references: References | None
+) -> tuple[Tensor, Tensor | None]:
+    """E log r(z_G|x), and E log r̂(z_G) where there are references, of sites that are independent given the datum."""
+    if references is None:
+        return expected_log_densities(sites, sample.posteriors, groups), None
+    table = Factorised(sites, sample.posteriors, references, sample.log_likelihood.dtype)
+    return table.own(groups), table.aggregate(groups)
 
 
 def _unconditional(sample: Sample, groups: Sequence[Group], samples: int, masses: Masses | None) -> Tensor:
@@ -124,19 +132,8 @@ def _unconditional(sample: Sample, groups: Sequence[Group], samples: int, masses
     done = {name for component in sample.dependence.components for name in component.descendants}
     rest = {name: prior for name, prior in sample.priors.items() if name not in done}
     if rest:
-        posteriors = {name: sample.posteriors[name] for name in rest}
-        table_of_rest = Factorised(rest, posteriors, _of(None, [rest]), sample.log_likelihood.dtype)
-        of_groups.append(table_of_rest.own(groups))
+        of_groups.append(expected_log_densities(rest, sample.posteriors, groups))
     return sum(of_groups[1:], start=of_groups[0])
-
-
-NONE = References(own=0.0, other=0.0)
-"""Where no aggregate is asked for."""
-
-
-def _of(references: References | None, parts: Sequence[Sites], bank: Bank | None = None) -> References:
-    """The references with their posteriors, or priors."""
-    return replace(references or NONE, parts=parts, bank=bank)
 
 
 def _structured(
@@ -158,7 +155,7 @@ def _structured(
     tables = [table(one) for one in every]
     given = _independent(sample) if role == "model" and masses is None else masses
     own = next(made for made, one in zip(tables, every, strict=True) if one is sample)
-    return Structured(own, tables, references or NONE, given)
+    return Structured(own, tables, references or References(own=0.0, other=0.0), given)
 
 
 def _masses(guide: Structured, tables: Mapping[Group, Tensor]) -> Masses:

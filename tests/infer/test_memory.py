@@ -610,7 +610,7 @@ def test_conditional_priors_are_remembered_too():
     references = memory.references(batch, N)
     for groups in ([0, 1, 2], [1]):
         group = variables(z=groups)
-        given = replace(references, parts=[batch.priors], bank=references.bank.of_priors())
+        given = references.of_priors([batch.priors])
         table = Factorised(batch.priors, batch.posteriors, given, torch.float64)
         found = table.aggregate_of_each([group])[group]
         every = torch.distributions.Normal(c[:, :V], 0.5 + c[:, V:].sigmoid())
