@@ -7,6 +7,8 @@ import pyro
 import pytest
 import torch
 
+from pyro_hfvae.infer import factorised
+
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
@@ -24,6 +26,12 @@ def state_folder(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
         yield
+
+
+@pytest.fixture(params=[-1, 2**40], ids=["by products", "by differences"])
+def ways_of_comparing(request, monkeypatch):
+    """The densities of all pairs are made as matrix products, or each by itself, whatever the sizes."""
+    monkeypatch.setattr(factorised, "DIRECT", request.param)
 
 
 @pytest.fixture

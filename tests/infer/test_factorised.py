@@ -9,7 +9,7 @@ from aggregates import Batch, Group, draw_batch, estimated
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pyro_hfvae.infer import Minibatch, pairwise
+from pyro_hfvae.infer import Minibatch, factorised, pairwise
 
 
 def by_hand(batch, group, data_size):
@@ -46,7 +46,7 @@ def by_hand(batch, group, data_size):
     return torch.stack(rows)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
     particles=st.integers(1, 2),
     size=st.integers(1, 5),
@@ -55,9 +55,12 @@ def by_hand(batch, group, data_size):
     surplus=st.integers(0, 20),
     chunk=st.sampled_from([1, 20, 2**22]),
     kept=st.sampled_from([0, 2**22]),
+    directly=st.booleans(),
     data=st.data(),
 )
-def test_value_and_gradient_against_direct_sums(particles, size, normal, categories, surplus, chunk, kept, data):
+def test_value_and_gradient_against_direct_sums(
+    particles, size, normal, categories, surplus, chunk, kept, directly, data
+):
     if not normal and not categories:
         return  # no site
     batch = draw_batch(particles, size, normal, categories).leaf()
@@ -69,6 +72,7 @@ def test_value_and_gradient_against_direct_sums(particles, size, normal, categor
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pairwise, "CHUNK_ELEMENTS", chunk)
         patch.setattr(pairwise, "KEPT_ELEMENTS", kept)
+        patch.setattr(factorised, "DIRECT", 2**40 if directly else -1)
         (found,) = estimated(Minibatch(), batch, [group], data_size)
     expected = by_hand(batch, group, data_size)
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
@@ -82,6 +86,7 @@ def test_value_and_gradient_against_direct_sums(particles, size, normal, categor
         torch.testing.assert_close(a, b, rtol=1e-7, atol=1e-8)
 
 
+@pytest.mark.usefixtures("ways_of_comparing")
 def test_several_groups_at_once_are_those_one_by_one():
     batch = draw_batch(1, 6, 4, [3, 2]).leaf()
     groups = [Group((0, 1, 2, 3), (0, 1)), Group((0, 2)), Group((1, 3), (1,)), Group((), (0,)), Group((3,))]
@@ -96,6 +101,7 @@ def test_several_groups_at_once_are_those_one_by_one():
             torch.testing.assert_close(a, b)
 
 
+@pytest.mark.usefixtures("ways_of_comparing")
 def test_far_apart_posteriors_stay_finite():
     loc = torch.tensor([[[0.0], [1e4]]])
     (found,) = estimated(Minibatch(), Batch(loc, loc, torch.full((1, 2, 1), 1e-3)), [Group((0,))], 2)

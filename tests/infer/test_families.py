@@ -14,6 +14,8 @@ from torch import nn
 from pyro_hfvae import Concrete, HierarchicalELBO
 from pyro_hfvae.metrics import encode
 
+pytestmark = pytest.mark.usefixtures("ways_of_comparing")
+
 N, V = 7, 3
 X = torch.rand(N, 5, generator=torch.Generator().manual_seed(0)).double()
 

@@ -22,7 +22,7 @@ from support import numbers
 
 from pyro_hfvae import HierarchicalELBO
 
-pytestmark = pytest.mark.usefixtures("double_precision")
+pytestmark = pytest.mark.usefixtures("double_precision", "ways_of_comparing")
 
 N, V = 30, 3
 
