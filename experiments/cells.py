@@ -1,4 +1,4 @@
-"""Cells of a study: kept as rows with versions and machine, and told of in tables of Markdown."""
+"""Cells of a study: kept as rows with versions and machine, and shown in tables of Markdown."""
 
 import json
 import statistics

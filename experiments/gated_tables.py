@@ -16,11 +16,11 @@ CONDITIONS = ("gated", "gated_trimmed", "gated_targets", "ungated_pairs", "ungat
 DPI = 110
 NATS = (
     "In nats, by exact marginals of some of the held-out images: upper bounds, which a narrow block reaches whether or "
-    "not a reader could use it, for it says which of so few images it comes from. Of a discrete block alone exact."
+    "not a reader could use it, for it identifies the image among so few. Of a discrete block alone exact."
 )
 SWAPS = (
     "Read off pictures: one block of a held-out image is painted with all else of another. The score is that for the "
-    "factor of the image that gave the block; an R² of about −1 says that the picture follows the other image."
+    "factor of the image that gave the block; an R² of about −1 means that the picture follows the other image."
 )
 OVERALL = ("disentanglement", "completeness", "informativeness")
 
@@ -72,8 +72,8 @@ def table(rows: Sequence[Row]) -> str:
     if swaps:
         matrix += ["", SWAPS, "", *head(["condition", "base", "wrong", "block given", *factors]), *swaps]
     if nats:
-        told = head(["condition", "base", "wrong", "block", *(f"{name} (nats)" for name in first["factors"])])
-        matrix += ["", NATS, "", *told, *nats]
+        heads = head(["condition", "base", "wrong", "block", *(f"{name} (nats)" for name in first["factors"])])
+        matrix += ["", NATS, "", *heads, *nats]
     return "\n".join([*overall, "", note, "", *matrix]) + "\n"
 
 

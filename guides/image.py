@@ -77,7 +77,7 @@ class ImageGuide(PyroModule):
         self.register_buffer("temperature", torch.tensor(float(temperature)))
 
     def _start(self, initial_scale: float, random_means: bool) -> None:
-        """Heads that say the same of every image, or whose scales alone do."""
+        """Heads whose outputs, or whose scales alone, are the same for every image."""
         for parameter in self.gaussian.parameters():  # rows of means, then rows of scales
             means, scales = parameter.detach().chunk(2)
             nn.init.zeros_(scales)
@@ -99,7 +99,7 @@ class ImageGuide(PyroModule):
                 pyro.sample(name, self._categories(head(features)))
 
     def normal(self, parameters: Tensor) -> dist.TorchDistribution:
-        """The posterior of a Gaussian site from what its head says, [..., 2 V]."""
+        """The posterior of a Gaussian site from the output of its head, [..., 2 V]."""
         loc, scale = parameters.chunk(2, -1)  # [..., V] each
         return cast(dist.TorchDistribution, dist.Normal(loc, softplus(scale) + SMALLEST_SCALE).to_event(1))
 

@@ -1,4 +1,4 @@
-"""Encoders: from an image to the features that a guide's heads read. Each says its number of ``features``."""
+"""Encoders: from an image to the features that a guide's heads read. Each has its number of ``features``."""
 
 from itertools import pairwise
 from operator import index
@@ -10,7 +10,7 @@ __all__ = ["ConvEncoder", "Encoder", "MLPEncoder", "SubpixelEncoder"]
 
 
 class Encoder(Protocol):
-    """What a guide asks of its encoder: a module that also says how many features it gives."""
+    """What a guide asks of its encoder: a module with the number of its features."""
 
     features: int
 
@@ -61,7 +61,7 @@ class SubpixelEncoder(nn.Module):
         hidden: units of the dense layer, the number of features.
         kaiming: start from weights that keep the variance of what they are given, by He et al., Delving Deep into
             Rectifiers (2015), equation 10, and biases of 0. The ordinary ones of torch shrink it to a sixth in each
-            layer, so that images look alike at first, and what tells them apart least is found late or not at all.
+            layer, so that images look alike at first, and small differences between them are found late or never.
     """
 
     def __init__(self, channels: int = 1, width: int = 32, hidden: int = 256, kaiming: bool = False) -> None:

@@ -17,7 +17,7 @@ class Schedule(ABC):
 
 
 def value_at(value: float | Schedule, step: int) -> float:
-    """The number itself, or what the schedule says of the step."""
+    """The number itself, or the value of the schedule at the step."""
     return value(step) if isinstance(value, Schedule) else value
 
 

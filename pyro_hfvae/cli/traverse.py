@@ -52,7 +52,7 @@ __all__ = ["traverse", "traverse_run"]
 AGGREGATE = 1000
 """Held-out data that stand for q(z), at most: ten of them lie beyond each of the quantiles at 1 % and 99 %."""
 COLUMNS = 10
-"""Pictures in a row, where the user does not say otherwise and there are as many held-out data."""
+"""Pictures in a row, unless the user asks for others and there are as many held-out data."""
 ROWS = 6
 """Images that give a block in a grid of swaps."""
 PAIRS = 4

@@ -141,7 +141,7 @@ class HierarchicalELBO(ELBO):
         return self(model, guide).aggregate_terms(batches)
 
     def differentiable_loss(self, model: Program, guide: Program, *args: Any, **kwargs: Any) -> Tensor:
-        """Minus the weighted ELBO, summed over the batch and scaled as the programs' plates say."""
+        """Minus the weighted ELBO, summed over the batch and scaled as by the programs' plates."""
         loss: Tensor = self(model, guide)(*args, **kwargs)
         return loss
 

@@ -80,7 +80,7 @@ class HierarchicalModule(ELBOModule):
         self._warned = False
 
     def forward(self, *args: Any, **kwargs: Any) -> Tensor:
-        """Minus the weighted ELBO, summed over the batch and scaled as the programs' plates say."""
+        """Minus the weighted ELBO, summed over the batch and scaled as by the programs' plates."""
         loss = self.loss(*args, **kwargs)
         return loss.per_datum * loss.size
 

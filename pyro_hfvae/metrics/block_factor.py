@@ -1,4 +1,4 @@
-"""Which block tells of which factor."""
+"""Which block has information about which factor."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -26,8 +26,8 @@ class DCI:
     """The result of `dci` for ``V`` variables in ``D`` blocks and ``F`` factors.
 
     Attributes:
-        disentanglement: D in ``[0, 1]``: does each variable tell of one factor only?
-        completeness: C in ``[0, 1]``: is each factor told by one variable only?
+        disentanglement: D in ``[0, 1]``: does each variable encode one factor only?
+        completeness: C in ``[0, 1]``: is each factor encoded by one variable only?
         weighted_completeness: the same with the weights of `weighted_completeness`.
         informativeness: I in ``[0, 1]``: the mean of ``factor_informativeness``.
         code_disentanglement: ``D_i`` of each variable ``[V]``.
@@ -35,12 +35,12 @@ class DCI:
         factor_informativeness: the scores, with a negative R² clipped to 0 ``[F]``.
         score: the raw scores on the test split: accuracy for a categorical factor, else R² ``[F]``.
         chance: the score of a guess that has seen no code ``[F]``, see `pyro_hfvae.metrics.regressors.chance`.
-        importance: R, how much each variable tells of each factor ``[V, F]``; a column sums to 1, or to 0 if no
-            variable tells anything of the factor.
+        importance: R, how much each variable helps to predict each factor ``[V, F]``; a column sums to 1, or to 0 if no
+            variable predicts the factor.
         blocks: the names of the ``D`` blocks.
         block_importance: the importances of the variables of each block, summed ``[D, F]``.
-        disentanglement_of_blocks: D of ``block_importance``: does each block tell of one factor only?
-        completeness_of_blocks: C of ``block_importance``: is each factor told by one block only?
+        disentanglement_of_blocks: D of ``block_importance``: does each block encode one factor only?
+        completeness_of_blocks: C of ``block_importance``: is each factor encoded by one block only?
         block_disentanglement: ``D_d`` of each block ``[D]``.
     """
 
@@ -148,7 +148,7 @@ def code_disentanglement(importance: NDArray[np.float64]) -> NDArray[np.float64]
     """``D_i = 1 + Σ_j P_ij log_F P_ij`` with ``P_ij = R_ij / Σ_j R_ij`` (Eastwood & Williams 2018, § 2).
 
     A dead code (a row of zeros) gets 0, and weighs nothing in `disentanglement`. With a single factor (``F = 1``, where
-    the base of the logarithm would be 1) a live code can tell of nothing else and gets 1.
+    the base of the logarithm would be 1) a live code cannot encode another and gets 1.
 
     Args:
         importance: R, non-negative ``[V, F]``.
@@ -162,7 +162,7 @@ def code_disentanglement(importance: NDArray[np.float64]) -> NDArray[np.float64]
 def factor_completeness(importance: NDArray[np.float64]) -> NDArray[np.float64]:
     """``C_j = 1 + Σ_i P_ij log_V P_ij`` with ``P_ij = R_ij / Σ_i R_ij`` (Eastwood & Williams 2018, § 2).
 
-    ``V`` counts dead codes too. A factor that no code tells of (a column of zeros) gets 0; with a single variable
+    ``V`` counts dead codes too. A factor that no code predicts (a column of zeros) gets 0; with a single variable
     (``V = 1``) any other factor gets 1.
 
     Args:

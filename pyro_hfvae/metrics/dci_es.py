@@ -40,7 +40,7 @@ def dci_es(codes: Codes, factors: Factors, *, seed: int = 0) -> DCIES:
     After Eastwood et al., DCI-ES: An Extended Disentanglement Framework with Connections to Identifiability, ICLR 2023:
     AULCC is the area between a factor's loss-capacity curve and its least loss, up to the capacity that reaches it. The
     probes here are decision trees, of which the paper has forests; their capacity is the depth, the logarithm of the
-    number of leaves, from 0 (a guess) to 12. So E says how few questions of the form ``z_i < t`` the factor takes.
+    number of leaves, from 0 (a guess) to 12. So E measures how few questions of the form ``z_i < t`` the factor takes.
     `loss_capacity_explicitness` has the formula. Values for other probes are on another scale.
 
     Args:

@@ -46,7 +46,7 @@ class FactorVAEScore:
 
 
 def beta_vae_score(codes: Codes, factors: Factors, *, seed: int = 0) -> BetaVAEScore:
-    """How well a linear classifier tells which factor is fixed, from ``(1/L) Σ_l |z_l1 - z_l2|`` of ``L`` pairs.
+    """How well a linear classifier predicts which factor is fixed, from ``(1/L) Σ_l |z_l1 - z_l2|`` of ``L`` pairs.
 
     Higgins et al., beta-VAE, ICLR 2017, § 3: in the pairs of a group, one factor has the same value in both, all others
     are as they come. Here pairs are drawn with replacement from the rows given, with ``L`` = 64; 800 groups from the
@@ -74,7 +74,7 @@ def beta_vae_score(codes: Codes, factors: Factors, *, seed: int = 0) -> BetaVAES
 
 
 def factor_vae_score(codes: Codes, factors: Factors, *, seed: int = 0) -> FactorVAEScore:
-    """How well the variable with ``argmin_i Var_group(z_i) / Var(z_i)`` tells which factor is fixed in a group.
+    """How well the variable with ``argmin_i Var_group(z_i) / Var(z_i)`` predicts which factor is fixed in a group.
 
     Kim & Mnih, Disentangling by Factorising, ICML 2018, § 4. The classifier is a majority vote: the factor that was
     fixed most often when the variable varied least. Dead variables never vote. A discrete variable's variance is the

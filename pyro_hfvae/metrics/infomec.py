@@ -21,8 +21,8 @@ class InfoMEC:
     """The result of `infomec` for ``V`` variables and ``F`` factors.
 
     Attributes:
-        modularity: InfoM in ``[0, 1]``: does each active variable tell of one factor only?
-        compactness: InfoC in ``[0, 1]``: is each factor told by one active variable only?
+        modularity: InfoM in ``[0, 1]``: does each active variable encode one factor only?
+        compactness: InfoC in ``[0, 1]``: is each factor encoded by one active variable only?
         explicitness: InfoE in ``[0, 1]``: the mean of ``factor_explicitness``.
         code_modularity: the share of each variable, rescaled so that 0 is equal parts ``[V]``; 0 for inactive ones.
         factor_compactness: the same for each factor ``[F]``.

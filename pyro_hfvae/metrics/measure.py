@@ -49,7 +49,7 @@ def measure(codes: Codes, factors: Factors, *, permutations: int = 0, seed: int 
     Args:
         codes: the codes of ``n`` data; ten thousand are plenty.
         factors: the factors of the same data.
-        permutations: how many permutations tell what each score is at chance; 0, or at least 2. Each costs as much as
+        permutations: how many permutations estimate each score at chance; 0, or at least 2. Each costs as much as
             the scores themselves.
         seed: of the split, the forests and the permutations; the result is a function of it.
     """
@@ -137,7 +137,7 @@ def measure_posteriors(
     ``variables``, ``blocks`` and ``factors`` name the rows and columns; ``variable_information`` ``[V, F]`` and
     ``block_information`` ``[D, F]`` are in nats, each with its standard error (``variable_error``, ``block_error``) and
     a lower bound in the population that the data are from (``variable_lower``, ``block_lower``).
-    ``data`` and ``samples`` say how many data make the marginals, and how many of them gave a sample.
+    ``data`` and ``samples`` are how many data make the marginals, and how many of them gave a sample.
 
     Args:
         posteriors: of ``n`` data; the cost grows with ``n`` times the samples.

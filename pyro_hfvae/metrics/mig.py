@@ -42,7 +42,8 @@ class MIGSup:
 
 
 def mig(codes: Codes, factors: Factors, *, seed: int = 0) -> MIG:
-    """``MIG = (1/F) Σ_j (I(z_(1); v_j) - I(z_(2); v_j)) / H(v_j)``, with the two variables that tell most of ``v_j``.
+    """``MIG = (1/F) Σ_j (I(z_(1); v_j) - I(z_(2); v_j)) / H(v_j)``, with the two variables most
+    informative of ``v_j``.
 
     Chen et al., Isolating Sources of Disentanglement in VAEs, NeurIPS 2018; on discretised codes as in Locatello
     et al., Challenging Common Assumptions, ICML 2019: 20 bins of equal width for a variable with one column; the most
@@ -69,12 +70,13 @@ def mig_from_information(information: NDArray[np.float64], factors: Factors) -> 
 
 
 def mig_sup(codes: Codes, factors: Factors, *, seed: int = 0) -> MIGSup:
-    """``MIG-sup = (1/V) Σ_i (I(z_i; v_(1)) / H(v_(1)) - I(z_i; v_(2)) / H(v_(2)))``, the two factors told most of.
+    """``MIG-sup = (1/V) Σ_i (I(z_i; v_(1)) / H(v_(1)) - I(z_i; v_(2)) / H(v_(2)))``, with the two
+    factors that it informs most of.
 
     Li et al., Progressive Learning and Disentanglement of Hierarchical Representations, ICLR 2020: MIG asks whether one
-    variable holds a factor, MIG-sup whether a variable holds one factor. A dead variable tells of nothing and is left
-    out of the mean; one that varies and tells nothing stays in, with a gap close to 0. With a single factor the gap is
-    to 0. Codes are discretised as for `mig`.
+    variable holds a factor, MIG-sup whether a variable holds one factor. A dead variable is left out of the mean; one
+    that varies without information stays in, with a gap close to 0. With a single factor the gap is to 0. Codes are
+    discretised as for `mig`.
 
     Args:
         codes: the codes of ``n`` data.

@@ -19,9 +19,9 @@ class Modularity:
     """The result of `modularity` for ``V`` variables.
 
     Attributes:
-        modularity: the mean of ``code_modularity`` over the variables that tell of any factor; 0 where none does.
-        code_modularity: of each variable, in ``[0, 1]``, ``[V]``; 0 for one that tells nothing.
-        live: the variables that tell of any factor ``[V]``.
+        modularity: the mean of ``code_modularity`` over the variables with information about a factor, else 0.
+        code_modularity: of each variable, in ``[0, 1]``, ``[V]``; 0 for one without information.
+        live: the variables with information about any factor ``[V]``.
     """
 
     modularity: float
@@ -43,7 +43,7 @@ class Explicitness:
 
 
 def modularity(codes: Codes, factors: Factors, *, seed: int = 0) -> Modularity:
-    """``1 - Σ_{j ≠ j*} I(z_i; v_j)² / (I(z_i; v_j*)² (F - 1))`` with the factor ``j*`` told most of, mean over ``i``.
+    """``1 - Σ_{j ≠ j*} I(z_i; v_j)² / (I(z_i; v_j*)² (F - 1))`` with the best factor ``j*``, mean over ``i``.
 
     Ridgeway & Mozer, Learning Deep Disentangled Embeddings with the F-Statistic Loss, NeurIPS 2018. The formula is 0/0
     for a dead variable, which is left out of the mean. A variable of pure noise is not: the bias of counting gives it

@@ -16,7 +16,7 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class Chance:
-    """A score of codes that tell nothing of the factors.
+    """A score of codes without information about the factors.
 
     Attributes:
         mean: over the permutations.

@@ -196,7 +196,7 @@ def _forest(kind: str, *, rows: int, seed: int) -> Any:
     make = RandomForestClassifier if kind == "categorical" else RandomForestRegressor
     return make(
         n_estimators=TREES,
-        max_features=1.0,  # a split chooses among all columns, else codes that tell nothing are split on too
+        max_features=1.0,  # a split chooses among all columns, else codes without information are split on too
         max_samples=min(rows, ROWS_PER_TREE),
         min_samples_leaf=MIN_ROWS_PER_LEAF,
         n_jobs=-1,

@@ -68,7 +68,7 @@ def read_shared_codes(path: Path) -> SharedCodes:
             return SharedCodes(
                 tuple(file["variables"].tolist()), file["columns"].astype(np.float64), file["images"].astype(np.int64)
             )
-    except Exception as error:  # numpy and zipfile raise several kinds, and none says which file
+    except Exception as error:  # numpy and zipfile raise several kinds, and none names the file
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(
             f"'{path}' does not hold codes; write it again with 'pyro-hfvae evaluate' ({reason})"

@@ -16,7 +16,7 @@ __all__ = ["Paint", "SwapScores", "swap_scores"]
 Paint = Callable[[str | None, NDArray[np.int64], NDArray[np.int64]], NDArray[Any]]
 """Paints pictures ``[B, ...]`` of a block of B data with all else of B others, or with None of the others as they are.
 
-Both are told by the numbers of their rows ``[B]``."""
+Both are given by the numbers of their rows ``[B]``."""
 
 TREES = 50
 
@@ -48,7 +48,7 @@ class SwapScores:
 def swap_scores(paint: Paint, blocks: Sequence[str], factors: Factors, *, seed: int = 0) -> SwapScores:
     """Whether a block decides its factor in what the model paints, and nothing else does.
 
-    What is read off codes says what a block tells, not what the decoder listens to: two blocks may tell the same, and
+    Codes show what a block encodes, not what the decoder uses: two blocks may encode the same, and
     one of them alone be painted. Here one block of a datum is painted with all else of another, and extremely
     randomised trees, which have learned factors from pictures that the model painted of data as they are, read the
     picture. Where a block decides factor ``j`` alone, ``given`` of that block is as high as ``unswapped``; ``kept`` is
@@ -97,6 +97,6 @@ def _rows(pictures: NDArray[Any]) -> NDArray[np.float32]:
 
 
 def _trees(kind: str, seed: int) -> Any:
-    """Trees that look at few pixels for each split: of thousands, neighbours tell the same."""
+    """Trees that look at few pixels for each split: of thousands, neighbours carry the same information."""
     make = ExtraTreesClassifier if kind == "categorical" else ExtraTreesRegressor
     return make(n_estimators=TREES, max_features="sqrt", n_jobs=-1, random_state=seed)

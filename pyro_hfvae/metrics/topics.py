@@ -34,7 +34,7 @@ def npmi(topics: NDArray[np.float64], counts: Any, *, words: int = 10) -> Cohere
     Bouma, Normalized (Pointwise) Mutual Information in Collocation Extraction, 2009; for topics as in Lau, Newman,
     Baldwin, Machine Reading Tea Leaves, EACL 2014. ``p`` is the share of documents that contain a word, or both. It is
     -1 for a pair that never occurs together, 0 for independent words, 1 for words that occur only together. Count
-    ``p`` on documents that the model was not trained on, or say which.
+    ``p`` on documents that the model was not trained on, or name them.
 
     Args:
         topics: how much each topic is about each word ``[T, vocabulary]``.
@@ -131,7 +131,7 @@ def _top_word_npmi(
         value = np.full(joint.shape, -1.0)
         seen = joint > 0
         ratio = joint[seen] * len(some) / np.outer(alone, alone)[seen]
-        # A pair that is in every document, and tells nothing, is 0 / 0.
+        # A pair that is in every document, and has no information, is 0 / 0.
         surprise = np.log(len(some) / joint[seen])
         value[seen] = np.divide(np.log(ratio), surprise, out=np.zeros(len(ratio)), where=surprise > 0)
         np.fill_diagonal(value, np.where(alone > 0, 1.0, 0.0))

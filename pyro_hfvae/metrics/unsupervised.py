@@ -1,4 +1,4 @@
-"""What codes say without factors: active units, and the total correlation between and within blocks."""
+"""Measures of codes without factors: active units, and the total correlation between and within blocks."""
 
 from dataclasses import dataclass
 
@@ -68,8 +68,8 @@ def gaussian_total_correlation(codes: Codes, factors: Factors | None = None, *, 
     they are normal together; otherwise it sees linear dependence alone, and codes that depend on each other without
     correlation read 0. The exact terms of the objective are `HierarchicalELBO.aggregate_terms`.
 
-    A discrete variable enters with its columns but the last, which follows from the others. Constant columns tell
-    nothing and are left out. On ``n`` data of ``d`` independent columns the value is too high by about ``d² / 4n``.
+    A discrete variable enters with its columns but the last, which follows from the others. Constant columns are
+    left out. On ``n`` data of ``d`` independent columns the value is too high by about ``d² / 4n``.
 
     Args:
         codes: the codes of ``n`` data.

@@ -1,4 +1,4 @@
-"""What ``pyro-hfvae check`` said, in the parts that the page shows."""
+"""The results of ``pyro-hfvae check``, in the parts that the page shows."""
 
 import re
 from typing import NamedTuple

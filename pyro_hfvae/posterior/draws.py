@@ -19,7 +19,7 @@ __all__ = ["Draw", "Simulation", "draw_guide", "draw_log_weights", "predict", "s
 
 @dataclass(frozen=True)
 class Draw:
-    r"""One draw of all latents of B data from the guide, z_n ~ q(z|x_n), and what guide and model say of it."""
+    r"""One draw of all latents of B data from the guide, z_n ~ q(z|x_n), and its densities under guide and model."""
 
     guide_trace: Trace
     """The guide; its sites hold the draw."""

@@ -60,7 +60,7 @@ def importance_bounds(log_weights: Iterable[Tensor], counts: Sequence[int]) -> T
 
 @dataclass(frozen=True)
 class GuideQuality:
-    """What importance weights say of a guide, for each of B data."""
+    """What importance weights measure of a guide, for each of B data."""
 
     draws: int
     """K of the largest bound."""
