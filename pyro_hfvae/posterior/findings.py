@@ -57,7 +57,7 @@ def _guide(checks: Checks) -> Iterator[Finding]:
     quality = checks.quality
     given = quality.pareto_k[~np.isnan(quality.pareto_k)]
     high = given > LARGEST_K
-    # k̂ is noisy: of a guide whose k is .5, 4 to 8 % of the data exceed .7 by chance (1,000 draws; docs/checks.md).
+    # k̂ is noisy: of a guide whose k is .5, 5 % of the data exceed .7 by chance (1,000 draws; docs/checks.md).
     uncovered = len(given) > 0 and binomtest(int(high.sum()), len(given), LARGEST_K_SHARE, "greater").pvalue < LEVEL
     if len(given):
         missing = len(quality.pareto_k) - len(given)
