@@ -108,7 +108,7 @@ def _check_parser() -> ArgumentParser:
     parser.add_argument(
         "--predictive_draws", type=PositiveInt, default=100, help="data drawn for each, and kept, 39 or more"
     )
-    parser.add_argument("--simulations", type=PositiveInt, default=200, help="data simulated for calibration")
+    parser.add_argument("--simulations", type=PositiveInt, default=500, help="data simulated for calibration")
     parser.add_argument("--aggregate_data", type=PositiveInt, default=2000, help="held-out data for q(z), 20 or more")
     parser.add_argument(
         "--nuts_data", type=NonNegativeInt, default=0, help="of the data, how many to run NUTS on: minutes for each"

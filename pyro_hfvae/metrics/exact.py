@@ -13,6 +13,8 @@ __all__ = ["MarginalInformation", "PosteriorParameters", "marginal_information"]
 
 PAIRS_AT_ONCE = 2**18
 """Pairwise numbers held at once for a variable: 2 MB."""
+VALUES_AT_ONCE = 2**23
+"""The same for all variables: 64 MB."""
 PSEUDO_DATA = (0.01, 0.1, 1.0, 10.0)
 """Data without a factor that are added to the others, to smooth the guess of a lower bound."""
 
@@ -147,7 +149,7 @@ def marginal_information(
     members = [np.eye(int(label.max()) + 1)[label] for label in labels]  # each [n, K]
     shares = [member.mean(axis=0) for member in members]  # p(v), each [K]
     values = _samples(posteriors, drawn, rng)
-    step = max(1, PAIRS_AT_ONCE // n)
+    step = max(1, min(PAIRS_AT_ONCE // n, VALUES_AT_ONCE // (n * len(posteriors.variables))))
     for start in range(0, len(drawn), step):
         rows = slice(start, start + step)
         by_variable = _log_densities(posteriors, {name: value[rows] for name, value in values.items()})

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.stats import binomtest
 
 from pyro_hfvae.posterior.calibration import LOG_LIKELIHOOD
 from pyro_hfvae.posterior.checks import Checks
@@ -55,13 +56,15 @@ def summary(found: Sequence[Finding]) -> str:
 def _guide(checks: Checks) -> Iterator[Finding]:
     quality = checks.quality
     given = quality.pareto_k[~np.isnan(quality.pareto_k)]
-    high = float((given > LARGEST_K).mean()) if len(given) else 0.0
+    high = given > LARGEST_K
+    # k̂ is noisy: of a guide whose k is .5, 5 % of the data exceed .7 by chance (1,000 draws; docs/checks.md).
+    uncovered = len(given) > 0 and binomtest(int(high.sum()), len(given), LARGEST_K_SHARE, "greater").pvalue < LEVEL
     if len(given):
         missing = len(quality.pareto_k) - len(given)
         yield Finding(
             "importance weights",
-            high <= LARGEST_K_SHARE,
-            f"PSIS k̂ is above {LARGEST_K} for {high:.0%} of {len(given):,} data "
+            not uncovered,
+            f"PSIS k̂ is above {LARGEST_K} for {high.mean():.0%} of {len(given):,} data "
             f"(median {np.median(given):z.2f}, {quality.draws:,} draws)"
             + (f"; none for {missing:,} whose weights tie, as those of discrete latents do" if missing else ""),
             "the guide misses mass of the posterior: it is too narrow or in the wrong place. Give it more capacity or "
@@ -73,7 +76,7 @@ def _guide(checks: Checks) -> Iterator[Finding]:
         "gap of the ELBO",
         gap <= LARGEST_GAP,
         f"ELBO {quality.elbo.mean():.2f}, bound on log p(x) by {quality.draws:,} draws {bound:.2f}: "
-        f"the guide costs {gap:z.2f} nats per datum" + (" or more" if high > LARGEST_K_SHARE else ""),
+        f"the guide costs {gap:z.2f} nats per datum" + (" or more" if uncovered else ""),
         "compare models by the bound and not by the ELBO; as for the importance weights",
     )
 

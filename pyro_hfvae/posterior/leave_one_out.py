@@ -1,18 +1,20 @@
 """Leave-one-out PIT: one number of each datum, predicted from the others."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pyro import poutine
 from torch import Tensor
 
 from pyro_hfvae.distributions import unwrap
 from pyro_hfvae.infer.traces import observed_sites
 from pyro_hfvae.posterior.draws import draw_guide, simulate
 from pyro_hfvae.posterior.inference_data import SMALLEST_TAIL, psis
-from pyro_hfvae.posterior.programs import Program, fix
+from pyro_hfvae.posterior.programs import FixedProgram, Program, fix
 from pyro_hfvae.sites import describe
 
 __all__ = ["LeaveOneOut", "leave_one_out"]
@@ -41,12 +43,15 @@ def leave_one_out(model: Program, guide: Program, *args: Any, draws: int = 1000,
     r"""Predicts one number of each datum, chosen at random, from the others of the same datum.
 
     .. math:: p(x_j | x_{-j}) = \int p(x_j|z) \, p(z|x_{-j}) \, dz, \qquad
-        w_k = \frac{p(x, z_k)}{q(z_k|x) \, p(x_j|z_k)}, \quad z_k \sim q(z|x)
+        w_k = \frac{p(z_k) \, p(x|z_k)}{p(x_j|z_k) \, \frac12 (q(z_k|x) + p(z_k))}
+
+    Half of the z are drawn from q(z|x), half from p(z). A number that tells much of z leaves a posterior that is wider
+    by far without it, which draws of q(z|x) alone cannot stand for; where it tells little, draws of the prior have no
+    weight. Hesterberg, Weighted Average Importance Sampling and Defensive Mixture Distributions (Technometrics 1995).
 
     A latent belongs to one datum, so that to leave out a whole datum would leave the prior; what can be left out is
     one of its numbers. The weights correct for the guide too: what the check judges is the model. One number of each
-    datum keeps the values independent. Where a datum is one number, nothing is left of it, and it is predicted by
-    draws of the prior.
+    datum keeps the values independent. Where a datum is one number, it is predicted from the prior.
 
     Args:
         model: the generative program.
@@ -69,9 +74,10 @@ def leave_one_out(model: Program, guide: Program, *args: Any, draws: int = 1000,
     chosen: dict[str, Tensor] = {}
     kept: dict[str, list[tuple[Tensor, Tensor]]] = {}
     observed = {}
-    for _ in range(draws):
-        drawn = draw_guide(model, guide, *args, **kwargs)
-        alone = sum(site["value"][0].numel() for site in observed_sites(drawn.model_trace).values()) == 1
+    for place in range(draws):
+        drawn = draw_guide(model, guide if place % 2 else _from_prior(model, guide, args, kwargs), *args, **kwargs)
+        log_proposal = torch.logaddexp(drawn.log_q, drawn.log_prior) - math.log(2)
+        log_weight = drawn.log_prior + drawn.log_likelihood - log_proposal
         for name, site in observed_sites(drawn.model_trace).items():
             base = unwrap(site["fn"])
             if base.event_shape or cast(Any, base.support).is_discrete or site["mask"] is not None:
@@ -84,14 +90,10 @@ def leave_one_out(model: Program, guide: Program, *args: Any, draws: int = 1000,
             if name not in chosen:
                 chosen[name] = torch.randint(numbers.shape[1], (len(numbers), 1), device=numbers.device)
                 observed[name] = numbers.gather(1, chosen[name])[:, 0]
-            if alone:
-                predicted = simulate(model, *args, **kwargs).observed[name].reshape(len(numbers)).double()
-                kept.setdefault(name, []).append((predicted, torch.zeros_like(predicted)))
-                continue
-            place = chosen[name]
-            log_prob = base.log_prob(value).expand(value.shape).reshape(numbers.shape).gather(1, place)[:, 0].double()
-            predicted = base.expand(value.shape).sample().reshape(numbers.shape).gather(1, place)[:, 0].double()
-            kept.setdefault(name, []).append((predicted, drawn.log_weight - log_prob))
+            column = chosen[name]
+            log_prob = base.log_prob(value).expand(value.shape).reshape(numbers.shape).gather(1, column)[:, 0].double()
+            predicted = base.expand(value.shape).sample().reshape(numbers.shape).gather(1, column)[:, 0].double()
+            kept.setdefault(name, []).append((predicted, log_weight - log_prob))
     return [
         LeaveOneOut(
             name,
@@ -101,3 +103,8 @@ def leave_one_out(model: Program, guide: Program, *args: Any, draws: int = 1000,
         )
         for name, parts in kept.items()
     ]
+
+
+def _from_prior(model: FixedProgram, guide: FixedProgram, args: tuple[Any, ...], kwargs: Any) -> FixedProgram:
+    """The guide with the latents that one run of the model has drawn from the prior."""
+    return replace(guide, program=poutine.replay(guide.program, trace=simulate(model, *args, **kwargs).trace))

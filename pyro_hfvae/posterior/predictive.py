@@ -75,13 +75,13 @@ class PredictiveCheck:
 
     @property
     def distance(self) -> float:
-        """The largest distance of the ECDF of the data from that of as many draws of the model, in 0..1."""
-        return float(ks_2samp(self.observed, self.prior[0]).statistic)
+        """The largest distance of the ECDF of the data from that of all draws of the model, in 0..1."""
+        return float(self._kolmogorov_smirnov().statistic)
 
     @property
     def prior_p_value(self) -> float:
-        """Kolmogorov–Smirnov: the data against as many draws of the model, which are independent of them."""
-        return float(ks_2samp(self.observed, self.prior[0]).pvalue)
+        """Kolmogorov–Smirnov: the data against all draws of the model, which are independent of them."""
+        return float(self._kolmogorov_smirnov().pvalue)
 
     @property
     def tail_share(self) -> float:
@@ -93,6 +93,10 @@ class PredictiveCheck:
         """Binomial test of more than 5 % in the tails; conservative, since the posterior has seen the datum."""
         outside = self._in_tails()
         return float(binomtest(int(outside.sum()), len(outside), 2 * TAIL, alternative="greater").pvalue)
+
+    def _kolmogorov_smirnov(self) -> Any:
+        # Not "auto", which is exact for small samples and warns where it cannot be.
+        return ks_2samp(self.observed, self.prior.ravel(), method="asymp")
 
     def _in_tails(self) -> NDArray[np.bool_]:
         draws = len(self.posterior)

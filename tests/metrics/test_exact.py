@@ -1,8 +1,11 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 from scipy.stats import norm
 
 from pyro_hfvae.metrics import Factors, PosteriorParameters, marginal_information
+from pyro_hfvae.metrics import exact as implementation
 
 
 def example(n=60, seed=0):
@@ -221,3 +224,20 @@ def test_more_errors():
         marginal_information(posteriors, example(30)[1])
     with pytest.raises(ValueError, match="samples must be at least 2, for a standard error; got 1"):
         marginal_information(posteriors, factors, samples=1)
+
+
+def test_memory_does_not_grow_with_the_variables(monkeypatch):
+    rng = np.random.default_rng(0)
+    n, names = 100, [f"z{place}" for place in range(60)]
+    normal = {name: (rng.normal(size=n), np.ones(n)) for name in names}
+    posteriors = PosteriorParameters(normal, {}, {"all": tuple(names)})
+    factors = Factors(rng.integers(0, 2, (n, 1)), ("x",), ("categorical",))
+    whole = marginal_information(posteriors, factors)
+    monkeypatch.setattr(implementation, "VALUES_AT_ONCE", 2**14)  # 128 kB
+    tracemalloc.start()
+    pieces = marginal_information(posteriors, factors)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1e6  # all pairs of all variables are 4.8 MB
+    np.testing.assert_allclose(pieces.block_information, whole.block_information, rtol=1e-9)
+    np.testing.assert_allclose(pieces.variable_lower, whole.variable_lower, rtol=1e-9, atol=1e-12)

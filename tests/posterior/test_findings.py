@@ -78,10 +78,19 @@ def test_no_verdict_on_weights_without_k(exact):
         return findings(checks)
 
     assert [finding.subject for finding in found([np.nan] * 3)] == ALL[1:]
-    mixed = found([np.nan, np.nan, 0.9])[0]
+    mixed = found([np.nan, np.nan, 0.9, 0.9, 0.9])[0]
     assert not mixed.fine
-    assert "for 100% of 1 data" in mixed.said
+    assert "for 100% of 3 data" in mixed.said
     assert mixed.said.endswith("; none for 2 whose weights tie, as those of discrete latents do")
+
+
+@pytest.mark.parametrize(("size", "high", "fine"), [(64, 8, True), (64, 9, False), (16, 3, True), (16, 4, False)])
+def test_some_data_may_have_a_high_k_by_chance(exact, size, high, fine):
+    """At most 1 % of binomial numbers with a share of 5 % are as large as the first that is not fine."""
+    quality = GuideQuality(**(vars(exact.quality) | {"pareto_k": np.repeat([0.8, 0.2], [high, size - high])}))
+    found = findings(Checks(**(vars(exact) | {"quality": quality})))
+    assert found[0].fine == fine
+    assert found[1].said.endswith("or more") != fine
 
 
 def test_words_of_nuts(exact):

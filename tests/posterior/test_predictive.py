@@ -9,6 +9,7 @@ import torch
 
 from pyro_hfvae.posterior import (
     IMAGE_STATISTICS,
+    PredictiveCheck,
     draw_guide,
     predict,
     predictive_checks,
@@ -54,6 +55,15 @@ def test_right_model_passes_and_wrong_ones_do_not():
     assert shifted[0].posterior_p_value < 1e-6
     assert shifted[0].tail_share > 0.3
     assert shifted[0].prior_p_value > 0.001  # the guide does not enter
+
+
+def test_data_are_compared_with_all_draws_of_the_model():
+    random = np.random.default_rng(0)
+    observed, prior = random.normal(0.5, size=64), random.normal(size=(100, 64))
+    check = PredictiveCheck("value", observed, prior, prior)
+    grid = np.sort(np.concatenate([observed, prior.ravel()]))[:, None]
+    assert check.distance == pytest.approx(np.abs((observed <= grid).mean(1) - (prior.ravel() <= grid).mean(1)).max())
+    assert check.prior_p_value < 0.01 < PredictiveCheck("value", observed, prior[:1], prior).prior_p_value
 
 
 def test_statistics_of_images():
