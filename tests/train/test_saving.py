@@ -104,6 +104,29 @@ def test_killed_between_the_batches_of_a_step_and_killed_again(tmp_path):
     assert_same(whole, run)
 
 
+@pytest.mark.parametrize("saves", [1, 2], ids=["after a step", "after a validation"])
+def test_killed_right_after_a_save_the_rows_of_its_step_are_there(tmp_path, saves):
+    options = ["--trainer.max_steps", "6", "--checkpoint_every", "2", "--trainer.val_check_interval", "4"]
+    whole, run = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "run")
+    assert fit(whole, *options) == 0
+    child = os.fork()
+    if child == 0:
+        replace, left = os.replace, [saves]
+
+        def dying(source, target):
+            replace(source, target)
+            left[0] -= Path(target).name == "last.ckpt"
+            if not left[0]:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        os.replace = dying
+        fit(run, *options)
+    assert os.waitpid(child, 0)[1] == signal.SIGKILL
+    assert run.load_checkpoint()["global_step"] == 2 * saves
+    assert main(["fit", "--resume", str(run.path)]) == 0
+    assert_same(whole, run)
+
+
 def test_a_validation_in_which_the_process_was_killed_is_made_up_for(tmp_path):
     options = ["--trainer.val_check_interval", "4", "--checkpoint_every", "4", "--trainer.max_steps", "12"]
     whole, run = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "run")
