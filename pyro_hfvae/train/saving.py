@@ -60,6 +60,7 @@ class Saving(Checkpoint):
         """Saves after the validation that follows a step."""
         if self._ended:
             self._save_if_due(trainer)
+        self._ended = False  # a signal that comes now is taken after the next step
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Saves where another callback has ended training."""
