@@ -82,7 +82,5 @@ class Saving(Checkpoint):
             )
 
     def _save(self, trainer: Trainer) -> None:
-        for logger in trainer.loggers:
-            logger.save()  # a checkpoint without the rows of its steps would lose them
         trainer.save_checkpoint(self.run.checkpoint, weights_only=False)
         self._saved = trainer.global_step
