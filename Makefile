@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 # Compiled modules are kept: each command imports thousands of them, and compiling takes most of half a minute.
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: demo test lint types unit test-kernels docs clean
+.PHONY: demo test lint types unit test-kernels campaign docs clean
 
 # One thread: the networks are small, and where two share a core the second slows the first down.
 demo: export OMP_NUM_THREADS = 1
@@ -41,6 +41,10 @@ test-kernels: .venv/installed-dev
 	env -u OPENBLAS_CORETYPE -u ATEN_CPU_CAPABILITY $(MAKE) unit
 	env -u ATEN_CPU_CAPABILITY OPENBLAS_CORETYPE=Haswell $(MAKE) unit
 	env OPENBLAS_CORETYPE=Nehalem ATEN_CPU_CAPABILITY=default $(MAKE) unit
+
+# Kills and mutated inputs, most of an hour; `make unit` runs a short one.
+campaign: .venv/installed-dev
+	PYTHONPATH=tests OMP_NUM_THREADS=1 $(BIN)/python -m campaign --output docs/campaign_table.md
 
 docs: .venv/installed-dev
 	$(BIN)/sphinx-build -W -q -b html docs build/docs

@@ -9,6 +9,7 @@ version = release = pyro_hfvae.__version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.mathjax", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
 exclude_patterns = [
+    "campaign_table.md",
     "checks_table.md",
     "examples",
     "estimators_table.md",

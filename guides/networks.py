@@ -98,12 +98,14 @@ class MLPEncoder(nn.Module):
         hidden: units of the hidden layers, from the image side, one layer or more.
 
     Raises:
-        ValueError: there is no hidden layer, or one without units.
+        ValueError: there is no hidden layer, or one without units, or an image without pixels.
     """
 
     def __init__(self, image_shape: tuple[int, int, int] = (1, 28, 28), hidden: tuple[int, ...] = (400, 200)) -> None:
         super().__init__()
         channels, height, width = map(index, image_shape)
+        if min(channels, height, width) < 1:
+            raise ValueError(f"the sizes of image_shape must be 1 or more, got {list(image_shape)}")
         hidden = tuple(map(index, hidden))
         if not hidden or min(hidden) < 1:
             raise ValueError(f"hidden must have one layer or more, of 1 unit or more, got {list(hidden)}")

@@ -134,7 +134,7 @@ class MLPDecoder(nn.Module):
         hidden: units of the hidden layers, from the latent side.
 
     Raises:
-        ValueError: a hidden layer without units.
+        ValueError: a hidden layer without units, or an image without pixels.
     """
 
     def __init__(
@@ -142,6 +142,8 @@ class MLPDecoder(nn.Module):
     ) -> None:
         super().__init__()
         channels, height, width = map(index, image_shape)
+        if min(channels, height, width) < 1:
+            raise ValueError(f"the sizes of image_shape must be 1 or more, got {list(image_shape)}")
         hidden = tuple(map(index, hidden))
         if min(hidden, default=1) < 1:
             raise ValueError(f"each layer of hidden must have 1 unit or more, got {list(hidden)}")

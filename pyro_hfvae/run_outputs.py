@@ -79,7 +79,7 @@ def _recorded(record: Path) -> set[str]:
 
 
 def refuse_links(run: Path) -> None:
-    """Refuses a run folder in which a link leads out of it: nothing is read or written where it points.
+    """Refuses a run folder in which a link leads out of it or nowhere: nothing is read or written where it points.
 
     Raises:
         ValueError: there is such a link; names it.
@@ -87,8 +87,12 @@ def refuse_links(run: Path) -> None:
     whole = run.resolve()
     for folder, folders, files in os.walk(run):
         for path in (Path(folder, name) for name in (*folders, *files)):
-            if path.is_symlink() and not path.resolve().is_relative_to(whole):
-                raise ValueError(f"'{path}' is a link that leads out of the run folder: put the file itself there")
+            if not path.is_symlink():
+                continue
+            inside = Path(os.path.realpath(path)).is_relative_to(whole)  # Path.resolve fails on a link to itself
+            if not inside or not path.exists():
+                where = "nowhere" if inside else "out of the run folder"
+                raise ValueError(f"'{path}' is a link that leads {where}: put the file itself there")
 
 
 def read_text(path: Path) -> str:

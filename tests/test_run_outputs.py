@@ -112,3 +112,10 @@ def test_what_was_drawn_at_another_step_goes(tmp_path):
     assert json.loads((tmp_path / "drawn.json").read_text()) == {"step": 2, "files": ["a.png", "c.png"]}
     (tmp_path / "a.png").unlink()  # by the user
     assert draw(3, "c.png") == {"mine.png": "of the user", "c.png": "3"}
+
+
+@pytest.mark.parametrize("target", ["metrics.csv", "not_there.csv"])
+def test_links_to_nowhere_are_refused(tmp_path, target):
+    (tmp_path / "metrics.csv").symlink_to(target)
+    with pytest.raises(ValueError, match=rf"^'{tmp_path / 'metrics.csv'}' is a link that leads nowhere: "):
+        refuse_links(tmp_path)

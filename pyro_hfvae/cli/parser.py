@@ -20,6 +20,7 @@ def build_parser() -> ArgumentParser:
         prog="pyro-hfvae",
         description="Train, measure and look at structured, disentangled generative models.",
         version=pyro_hfvae.__version__,
+        allow_abbrev=False,
         exit_on_error=False,
         parser_mode=STRICT_YAML,
     )

@@ -109,7 +109,7 @@ def _images(images: NDArray[Any]) -> Tensor:
     if images.ndim == 4 and images.shape[3] > 4:
         first = "; [N, C, H, W] becomes it by images.transpose(0, 2, 3, 1)" if images.shape[1] <= 4 else ""
         raise ValueError(f"images is {list(images.shape)}, expected [N, H, W, C] with 1 to 4 channels C{first}")
-    if images.max() == 1:
+    if images.max() <= 1:
         raise ValueError("images holds no value above 1, and 255 is the brightest: multiply zeros and ones by 255")
     with_channels = images[..., None] if images.ndim == 3 else images
     return torch.from_numpy(np.ascontiguousarray(with_channels.transpose(0, 3, 1, 2)))

@@ -2,6 +2,7 @@
 
 import os
 import re
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -76,7 +77,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             raise ValueError(f"checkpoint '{path}' cannot be read: {damage}")
         file.seek(0)
         try:
-            checkpoint = torch.load(file, map_location="cpu", weights_only=True)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of pickles that torch does not write: the error says it
+                checkpoint = torch.load(file, map_location="cpu", weights_only=True)
         except Exception as error:  # torch raises several kinds, and none names the file
             reason = re.split(r"\.\s|\n", str(error))[0] or type(error).__name__
             raise ValueError(f"checkpoint '{path}' cannot be read: {reason}") from error
@@ -87,6 +90,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     wrong = [name for name, kind in CONTENT.items() if not isinstance(checkpoint[name], kind)]
     if not wrong and not isinstance(checkpoint["random_state"].get("cpu"), torch.Tensor):
         wrong = ["random_state"]
+    if not wrong and (isinstance(checkpoint["global_step"], bool) or checkpoint["global_step"] < 0):
+        wrong = ["global_step"]
     if wrong:
         raise ValueError(f"checkpoint '{path}' is not one of a run: what it holds as {wrong[0]} is something else")
     return checkpoint

@@ -113,6 +113,9 @@ def build_training(parser: ArgumentParser, config: Namespace) -> tuple[Training,
     for name in ("model", "guide", "data", "objective"):
         if config[name] is None:
             raise ValueError(f"{name} must name a class by its import path, got null")
+    for name in ("seed", "checkpoint_every"):
+        if config[name] is None:
+            raise ValueError(f"{name} must not be null")
     seed_everything(config.seed, verbose=False)
     instantiator = Construct()
     try:

@@ -2,10 +2,10 @@
 
 import inspect
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
-__all__ = ["Construct", "Refusal", "construct", "where_raised"]
+__all__ = ["Construct", "Refusal", "construct", "refuse_nulls", "where_raised"]
 
 
 class Refusal(BaseException):
@@ -48,10 +48,7 @@ def construct(make: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
             any other error, with what was called, the kind of error, its reason and where it was raised.
     """
     name = f"{make.__module__}.{make.__qualname__}"
-    signature = _signature(make)
-    for argument, value in kwargs.items():
-        if value is None and signature is not None and _never_null(signature.parameters.get(argument)):
-            raise ValueError(f"{name}: {argument} must not be null")
+    refuse_nulls(make, kwargs, f"{name}: ")
     try:
         return make(*args, **kwargs)
     except Exception as error:
@@ -60,6 +57,17 @@ def construct(make: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
             raise
         reason = f"{type(error).__name__}: {text}".removesuffix(": ")
         raise ValueError(f"{name}: {reason} {where_raised(error)}") from error
+
+
+def refuse_nulls(make: Callable[..., Any], arguments: Mapping[str, Any], name: str) -> None:
+    """Raises ValueError, beginning with ``name``, for an argument that is null and must be a number, a text or a list.
+
+    A configuration's ``null`` reaches a constructor whatever the type of its argument is.
+    """
+    signature = _signature(make)
+    for argument, value in arguments.items():
+        if value is None and signature is not None and _never_null(signature.parameters.get(argument)):
+            raise ValueError(f"{name}{argument} must not be null")
 
 
 def where_raised(error: Exception) -> str:
@@ -76,7 +84,6 @@ def _signature(make: Callable[..., Any]) -> inspect.Signature | None:
 
 
 def _never_null(parameter: inspect.Parameter | None) -> bool:
-    """A configuration's ``null`` reaches a constructor whatever the type of its argument is."""
     if parameter is None or parameter.default is None:
         return False
     kind = parameter.annotation

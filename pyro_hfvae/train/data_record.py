@@ -7,14 +7,24 @@ from torch import Tensor
 
 from pyro_hfvae.train.data_module import ImageDataModule
 
-__all__ = ["data_record"]
+__all__ = ["data_record", "split_record"]
 
 CHECKED_BYTES = 2**27
 """Of larger data, a part of this size is compared: it is read or drawn at every start."""
 
 
+def split_record(data: ImageDataModule) -> dict[str, int]:
+    """The seed, the numbers of data and of held-out data, and a checksum of the held-out indices."""
+    return {
+        "seed": data.seed,
+        "size": len(data.images),
+        "held_out": len(data.held_out_indices),
+        "split": _checksum(data.held_out_indices),
+    }
+
+
 def data_record(data: ImageDataModule) -> dict[str, int]:
-    """The seed, the numbers of data and of held-out data, and checksums of the held-out indices and of the content."""
+    """The same with a checksum of the content, which takes a while."""
     images = data.images
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -25,13 +35,7 @@ def data_record(data: ImageDataModule) -> dict[str, int]:
         for indices in chosen.split(256):
             for values in (images.images(indices), images.factors(indices)):
                 content = _checksum(values, content)
-    return {
-        "seed": data.seed,
-        "size": len(images),
-        "held_out": len(data.held_out_indices),
-        "split": _checksum(data.held_out_indices),
-        "content": content,
-    }
+    return split_record(data) | {"content": content}
 
 
 def _checksum(values: Tensor, before: int = 0) -> int:

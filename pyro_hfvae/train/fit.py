@@ -6,6 +6,7 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from datetime import timedelta
 from operator import index
 from os import PathLike
 from pathlib import Path
@@ -105,49 +106,52 @@ def fit(
         for line in unreached_schedules(training, data, steps):
             logging.getLogger("pyro_hfvae").warning(line)
         before = run.config.read_bytes() if resume else None
+        kept = set(run.path.rglob("*"))
         if not resume:
             run.path.mkdir(parents=True)
             stack.enter_context(only_process(run.path))
         write_atomically(run.config, config)
         remember(config)
-        started = time.monotonic()
+        started, begun = time.monotonic(), True
         try:
-            _train(loop, training, data, run, done, before)
-        finally:
-            if run.path.exists():
-                run.write_history()
-                run.write_versions(seed, loop.global_step, seconds + time.monotonic() - started)
-
-
-def _train(
-    loop: Trainer, training: Training, data: ImageDataModule, run: RunFolder, done: int, before: bytes | None
-) -> None:
-    """Runs the loop; ``before`` is the configuration of a run that goes on after ``done`` steps."""
-    with pyro.validation_enabled(False), denormals_as_zero():
-        try:
-            loop.fit(training, data, ckpt_path=None if before is None else run.checkpoint, weights_only=True)
-        except TrainingStoppedError:
-            raise
+            _train(loop, training, data, run.checkpoint if resume else None)
         except Exception as error:
-            full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-            if loop.global_step <= done and not full:
-                raise _not_started(run, before, error) from error
-            if isinstance(error, OSError) and full:
+            begun = isinstance(error, TrainingStoppedError) or loop.global_step > done or _is_full(error)
+            if not begun:
+                raise _not_started(run, before, kept, error) from error
+            if isinstance(error, OSError) and _is_full(error):
                 raise OSError(error.errno, error.strerror, error.filename or str(run.path)) from error
             if isinstance(error, ValueError | NotImplementedError | OSError):  # not of the input
                 raise RuntimeError(f"training stopped at step {loop.global_step}") from error
             raise
+        finally:
+            if begun and run.path.exists():
+                run.write_history()
+                run.write_versions(seed, loop.global_step, seconds + time.monotonic() - started)
 
 
-def _not_started(run: RunFolder, config: bytes | None, error: Exception) -> Exception:
-    """Takes the folder away in which nothing was trained, or gives it its configuration back; says why it was."""
+def _train(loop: Trainer, training: Training, data: ImageDataModule, checkpoint: Path | None) -> None:
+    """Runs the loop, from the start or from a checkpoint."""
+    with pyro.validation_enabled(False), denormals_as_zero():
+        loop.fit(training, data, ckpt_path=checkpoint, weights_only=True)
+
+
+def _is_full(error: Exception) -> bool:
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def _not_started(run: RunFolder, config: bytes | None, kept: set[Path], error: Exception) -> Exception:
+    """Takes away what was written before anything was trained, gives a run its configuration back, and says why."""
     if config is None:
         shutil.rmtree(run.path)
     else:
-        write_atomically(run.config, config.decode())
+        write_atomically(run.config, config)
+        for path in sorted(set(run.path.rglob("*")) - kept, reverse=True):  # what is in a folder before the folder
+            path.rmdir() if path.is_dir() else path.unlink()
     if isinstance(error, NonFiniteError):
         return error
-    return ValueError(f"training cannot start: {type(error).__name__}: {error}")
+    start = "start" if config is None else f"go on from '{run.checkpoint}'"
+    return ValueError(f"training cannot {start}: {type(error).__name__}: {error}")
 
 
 @contextmanager
@@ -164,10 +168,24 @@ def denormals_as_zero() -> Iterator[None]:
         torch.set_flush_denormal(before)
 
 
+class _TensorBoard(TensorBoardLogger):
+    """Writes into the run's folder, whatever its name: Lightning replaces what looks like a variable in it."""
+
+    @property
+    def log_dir(self) -> str:
+        return self.root_dir
+
+
 def _trainer(trainer: Mapping[str, Any], steps: int, run: RunFolder, saving: Saving, done: int) -> Trainer:
     """The trainer, which writes nothing before it is started."""
-    if trainer.get("val_check_interval") == 0:
-        raise ValueError("trainer.val_check_interval must be 1 or more; for no validation set limit_val_batches to 0")
+    interval = trainer.get("val_check_interval")
+    if interval == 0 or isinstance(
+        interval, str | Mapping | timedelta
+    ):  # at times of a clock no run would resume exactly
+        raise ValueError(
+            f"trainer.val_check_interval must be a number of training steps, 1 or more, got {interval!r}; for no "
+            "validation set limit_val_batches to 0"
+        )
     plugins = trainer.get("plugins") or []
     shown = shown_progress(trainer)
     settings = {
@@ -184,7 +202,7 @@ def _trainer(trainer: Mapping[str, Any], steps: int, run: RunFolder, saving: Sav
             **settings,
             logger=[
                 CSVLogger(run.path, "csv"),
-                TensorBoardLogger(run.path, "tensorboard", "", purge_step=done or None),
+                _TensorBoard(run.path, "tensorboard", "", purge_step=done or None),
             ],
             default_root_dir=run.path,
         )

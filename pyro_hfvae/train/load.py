@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pyro
 import torch
+from jsonargparse import ArgumentError
 from pyro.nn import PyroModule
 from pytorch_lightning.utilities.seed import isolate_rng
 from torch import nn
@@ -15,6 +16,9 @@ from pyro_hfvae.blocks import Blocks
 from pyro_hfvae.infer import HierarchicalELBO
 from pyro_hfvae.train.configuration import build_fit_parser, build_training
 from pyro_hfvae.train.data_module import ImageDataModule
+from pyro_hfvae.train.data_record import split_record
+from pyro_hfvae.train.one_line import one_line
+from pyro_hfvae.train.resuming import refuse_other_data
 from pyro_hfvae.train.run_folder import RunFolder
 from pyro_hfvae.train.trust import limited_imports
 
@@ -59,14 +63,20 @@ def load_run(folder: str | PathLike[str], trust: Sequence[str] = ()) -> LoadedRu
     Raises:
         FileNotFoundError: it is no run folder, or has no checkpoint yet.
         ValueError: the configuration cannot be read or names what is not trusted, a link leads out of the folder, the
-            checkpoint cannot be read or does not fit the programs, or the programs have Pyro parameters, which would be
+            checkpoint cannot be read or does not fit the programs, the split into training and held-out data is another
+            one, or the programs have Pyro parameters, which would be
             shared by name with those of other programs.
     """
     run = RunFolder(Path(folder))
     parser = build_fit_parser()
     with limited_imports(run, trust), isolate_rng():
-        training, data, _ = build_training(parser, parser.parse_args(["--config", str(run.config)]))
+        try:
+            options = parser.parse_args(["--config", str(run.config)])
+        except ArgumentError as error:
+            raise ValueError(one_line(error)) from error
+        training, data, _ = build_training(parser, options)
     checkpoint = run.load_checkpoint()
+    refuse_other_data(run, checkpoint["data"], split_record(data))
     run.load_into(training, checkpoint)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     programs = training.programs.eval().to(device)

@@ -18,7 +18,7 @@ __all__ = ["one_line"]
 _KEY, _CLASS, _PATH = 'Parser key "', "Problem with given class_path '", "Expected a path but "
 _UNION = "Does not validate against any of the Union subtypes"
 _NONE = "<class 'NoneType'>"
-_OF_THE_PARSER = ("Expected a", "Subclasses are disabled for ", "Not a valid subclass of ", "Import path ")
+_OF_THE_PARSER = ("Expected ", "Subclasses are disabled for ", "Not a valid subclass of ", "Import path ")
 """How reasons of jsonargparse's own begin; others are what a constructor raised."""
 
 
@@ -90,7 +90,7 @@ def _leaf(text: str) -> str:
 
 def _read_union(lines: list[str]) -> _Union:
     start = next(place for place, line in enumerate(lines) if line.strip() == "Errors:")
-    depth = _depth(lines[start])
+    depth, of_reasons = _depth(lines[start]), _depth(lines[start + 1])  # one less than usual where the value is empty
     end = next(
         place
         for place, line in enumerate(lines)
@@ -98,7 +98,7 @@ def _read_union(lines: list[str]) -> _Union:
     )
     reasons: list[list[str]] = []
     for line in lines[start + 1 : end]:
-        if _depth(line) == depth + 2 and line.strip().startswith("- "):
+        if _depth(line) == of_reasons and line.strip().startswith("- "):
             reasons.append([])
         reasons[-1].append(line)
     types = lines[start - 1].strip().removeprefix("Subtypes: [").removesuffix("]").removesuffix(f", {_NONE}")

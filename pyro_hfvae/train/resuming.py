@@ -6,7 +6,7 @@ from typing import Any
 from pyro_hfvae.train.run_folder import RunFolder
 from pyro_hfvae.train.training import Training
 
-__all__ = ["check_resumption"]
+__all__ = ["check_resumption", "refuse_other_data"]
 
 MOVED = {"lr", "betas", "momentum"}
 """Settings of an optimiser that a learning-rate schedule moves."""
@@ -39,20 +39,21 @@ def check_resumption(
     Raises:
         ValueError: other data, another split, optimiser or learning-rate schedule, or fewer steps than are done.
     """
-    _refuse_other_data(run, checkpoint["data"], data)
+    refuse_other_data(run, checkpoint["data"], data)
     _refuse_other_optimizer(run, checkpoint, training)
     done = checkpoint["global_step"]
     if steps < done:
         raise ValueError(f"run '{run.path}' has done {done:,} steps already, more than the {steps:,} asked for")
 
 
-def _refuse_other_data(run: RunFolder, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Held-out data would become training data, and the other way round."""
+def refuse_other_data(run: RunFolder, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Raises ValueError where what was trained on would be held out; compares what the record ``now`` has."""
     for name, described in RECORDED.items():
-        if before.get(name) != now[name]:
+        was = before.get(name)
+        if name in now and (not isinstance(was, int) or was != now[name]):
             raise ValueError(
-                f"run '{run.path}' was started with {described.format(before.get(name))}, not "
-                f"{described.format(now[name])}: resume it with the data and the split that it was started with"
+                f"run '{run.path}' was started with {described.format(was)}, not "
+                f"{described.format(now[name])}: use the data and the split that it was started with"
             )
 
 

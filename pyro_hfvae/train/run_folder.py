@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from pyro_hfvae.files import expanded, write_atomically
 from pyro_hfvae.train.checkpoint import read_checkpoint
@@ -108,9 +108,13 @@ class RunFolder:
             checkpoint: of :meth:`load_checkpoint`.
 
         Raises:
-            ValueError: it does not fit.
+            ValueError: it does not fit, or holds a parameter that is not finite.
         """
         does_not_fit = f"checkpoint '{self.checkpoint}' does not fit the configured programs"
+        own = training.state_dict()
+        for name, value in checkpoint["state_dict"].items():
+            if not _fits(value, own.get(name)):
+                raise ValueError(f"{does_not_fit}: {name} is {value.dtype}, not {own[name].dtype}")
         try:
             training.load_state_dict(checkpoint["state_dict"])
         except RuntimeError as error:
@@ -118,6 +122,9 @@ class RunFolder:
             raise ValueError(f"{does_not_fit}: {first}" + (f" (and {len(more)} more)" if more else "")) from error
         except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:  # of a state that is none
             raise ValueError(f"{does_not_fit}: {type(error).__name__}: {error}") from error
+        for name, parameter in training.named_parameters():
+            if not parameter.isfinite().all():
+                raise ValueError(f"checkpoint '{self.checkpoint}' is not one of a run: its {name} is not finite")
 
     def wall_seconds(self) -> float:
         """How long the run was trained so far.
@@ -170,6 +177,13 @@ class RunFolder:
             writer.writeheader()
             writer.writerows({key: row.get(key) or "" for key in columns} for row in rows)
             write_atomically(self.history, buffer.getvalue())
+
+
+def _fits(value: Any, own: Any) -> bool:
+    """Whether torch, which takes truth values and complex ones too, would change no more than the precision."""
+    if not isinstance(value, Tensor) or not isinstance(own, Tensor):
+        return True  # for load_state_dict to say
+    return value.dtype == own.dtype or (value.is_floating_point() and own.is_floating_point())
 
 
 def processor() -> str:

@@ -15,8 +15,8 @@ __all__ = ["Saving"]
 class Saving(Checkpoint):
     """Writes the checkpoints of a run, at the end of an optimiser's step and of the validation that follows it.
 
-    Lightning's own callback also writes between the batches of one step, whose gradients no checkpoint holds, and
-    before the validation, which a resumed run would then leave out.
+    Lightning's own callback also writes between the batches of one step, whose gradients no checkpoint holds, before
+    the validation, which a resumed run would then leave out, and before the step's row of metrics, which would be lost.
 
     Args:
         run: the run.
@@ -36,6 +36,15 @@ class Saving(Checkpoint):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Starts where the run stands."""
+        loop = trainer.fit_loop.epoch_loop
+        usual = loop.on_advance_end
+
+        def on_advance_end(data_fetcher: Any) -> None:  # no hook of Lightning's comes after what a step logs
+            usual(data_fetcher)
+            if self._ended:
+                self._save_if_due(trainer)
+
+        loop.on_advance_end = on_advance_end  # type: ignore[method-assign]
         self._saved = self._step = trainer.global_step
         self.interruption.take()
         trainer._signal_connector.received_sigterm = False  # one that came before was received here too
@@ -43,16 +52,15 @@ class Saving(Checkpoint):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Saves at the end of a step, unless validation comes first."""
+        """Sees whether a step has ended."""
         self._ended = trainer.global_step > self._step
         self._step = trainer.global_step
-        if self._ended and not _validates(trainer):
-            self._save_if_due(trainer)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Saves after the validation that follows a step."""
         if self._ended:
             self._save_if_due(trainer)
+        self._ended = False  # a signal that comes now is taken after the next step
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Saves where another callback has ended training."""
@@ -76,11 +84,3 @@ class Saving(Checkpoint):
     def _save(self, trainer: Trainer) -> None:
         trainer.save_checkpoint(self.run.checkpoint, weights_only=False)
         self._saved = trainer.global_step
-
-
-def _validates(trainer: Trainer) -> bool:
-    """Whether validation follows the batch that has just ended."""
-    loop = trainer.fit_loop
-    fetcher = loop._data_fetcher
-    assert fetcher is not None
-    return sum(trainer.num_val_batches) > 0 and loop.epoch_loop._should_check_val_fx(fetcher)

@@ -11,6 +11,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from pyro_hfvae.infer.weights import Capacity
 from pyro_hfvae.schedules import Cosine, Linear, Schedule, Steps
+from pyro_hfvae.train.construct import refuse_nulls
 from pyro_hfvae.train.data_module import ImageDataModule
 from pyro_hfvae.train.progress import progress
 from pyro_hfvae.train.training import Training
@@ -51,6 +52,7 @@ batches on one device, and neither tests nor predictions."""
 
 def check_values(trainer: Mapping[str, Any]) -> None:
     """Raises ValueError for values that Lightning takes and that make no training."""
+    refuse_nulls(Trainer, trainer, "trainer.")
     for name, least in (("accumulate_grad_batches", 1), ("gradient_clip_val", 0), ("log_every_n_steps", 0)):
         value = trainer.get(name)
         if value is not None and value < least:

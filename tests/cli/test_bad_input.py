@@ -79,6 +79,12 @@ def refused_fit(refused):
             "objective: pyro_hfvae.HierarchicalELBO: Option 'betwen' is not accepted; the options are listed by "
             "fit --objective.help pyro_hfvae.HierarchicalELBO",
         ),
+        (["--model="], "model: Expected a dot import path string"),
+        (["--objective.between="], f"objective.between: {WEIGHT}, list[float | Sch"),
+        (["--objective.between", "a"], f"objective.between: {WEIGHT}, list[float | Sch"),
+        (["--trainer.max_step", "3"], "unrecognized arguments: --trainer.max_step"),
+        (["--trainer.val_check_interval", "{hours: 1}"], "trainer.val_check_interval must be a number of training st"),
+        (["--trainer.val_check_interval", "00:00:00:01"], "trainer.val_check_interval must be a number of training st"),
         (["stray"], "unrecognized arguments: stray; the options are listed by --help"),
         (["--objective.between", "much"], f"objective.between: {WEIGHT}, list[float | Sch"),
         (["--objective.between", "[1, much]"], f"objective.between: {WEIGHT}, got much"),
@@ -238,7 +244,10 @@ def refused_fit(refused):
             ["--trainer.max_steps", "0"],
             "set trainer.max_steps or trainer.max_epochs, so that training takes one step or more",
         ),
-        (["--trainer.val_check_interval", "0"], "trainer.val_check_interval must be 1 or more; for no validation set"),
+        (
+            ["--trainer.val_check_interval", "0"],
+            "trainer.val_check_interval must be a number of training steps, 1 or more, got 0; for no validation set",
+        ),
         (["--trainer.val_check_interval", "0.5"], "trainer: `val_check_interval` should be an integer or a time"),
         (["--trainer.devices", "2"], "training on 2 devices is not supported: set --trainer.devices 1"),
         (
@@ -313,6 +322,15 @@ def test_commands(refused, arguments, message):
 def test_configurations(refused, content, message):
     Path("bad.yaml").write_bytes(content)
     assert refused("fit", "--config", "bad.yaml", "--run", "new").startswith(message)
+
+
+@pytest.mark.parametrize("name", ["seed", "checkpoint_every", "trainer.max_steps"])
+def test_numbers_that_are_null_in_a_configuration(refused, name):
+    config = yaml.safe_load(TINY.read_text())
+    *groups, last = name.split(".")
+    (config[groups[0]] if groups else config)[last] = None
+    Path("null.yaml").write_text(yaml.safe_dump(config))
+    assert refused("fit", "--config", "null.yaml", "--run", "new") == f"{name} must not be null"
 
 
 def test_file_with_another_checksum(refused_fit, tmp_path):
@@ -408,12 +426,12 @@ def test_resume_with_options_that_do_not_fit_the_checkpoint(refused, run):
     [
         (
             ["--seed", "5"],
-            "run 'run' was started with seed 0, not seed 5: resume it with the data and the split that i",
+            "run 'run' was started with seed 0, not seed 5: use the data and the split that i",
         ),
-        (["--batches.held_out", "40"], "run 'run' was started with 30 held-out data, not 40 held-out data: resume it"),
+        (["--batches.held_out", "40"], "run 'run' was started with 30 held-out data, not 40 held-out data: use"),
         (
             ["--data.size", "90"],
-            "run 'run' was started with 100 data, not 90 data: resume it with the data and the spl",
+            "run 'run' was started with 100 data, not 90 data: use the data and the spl",
         ),
         (
             ["--config", TINY, "--run", "other"],
@@ -513,6 +531,8 @@ def test_the_reason_of_the_users_constructor(refused_fit, tmp_path, monkeypatch,
         (["--model.temperature", "null"], "pyro_hfvae.models.image.ImageModel: temperature must not be null"),
         (["--objective.prior_samples", "null"], "pyro_hfvae.infer.elbo.HierarchicalELBO: prior_samples must not be nu"),
         (["--guide.encoder.hidden", "[]"], "hidden must have one layer or more, of 1 unit or more, got []"),
+        (["--guide.encoder.image_shape", "[1, 8, 0]"], "the sizes of image_shape must be 1 or more, got [1, 8, 0]"),
+        (["--model.decoder.image_shape", "[-1, 8, 8]"], "the sizes of image_shape must be 1 or more, got [-1, 8, 8]"),
         (["--model.decoder.hidden", "[3, 0]"], "each layer of hidden must have 1 unit or more, got [3, 0]"),
     ],
 )

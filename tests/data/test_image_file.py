@@ -87,6 +87,7 @@ def test_factors_and_held_out(tmp_path, dtype):
         ({"held_out": np.ones(5, bool)}, "held_out is bool [5], expected numbers from 0 to 5, or a bool for each"),
         ({"held_out": np.ones((2, 1), int)}, "held_out is int64 [2, 1], expected numbers"),
         ({"images": GREY > 127}, "images is bool [6, 5, 4], expected uint8"),
+        ({"images": np.zeros_like(GREY)}, "images holds no value above 1, and 255 is the brightest"),
         ({"images": (GREY > 127).astype(np.uint8)}, "images holds no value above 1, and 255 is the brightest"),
         (
             {"images": GREY[:, None].repeat(5, 3)},

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import pickle
 import random
 import shutil
 import tempfile
@@ -72,6 +73,8 @@ def test_a_file_cut_short_is_named(path, share):
         (lambda whole: {}, "is not one of a run: it lacks state_dict, global_step"),
         (lambda whole: {**whole, "state_dict": [1]}, "what it holds as state_dict is something else"),
         (lambda whole: {**whole, "global_step": "3"}, "what it holds as global_step is something else"),
+        (lambda whole: {**whole, "global_step": -1}, "what it holds as global_step is something else"),
+        (lambda whole: {**whole, "global_step": True}, "what it holds as global_step is something else"),
         (lambda whole: {**whole, "random_state": {}}, "what it holds as random_state is something else"),
         *[
             (lambda whole, gone=gone: {name: value for name, value in whole.items() if name != gone}, f"lacks {gone}")
@@ -82,6 +85,17 @@ def test_a_file_cut_short_is_named(path, share):
 def test_what_is_no_checkpoint_of_a_run(path, change, message):
     torch.save(change(content()), path)
     with pytest.raises(ValueError, match=message):
+        read_checkpoint(path)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_pickle_that_torch_does_not_write_brings_no_warning(path):
+    with zipfile.ZipFile(path) as archive:
+        entries = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, value in entries.items():
+            archive.writestr(name, pickle.dumps(os.getcwd, protocol=4) if name.endswith("data.pkl") else value)
+    with pytest.raises(ValueError, match=r"cannot be read: Weights only load failed"):
         read_checkpoint(path)
 
 

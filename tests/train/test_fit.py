@@ -56,6 +56,14 @@ def test_a_run_is_a_folder_with_all_that_is_needed(tmp_path, capsys):
     assert "elbo=" in capsys.readouterr().out
 
 
+def test_a_run_is_where_it_is_named(tmp_path):
+    """Lightning would put the files of TensorBoard where a variable of the environment points."""
+    run = tmp_path / "$HOME" / "%d [x]"
+    assert fit(run, "--trainer.max_steps", "1") == 0
+    assert list(run.parent.glob("*/tensorboard/events*"))
+    assert os.listdir(tmp_path) == ["$HOME"]
+
+
 def test_every_parameter_moves(tmp_path):
     fit(tmp_path / "a", "--trainer.max_steps", "1")
     fit(tmp_path / "b", "--trainer.max_steps", "3")

@@ -1,5 +1,6 @@
 """Loading a run in Python."""
 
+import math
 import random
 import shutil
 from pathlib import Path
@@ -13,7 +14,7 @@ from pyro.nn import PyroModule, PyroParam
 
 from pyro_hfvae.cli import main
 from pyro_hfvae.paint import decode, posterior_modes
-from pyro_hfvae.train import load_run
+from pyro_hfvae.train import RunFolder, load_run
 
 TINY = Path(__file__).parents[1] / "tiny.yaml"
 
@@ -100,3 +101,57 @@ def test_two_runs_with_pyro_parameters_keep_theirs_apart(tmp_path, monkeypatch):
 def test_no_run(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"is no run folder: it has no config\.yaml"):
         load_run(tmp_path)
+
+
+@pytest.fixture
+def changed(folder, tmp_path):
+    """Changes the checkpoint of a copy of the run, and gives what loading it raises."""
+
+    def load(change):
+        run = RunFolder(shutil.copytree(folder, tmp_path / "run"))
+        content = run.load_checkpoint()
+        change(content["state_dict"])
+        torch.save(content, run.checkpoint)
+        with pytest.raises(ValueError, match=rf"^checkpoint '{run.checkpoint}' ") as raised:
+            load_run(run.path)
+        return str(raised.value).removeprefix(f"checkpoint '{run.checkpoint}' ")
+
+    return load
+
+
+NAME = "programs.guide.gaussian.z.bias"
+
+
+@pytest.mark.parametrize(
+    ("dtype", "name"), [(torch.bool, "bool"), (torch.complex64, "complex64"), (torch.int64, "int64")]
+)
+def test_parameters_that_torch_would_take_for_numbers(changed, dtype, name):
+    message = changed(lambda state: state.update({NAME: state[NAME].to(dtype)}))
+    assert message == f"does not fit the configured programs: {NAME} is torch.{name}, not torch.float32"
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_parameters_that_are_not_finite(changed, value):
+    assert changed(lambda state: state[NAME].fill_(value)) == f"is not one of a run: its {NAME} is not finite"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        ("held_out: 30", "held_out: 31", "was started with 30 held-out data, not 31 held-out data: use the data and"),
+        ("seed: 0", "seed: 1", "was started with seed 0, not seed 1: use the data and the split that it was started"),
+    ],
+)
+def test_another_split_would_show_training_data_as_held_out(folder, tmp_path, before, after, message):
+    run = RunFolder(shutil.copytree(folder, tmp_path / "run"))
+    run.config.write_text(run.config.read_text().replace(before, after))
+    with pytest.raises(ValueError, match=message):
+        load_run(run.path, trust=["support"])
+
+
+def test_a_configuration_that_cannot_be_read(folder, tmp_path):
+    run = RunFolder(shutil.copytree(folder, tmp_path / "run"))
+    run.config.write_text(run.config.read_text().replace("z: 2", "z: two"))
+    with pytest.raises(ValueError, match=r"^configuration '.*': model\.gaussian") as raised:
+        load_run(run.path, trust=["support"])
+    assert "\n" not in str(raised.value)

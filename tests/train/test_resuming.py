@@ -67,7 +67,7 @@ def test_data_that_changed(refused):
     write_images(changed=1)
     assert refused("file").startswith("run 'file' was started with data of checksum ")
     write_images(size=99)
-    assert refused("file").startswith("run 'file' was started with 100 data, not 99 data: resume it with the data and")
+    assert refused("file").startswith("run 'file' was started with 100 data, not 99 data: use the data and")
 
 
 def test_the_same_data_in_another_place(started, folder):
@@ -114,3 +114,24 @@ def test_the_record_of_data_sees_every_value_and_draws_nothing_from_the_stream()
     assert torch.rand(2).equal(expected)
     assert records[0] == records[1]
     assert {name for name in records[0] if records[0][name] != records[2][name]} == {"seed", "split"}
+
+
+@pytest.mark.parametrize(
+    ("part", "value", "message"),
+    [
+        ("loops", {"a": 1}, "training cannot go on from 'constant/checkpoints/last.ckpt': KeyError: 'fit_loop'"),
+        (
+            "data",
+            {"seed": torch.zeros(2)},
+            "run 'constant' was started with seed tensor([0., 0.]), not seed 0: use the",
+        ),
+    ],
+)
+def test_a_checkpoint_with_something_else_in_it(refused, folder, part, value, message):
+    path = folder / "constant" / "checkpoints" / "last.ckpt"
+    whole = path.read_bytes()
+    torch.save({**torch.load(path, weights_only=True), part: value}, path)
+    try:
+        assert refused("constant").startswith(message)
+    finally:
+        path.write_bytes(whole)

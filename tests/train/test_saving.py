@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from pyro_hfvae.cli import main
-from pyro_hfvae.train import RunFolder
+from pyro_hfvae.train import RunFolder, Training
 
 TESTS = Path(__file__).parents[1]
 TINY = str(TESTS / "tiny.yaml")
@@ -101,6 +101,49 @@ def test_killed_between_the_batches_of_a_step_and_killed_again(tmp_path):
     killed(run, "--resume", str(run.path), step=4)
     assert run.load_checkpoint()["global_step"] == 3
     assert main(["fit", "--resume", str(run.path), "--trainer.callbacks", "null"]) == 0
+    assert_same(whole, run)
+
+
+@pytest.mark.parametrize("saves", [1, 2], ids=["after a step", "after a validation"])
+def test_killed_right_after_a_save_the_rows_of_its_step_are_there(tmp_path, saves):
+    options = ["--trainer.max_steps", "6", "--checkpoint_every", "2", "--trainer.val_check_interval", "4"]
+    whole, run = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "run")
+    assert fit(whole, *options) == 0
+    child = os.fork()
+    if child == 0:
+        replace, left = os.replace, [saves]
+
+        def dying(source, target):
+            replace(source, target)
+            left[0] -= Path(target).name == "last.ckpt"
+            if not left[0]:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        os.replace = dying
+        fit(run, *options)
+    assert os.waitpid(child, 0)[1] == signal.SIGKILL
+    assert run.load_checkpoint()["global_step"] == 2 * saves
+    assert main(["fit", "--resume", str(run.path)]) == 0
+    assert_same(whole, run)
+
+
+def test_a_signal_right_after_a_validation_is_taken_after_the_next_step(tmp_path, monkeypatch):
+    """Lightning counts a step after its validation, and a resumed run goes on as if that had not been done."""
+    whole, run = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "run")
+    options = ["--trainer.val_check_interval", "4", "--checkpoint_every", "5", "--trainer.max_steps", "12"]
+    assert fit(whole, *options) == 0
+    usual = Training.on_validation_end
+
+    def on_validation_end(training):
+        usual(training)
+        if training.global_step == 8:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(Training, "on_validation_end", on_validation_end)
+    assert fit(run, *options) == 143
+    assert run.load_checkpoint()["global_step"] == 9
+    monkeypatch.undo()
+    assert main(["fit", "--resume", str(run.path)]) == 0
     assert_same(whole, run)
 
 
