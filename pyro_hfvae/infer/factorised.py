@@ -22,6 +22,7 @@ from pyro_hfvae.infer.pair_densities import (
 )
 from pyro_hfvae.infer.pairwise import log_sum_of_other_masses, log_sum_of_others
 from pyro_hfvae.infer.references import References, Sites, batch_of
+from pyro_hfvae.infer.univariate import UnivariateSites
 from pyro_hfvae.sites import NOTHING, Univariate
 
 __all__ = ["Factorised"]
@@ -98,7 +99,7 @@ class Factorised:
         sharing: dict[Continuous, list[Group]] = {}
         for group in groups:
             continuous, discrete = members(group, self.kinds)
-            if not discrete and len(group) == 1 and self._univariate(continuous[0][0]):
+            if not discrete and len(group) == 1 and self._plain(continuous[0][0]):
                 plain.append(group)
             elif len(discrete) > 1 and len(self._divided_members(discrete)) > 1:
                 found[group] = self._divided(continuous, discrete)
@@ -107,48 +108,36 @@ class Factorised:
             else:
                 sharing.setdefault(continuous, []).append(group)
         if plain:  # single variables are many and alike: all in one call
-            found |= dict(zip(plain, self._of_variables([members(g, self.kinds)[0][0] for g in plain]), strict=True))
+            found |= dict(
+                zip(plain, self._of_variables(tuple(members(g, self.kinds)[0][0] for g in plain)), strict=True)
+            )
         for continuous, alike in sharing.items():
             found |= dict(zip(alike, self._with_the_same_densities(continuous, alike), strict=True))
         return {group: found[group] for group in groups}
-
-    def _log_density(self, continuous: Continuous) -> Tensor:
-        """log r of continuous variables at the samples, [S, B]."""
-        if not continuous:
-            return torch.zeros(self.shape, dtype=torch.float64, device=self.device)
-        first, *more = (self.sites[name].log_prob(indices) for name, indices in continuous)
-        return sum(more, start=first).expand(self.shape)
 
     @cached_property
     def _own_masses(self) -> dict[str, Tensor]:
         return {name: masses_of(self.sites[name], self.shape) for name in self.masses}
 
-    def _of_variables(self, which: Sequence[tuple[str, tuple[int, ...]]]) -> tuple[Tensor, ...]:
+    def _of_variables(self, which: Continuous) -> tuple[Tensor, ...]:
         """log r̂ of single univariate variables, each [S, B]."""
         if self.directly:
             names = itertools.groupby(which, lambda member: member[0])
             found = [self._direct_pairs(name)[slice_of([i for _, (i,) in alike])] for name, alike in names]
             pairs = _side_by_side(found, 0)  # [D, S, B, M]
             return (pairs + log_weights(self.references, pairs)).logsumexp(-1).unbind()
-        features, bases, parameters, more, own = [], [], [], [], []
-        for name, alike in itertools.groupby(which, lambda member: member[0]):
-            indices = [index for _, (index,) in alike]
-            site = self._narrowed(name)
-            some = slice_of(indices)
-            f, h = site.features_of_each
-            features.append(expand(f[..., some], self.shape, 2))
-            bases.append(expand(h[..., some], self.shape, 1))
-            parts = [self._narrowed(name, part).coefficients_of_each for part in self.parts]
-            parameters.append(_side_by_side([expand(g, Size([self.shape[0], -1]), 2) for g in parts], 1)[..., some])
-            own.append(expand(site.densities[some].movedim(0, -1), self.shape, 1))
-            if self.bank is not None:
-                more.append(self._thinned(name, indices))
-        f, g = (  # [S, D, B or M, 3]
-            _side_by_side(given, 3).permute(0, 3, 1, 2).contiguous() for given in (features, parameters)
-        )
-        further = _side_by_side(more, 0).expand(len(f), -1, -1, -1) if more else None  # [S, D, 3, R]
+        assert self._columns is not None
+        columns = self._columns
+        some = columns.columns(which)
+        f, g = (part[..., some].permute(0, 3, 1, 2).contiguous() for part in (columns.features, columns.parameters))
+        further = None if self.bank is None else self._thinned(which).expand(len(f), -1, -1, -1)  # [S, D, 3, R]
         others = log_sum_of_others(f, g, self.references.first, more=further, dtype=self.dtype)[..., 0].mT
-        return self._with_own(_side_by_side(own, -1), others + _side_by_side(bases, 2)).unbind(-1)
+        return self._with_own(columns.own[..., some], others + columns.base[..., some]).unbind(-1)
+
+    @cached_property
+    def _columns(self) -> UnivariateSites | None:
+        """The univariate sites, whose densities are products; None where there are none, or pairs are few."""
+        return None if self.directly else UnivariateSites.of(self.sites, self.parts, self.of_bank, self.shape)
 
     def _direct_pairs(self, name: str) -> Tensor:
         """log-densities of each variable of a site for all pairs, [V, S, B, M]; made once."""
@@ -157,16 +146,19 @@ class Factorised:
             self._pairs[name] = _side_by_side(found, -1)
         return self._pairs[name]
 
-    def _thinned(self, name: str, indices: Sequence[int]) -> Tensor:
+    def _thinned(self, which: Continuous) -> Tensor:
         """Coefficients of the bank's references of single variables with their log-weights, [D, 3, R]."""
         assert self.bank is not None
-        g = self._narrowed(name, self.of_bank).coefficients_of_each  # [M, 3, V]
-        g = g[..., slice_of(indices)].permute(2, 1, 0)  # [D, 3, M]
-        if name in self.bank.thinned:
-            places, weights = (part[list(indices)] for part in self.bank.thinned[name])
+        assert self._columns is not None
+        assert self._columns.bank is not None
+        g = self._columns.bank[..., self._columns.columns(which)].permute(2, 1, 0)  # [D, 3, M]
+        weights = self._bank_weights
+        if self.bank.thinned:
+            alike = [(name, [i for _, (i,) in some]) for name, some in itertools.groupby(which, lambda one: one[0])]
+            places, weights = (
+                torch.cat([self.bank.thinned[name][part][indices] for name, indices in alike]) for part in (0, 1)
+            )  # [D, R] each
             g = g.gather(2, places[:, None].expand(-1, 3, -1))
-        else:
-            weights = self._bank_weights
         return torch.cat([g[:, :2], g[:, 2:] + weights[..., None, :]], 1)
 
     @cached_property
@@ -186,52 +178,67 @@ class Factorised:
 
     def _densities(self, continuous: Continuous) -> "PairDensities":
         """Those of the continuous variables of a group for all pairs of a sample and a reference."""
-        own = self._log_density(continuous)[..., None]
-        features, parameters, more = [], [], []
-        base, pairs = torch.zeros_like(own), None
-        count = sum(batch_of(part)[1] for part in self.parts)
-        constant = own.new_zeros(self.shape[0], count, 1)
-        of_bank = own.new_zeros(()) if self.bank is None else self._bank_weights
+        own: list[Tensor] = []  # [S, B, 1] each
+        base: list[Tensor] = []
+        features: list[Tensor] = []  # [S, B, P] each
+        parameters: list[Tensor] = []  # [S, M, P] each
+        constants: list[Tensor] = []  # [S, M, 1] each
+        of_bank: list[Tensor] = []  # [P, M'] each
+        constants_of_bank = [] if self.bank is None else [self._bank_weights]  # [M'] each
+        pairs: list[Tensor] = []  # [S, B, M + M'] each
+        columns = self._columns
+        together = tuple((name, indices) for name, indices in continuous if columns and name in columns.first)
+        if columns and together:
+            some = columns.columns(together)
+            own.append(columns.own[..., some].sum(-1, keepdim=True))
+            base.append(columns.base[..., some].sum(-1, keepdim=True))
+            features.append(columns.features[..., :-1, some].flatten(-2))
+            parameters.append(columns.parameters[..., :-1, some].flatten(-2))
+            constants.append(columns.parameters[..., -1, some].sum(-1, keepdim=True))
+            if columns.bank is not None:
+                of_bank.append(columns.bank[:, :-1, some].flatten(-2).mT)
+                constants_of_bank.append(columns.bank[:, -1, some].sum(-1))
         for name, indices in continuous:
+            if columns and name in columns.first:
+                continue
             site = self.sites[name]
+            own.append(site.log_prob(indices).expand(self.shape)[..., None])
             if self.directly and site.independent:
                 each = self._direct_pairs(name)
-                of_some = (each if len(indices) == len(each) else each[list(indices)]).sum(0)
-                pairs = of_some if pairs is None else pairs + of_some
+                pairs.append((each if len(indices) == len(each) else each[list(indices)]).sum(0))
                 continue
             product = None if self.directly else site.features(indices)
             of_parts = [part[name].coefficients(indices) for part in self.parts]
             given = [made for made in of_parts if made is not None]
-            if product is not None and len(given) == len(self.parts):
-                features.append(expand(product[0], self.shape, 1))
-                base = base + expand(product[1], self.shape, 0)[..., None]
-                every = Size([self.shape[0], -1])
-                parts = [(expand(g, every, 1), expand(c, every, 0)) for g, c in given]
-                parameters.append(torch.cat([g for g, _ in parts], 1))
-                constant = constant + torch.cat([c for _, c in parts], 1)[..., None]
-                if self.bank is not None:
-                    g, c = self.of_bank[name].coefficients(indices)  # type: ignore[misc]
-                    more.append(g.mT)
-                    of_bank = of_bank + c
-            else:
+            if product is None or len(given) < len(self.parts):
                 found = [log_pairs(site, part[name], indices, self.shape) for part in self.parts]
                 if self.bank is not None:
                     found.append(log_pairs(site, self.of_bank[name], indices, self.shape).detach())
-                together = torch.cat(found, -1)
-                pairs = together if pairs is None else pairs + together
-        if features or self.bank is not None or pairs is None:
-            features.append(own.new_ones(*self.shape, 1))
-            parameters.append(constant)
-        g_of_bank = None
+                pairs.append(torch.cat(found, -1))
+                continue
+            every = Size([self.shape[0], -1])
+            features.append(expand(product[0], self.shape, 1))
+            base.append(expand(product[1], self.shape, 0)[..., None])
+            parameters.append(torch.cat([expand(g, every, 1) for g, _ in given], 1))
+            constants.append(torch.cat([expand(c, every, 0) for _, c in given], 1)[..., None])
+            if self.bank is not None:
+                g, c = self.of_bank[name].coefficients(indices)  # type: ignore[misc]
+                of_bank.append(g.mT)
+                constants_of_bank.append(c)
+        zero = torch.zeros((*self.shape, 1), dtype=torch.float64, device=self.device)
+        if features or self.bank is not None or not pairs:
+            count = sum(batch_of(part)[1] for part in self.parts)
+            features.append(torch.ones_like(zero))
+            parameters.append(sum(constants, start=zero.new_zeros(self.shape[0], count, 1)))
         if self.bank is not None:
-            g_of_bank = torch.cat([*more, of_bank[None]]).expand(self.shape[0], -1, -1)  # [S, P, M]
+            of_bank.append(sum(constants_of_bank, start=zero.new_zeros(()))[None])
         return PairDensities(
             features=torch.cat([part.double() for part in features], -1) if features else None,
             parameters=torch.cat([part.double() for part in parameters], -1) if features else None,
-            bank=g_of_bank,
-            own=own,
-            base=base,
-            pairs=pairs,
+            bank=torch.cat(of_bank).expand(self.shape[0], -1, -1) if of_bank else None,  # [S, P, M']
+            own=_sum(own, zero),
+            base=_sum(base, zero),
+            pairs=_sum(pairs, zero) if pairs else None,
             references=self.references,
             dtype=self.dtype,
         )
@@ -303,15 +310,15 @@ class Factorised:
     def _with_own(self, own: Tensor, others: Tensor) -> Tensor:
         return torch.logaddexp(self.references.own + own, self.references.other + others)
 
-    def _univariate(self, name: str) -> bool:
+    def _plain(self, name: str) -> bool:
+        """Whether single variables of a site are compared with those of other sites in one call."""
         site = self.sites[name]
         same = all(type(part[name]) is type(site) for part in self.parts)
         return isinstance(site, Univariate) and site.grain == 1 and same
 
-    def _narrowed(self, name: str, part: Sites | None = None) -> Univariate:
-        site = (self.sites if part is None else part)[name]
-        assert isinstance(site, Univariate)
-        return site
+
+def _sum(tensors: Sequence[Tensor], zero: Tensor) -> Tensor:
+    return sum(tensors[1:], start=tensors[0]) if tensors else zero
 
 
 def _side_by_side(tensors: Sequence[Tensor], dim: int) -> Tensor:
