@@ -13,6 +13,7 @@ from pyro_hfvae.infer.groups import Categorical, Continuous, expected_log_densit
 from pyro_hfvae.infer.pair_densities import (
     CombinedMasses,
     PairDensities,
+    Product,
     expand,
     log_pairs,
     log_weights,
@@ -65,7 +66,8 @@ class Factorised:
         self.dtype = torch.promote_types(dtype, torch.float32)
         self.device = next(iter(posteriors.values())).value.device
         self.references = references
-        self.pairs = self.shape.numel() * sum(batch_of(part)[1] for part in references.parts)
+        self.count = sum(batch_of(part)[1] for part in references.parts)
+        self.pairs = self.shape.numel() * self.count
         variables = sum(site.fine.numel() for site in sites.values() if not site.discrete)
         self.directly = references.bank is None and self.pairs * variables <= DIRECT
         self.parts: Sequence[Sites] = [self._precise(part) for part in references.parts]
@@ -176,72 +178,55 @@ class Factorised:
         expected = table.posterior.exp() * densities.log_aggregate(table)  # [S, B, ΣK]
         return [part.sum(-1) for part in expected.split([table.own.shape[-1] for table in tables], -1)]
 
-    def _densities(self, continuous: Continuous) -> "PairDensities":
+    def _densities(self, continuous: Continuous) -> PairDensities:
         """Those of the continuous variables of a group for all pairs of a sample and a reference."""
-        own: list[Tensor] = []  # [S, B, 1] each
-        base: list[Tensor] = []
-        features: list[Tensor] = []  # [S, B, P] each
-        parameters: list[Tensor] = []  # [S, M, P] each
-        constants: list[Tensor] = []  # [S, M, 1] each
-        of_bank: list[Tensor] = []  # [P, M'] each
-        constants_of_bank = [] if self.bank is None else [self._bank_weights]  # [M'] each
-        pairs: list[Tensor] = []  # [S, B, M + M'] each
         columns = self._columns
-        together = tuple((name, indices) for name, indices in continuous if columns and name in columns.first)
-        if columns and together:
-            some = columns.columns(together)
-            own.append(columns.own[..., some].sum(-1, keepdim=True))
-            base.append(columns.base[..., some].sum(-1, keepdim=True))
-            features.append(columns.features[..., :-1, some].flatten(-2))
-            parameters.append(columns.parameters[..., :-1, some].flatten(-2))
-            constants.append(columns.parameters[..., -1, some].sum(-1, keepdim=True))
-            if columns.bank is not None:
-                of_bank.append(columns.bank[:, :-1, some].flatten(-2).mT)
-                constants_of_bank.append(columns.bank[:, -1, some].sum(-1))
+        own = [] if continuous else [torch.zeros((*self.shape, 1), dtype=torch.float64, device=self.device)]
+        products: list[Product] = []
+        pairs: list[Tensor] = []
+        if columns and (together := tuple(some for some in continuous if some[0] in columns.first)):
+            own.append(columns.log_density(together))
+            products.append(columns.product(together))
         for name, indices in continuous:
             if columns and name in columns.first:
                 continue
-            site = self.sites[name]
-            own.append(site.log_prob(indices).expand(self.shape)[..., None])
-            if self.directly and site.independent:
-                each = self._direct_pairs(name)
-                pairs.append((each if len(indices) == len(each) else each[list(indices)]).sum(0))
-                continue
-            product = None if self.directly else site.features(indices)
-            of_parts = [part[name].coefficients(indices) for part in self.parts]
-            given = [made for made in of_parts if made is not None]
-            if product is None or len(given) < len(self.parts):
-                found = [log_pairs(site, part[name], indices, self.shape) for part in self.parts]
-                if self.bank is not None:
-                    found.append(log_pairs(site, self.of_bank[name], indices, self.shape).detach())
-                pairs.append(torch.cat(found, -1))
-                continue
-            every = Size([self.shape[0], -1])
-            features.append(expand(product[0], self.shape, 1))
-            base.append(expand(product[1], self.shape, 0)[..., None])
-            parameters.append(torch.cat([expand(g, every, 1) for g, _ in given], 1))
-            constants.append(torch.cat([expand(c, every, 0) for _, c in given], 1)[..., None])
-            if self.bank is not None:
-                g, c = self.of_bank[name].coefficients(indices)  # type: ignore[misc]
-                of_bank.append(g.mT)
-                constants_of_bank.append(c)
-        zero = torch.zeros((*self.shape, 1), dtype=torch.float64, device=self.device)
-        if features or self.bank is not None or not pairs:
-            count = sum(batch_of(part)[1] for part in self.parts)
-            features.append(torch.ones_like(zero))
-            parameters.append(sum(constants, start=zero.new_zeros(self.shape[0], count, 1)))
-        if self.bank is not None:
-            of_bank.append(sum(constants_of_bank, start=zero.new_zeros(()))[None])
-        return PairDensities(
-            features=torch.cat([part.double() for part in features], -1) if features else None,
-            parameters=torch.cat([part.double() for part in parameters], -1) if features else None,
-            bank=torch.cat(of_bank).expand(self.shape[0], -1, -1) if of_bank else None,  # [S, P, M']
-            own=_sum(own, zero),
-            base=_sum(base, zero),
-            pairs=_sum(pairs, zero) if pairs else None,
-            references=self.references,
-            dtype=self.dtype,
+            own.append(self.sites[name].log_prob(indices).expand(self.shape)[..., None])
+            product = None if self.directly else self._product(name, indices)
+            if product is None:
+                pairs.append(self._log_pairs(name, indices))
+            else:
+                products.append(product)
+        weights = None if self.bank is None else self._bank_weights
+        return PairDensities.of(own, products, pairs, self.count, weights, self.references, self.dtype)
+
+    def _product(self, name: str, indices: Sequence[int]) -> Product | None:
+        """log-densities of some variables of a site for all pairs as a product; None where they are none."""
+        of_samples = self.sites[name].features(indices)
+        given = [part[name].coefficients(indices) for part in self.parts]
+        of_parts = [made for made in given if made is not None]
+        if of_samples is None or len(of_parts) < len(given):
+            return None
+        every = Size([self.shape[0], -1])
+        of_bank = None if self.bank is None else self.of_bank[name].coefficients(indices)
+        return Product(
+            features=expand(of_samples[0], self.shape, 1).double(),
+            base=expand(of_samples[1], self.shape, 0)[..., None],
+            parameters=torch.cat([expand(g, every, 1) for g, _ in of_parts], 1).double(),
+            constant=torch.cat([expand(c, every, 0) for _, c in of_parts], 1)[..., None].double(),
+            bank=None if of_bank is None else of_bank[0].mT,
+            constant_of_bank=None if of_bank is None else of_bank[1],
         )
+
+    def _log_pairs(self, name: str, indices: Sequence[int]) -> Tensor:
+        """log-densities of some variables of a site for all pairs, one by one, [S, B, M + M']."""
+        site = self.sites[name]
+        if self.directly and site.independent:
+            each = self._direct_pairs(name)
+            return (each if len(indices) == len(each) else each[list(indices)]).sum(0)
+        found = [log_pairs(site, part[name], indices, self.shape) for part in self.parts]
+        if self.bank is not None:
+            found.append(log_pairs(site, self.of_bank[name], indices, self.shape).detach())
+        return torch.cat(found, -1)
 
     def _divided(self, continuous: Continuous, discrete: Sequence[Categorical]) -> Tensor:
         """E[log r̂(z_G)] of a group whose categoricals have too many combinations, from some of them."""
@@ -285,7 +270,6 @@ class Factorised:
         references = {
             name: torch.cat([masses_of(part[name], Size([lead, -1])) for part in self.parts], 1) for name in names
         }
-        count = sum(batch_of(part)[1] for part in self.parts)
         bank = None
         if self.bank is not None:
             held = {name: masses_of(self.of_bank[name], Size([lead, -1])) for name in names}
@@ -293,7 +277,7 @@ class Factorised:
         return CombinedMasses(
             posterior=posterior,
             own=combined(self._own_masses, self.shape[1]),
-            references=combined(references, count),
+            references=combined(references, self.count),
             bank=bank,
         )
 
@@ -315,10 +299,6 @@ class Factorised:
         site = self.sites[name]
         same = all(type(part[name]) is type(site) for part in self.parts)
         return isinstance(site, Univariate) and site.grain == 1 and same
-
-
-def _sum(tensors: Sequence[Tensor], zero: Tensor) -> Tensor:
-    return sum(tensors[1:], start=tensors[0]) if tensors else zero
 
 
 def _side_by_side(tensors: Sequence[Tensor], dim: int) -> Tensor:

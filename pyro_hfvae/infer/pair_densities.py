@@ -13,6 +13,7 @@ from pyro_hfvae.sites import DiscreteSite, Site
 __all__ = [
     "CombinedMasses",
     "PairDensities",
+    "Product",
     "expand",
     "log_pairs",
     "log_weights",
@@ -47,6 +48,18 @@ class CombinedMasses:
 
 
 @dataclass(frozen=True)
+class Product:
+    """Log-densities of some variables for all pairs as f_b · g_m + c_m + h_b."""
+
+    features: Tensor  # f, [S, B, P]
+    base: Tensor  # h, [S, B, 1]
+    parameters: Tensor  # g of the references, [S, M, P]
+    constant: Tensor  # c, [S, M, 1]
+    bank: Tensor | None  # g of the bank, [P, M']
+    constant_of_bank: Tensor | None  # [M']
+
+
+@dataclass(frozen=True)
 class PairDensities:
     """Pairwise log-densities log r(z_b|x_m) = f_b · g_m + h_b + ``pairs``, and what weights they are summed with."""
 
@@ -58,6 +71,54 @@ class PairDensities:
     pairs: Tensor | None  # [S, B, M + M']; None where there is only a product
     references: References
     dtype: torch.dtype
+
+    @staticmethod
+    def of(
+        own: Sequence[Tensor],
+        products: Sequence[Product],
+        pairs: Sequence[Tensor],
+        count: int,
+        weights_of_bank: Tensor | None,
+        references: References,
+        dtype: torch.dtype,
+    ) -> "PairDensities":
+        """Of a group, the sum over the parts that it is made of.
+
+        Args:
+            own: log-densities at the own datum, of each part, [S, B, 1].
+            products: the parts that are products.
+            pairs: the others, [S, B, M + M'] each.
+            count: M.
+            weights_of_bank: log-weights, [M'].
+            references: the weights of all others.
+            dtype: of sums over products.
+        """
+        total = sum(own[1:], start=own[0])
+        features = parameters = bank = None
+        base = torch.zeros_like(total)
+        if products:
+            first, *more = products
+            base = sum((product.base for product in more), start=first.base)
+            constant = sum((product.constant for product in more), start=first.constant)
+            ones = torch.ones_like(first.features[..., :1])
+            features = torch.cat([*(product.features for product in products), ones], -1)
+            parameters = torch.cat([*(product.parameters for product in products), constant], -1)
+        elif weights_of_bank is not None or not pairs:
+            features, parameters = torch.ones_like(total), total.new_zeros(len(total), count, 1)
+        if weights_of_bank is not None:
+            constants = (p.constant_of_bank for p in products if p.constant_of_bank is not None)
+            rows = [p.bank for p in products if p.bank is not None]
+            bank = torch.cat([*rows, sum(constants, start=weights_of_bank)[None]]).expand(len(total), -1, -1)
+        return PairDensities(
+            features=features,
+            parameters=parameters,
+            bank=bank,  # [S, P, M']
+            own=total,
+            base=base,
+            pairs=sum(pairs[1:], start=pairs[0]) if pairs else None,
+            references=references,
+            dtype=dtype,
+        )
 
     def log_aggregate(self, table: CombinedMasses | None = None) -> Tensor:
         """log r̂ at the samples and at each combination of categories, [S, B, K]; [S, B, 1] without categories."""

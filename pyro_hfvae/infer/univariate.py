@@ -7,7 +7,7 @@ import torch
 from torch import Size, Tensor
 
 from pyro_hfvae.infer.groups import Continuous
-from pyro_hfvae.infer.pair_densities import expand, slice_of
+from pyro_hfvae.infer.pair_densities import Product, expand, slice_of
 from pyro_hfvae.infer.references import Sites
 from pyro_hfvae.sites import Univariate
 
@@ -64,6 +64,23 @@ class UnivariateSites:
             own=torch.cat([expand(site.densities.movedim(0, -1), shape, 1) for site in found.values()], -1),
             parameters=torch.cat(references, -1),
             bank=torch.cat([_coefficients(bank, name) for name in found], -1) if bank else None,
+        )
+
+    def log_density(self, which: Continuous) -> Tensor:
+        """The joint log-density of some variables at the own datum, [S, B, 1]."""
+        return self.own[..., self.columns(which)].sum(-1, keepdim=True)
+
+    def product(self, which: Continuous) -> Product:
+        """The joint log-density of some variables for all pairs."""
+        some = self.columns(which)
+        g, bank = self.parameters[..., some], None if self.bank is None else self.bank[..., some]
+        return Product(
+            features=self.features[..., :-1, some].flatten(-2),
+            base=self.base[..., some].sum(-1, keepdim=True),
+            parameters=g[..., :-1, :].flatten(-2),
+            constant=g[..., -1, :].sum(-1, keepdim=True),
+            bank=None if bank is None else bank[:, :-1].flatten(-2).mT,
+            constant_of_bank=None if bank is None else bank[:, -1].sum(-1),
         )
 
     def columns(self, continuous: Continuous) -> slice | list[int]:
