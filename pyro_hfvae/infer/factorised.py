@@ -24,7 +24,7 @@ from pyro_hfvae.infer.pair_densities import (
 from pyro_hfvae.infer.pairwise import log_sum_of_other_masses, log_sum_of_others
 from pyro_hfvae.infer.references import References, Sites, batch_of
 from pyro_hfvae.infer.univariate import UnivariateSites
-from pyro_hfvae.sites import NOTHING, Univariate
+from pyro_hfvae.sites import NOTHING
 
 __all__ = ["Factorised"]
 
@@ -296,9 +296,9 @@ class Factorised:
 
     def _plain(self, name: str) -> bool:
         """Whether single variables of a site are compared with those of other sites in one call."""
-        site = self.sites[name]
-        same = all(type(part[name]) is type(site) for part in self.parts)
-        return isinstance(site, Univariate) and site.grain == 1 and same
+        if self.directly:
+            return self.sites[name].independent
+        return self._columns is not None and self._columns.grain.get(name) == 1
 
 
 def _side_by_side(tensors: Sequence[Tensor], dim: int) -> Tensor:

@@ -68,7 +68,7 @@ def _summands(groups: tuple[Group, ...], kinds: Kinds, device: torch.device) -> 
     """What the log-density of a group is a sum over: the V variables that are independent, and n sets of others.
 
     Returns:
-        Those sets, each of one site; and which of the V + n are in each group, 1 or 0, float64, [G, V + n].
+        Those sets, each of one site; and which of the V + n are in each group, 1 or 0, [G, V + n].
     """
     free = {name for name, _, discrete, independent in kinds if discrete or independent}
     apart: list[tuple[str, tuple[int, ...]]] = [
@@ -83,6 +83,6 @@ def _summands(groups: tuple[Group, ...], kinds: Kinds, device: torch.device) -> 
             inside += [(name, (index,)) for index in indices] if name in free else [(name, indices)]
         rows += [row] * len(inside)
         columns += [place.setdefault(each, len(place)) for each in inside]
-    counts = torch.zeros(len(groups), len(place), dtype=torch.float64, device=device)
+    counts = torch.zeros(len(groups), len(place), dtype=torch.float32, device=device)
     counts[rows, columns] = 1.0
     return tuple(place)[len(apart) :], counts

@@ -43,7 +43,7 @@ def split_elbo(
     log_z |= normalisers or {}
 
     def by_group(values: Tensor) -> dict[Group, Tensor]:
-        return dict(zip(tables.groups, values.to(sample.log_likelihood).unbind(), strict=True))
+        return dict(zip(tables.groups, values.unbind(), strict=True))
 
     information = tables.log_q - tables.log_m
     information_of_prior = tables.log_c - tables.log_p

@@ -80,7 +80,9 @@ def read_tables(
             given = references and replace(references, parts=[one.posteriors for one in every])
             log_q, log_m = _factorised(sample, sample.posteriors, groups, given)
         log_c, log_p = _prior(sample, every, groups, references, samples.prior, masses)
-    return Tables(groups, log_q, torch.zeros_like(log_q) if log_m is None else log_m, log_p, log_c)
+    found = (log_q, torch.zeros_like(log_q) if log_m is None else log_m, log_p, log_c)
+    # To the device and type of the program: not every device has float64, in which some of them are made.
+    return Tables(groups, *(table.to(sample.log_likelihood) for table in found))
 
 
 def _prior(

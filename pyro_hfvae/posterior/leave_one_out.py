@@ -45,8 +45,8 @@ def leave_one_out(model: Program, guide: Program, *args: Any, draws: int = 1000,
     .. math:: p(x_j | x_{-j}) = \int p(x_j|z) \, p(z|x_{-j}) \, dz, \qquad
         w_k = \frac{p(z_k) \, p(x|z_k)}{p(x_j|z_k) \, \frac12 (q(z_k|x) + p(z_k))}
 
-    Half of the z are drawn from q(z|x), half from p(z). A number that tells much of z leaves a posterior that is wider
-    by far without it, which draws of q(z|x) alone cannot stand for; where it tells little, draws of the prior have no
+    Half of the z are drawn from q(z|x), half from p(z). Without a number that is informative of z the posterior is
+    wider by far, and draws of q(z|x) alone cannot stand for it; without one that is not, draws of the prior have little
     weight. Hesterberg, Weighted Average Importance Sampling and Defensive Mixture Distributions (Technometrics 1995).
 
     A latent belongs to one datum, so that to leave out a whole datum would leave the prior; what can be left out is

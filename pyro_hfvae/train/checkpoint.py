@@ -78,7 +78,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         file.seek(0)
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of pickles that torch does not write: the error says it
+                warnings.simplefilter("ignore")  # of pickles that torch does not write, which the error names
                 checkpoint = torch.load(file, map_location="cpu", weights_only=True)
         except Exception as error:  # torch raises several kinds, and none names the file
             reason = re.split(r"\.\s|\n", str(error))[0] or type(error).__name__

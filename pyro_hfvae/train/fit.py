@@ -141,7 +141,7 @@ def _is_full(error: Exception) -> bool:
 
 
 def _not_started(run: RunFolder, config: bytes | None, kept: set[Path], error: Exception) -> Exception:
-    """Takes away what was written before anything was trained, gives a run its configuration back, and says why."""
+    """Takes away what was written before anything was trained and gives a run its configuration back; the reason."""
     if config is None:
         shutil.rmtree(run.path)
     else:
@@ -179,9 +179,8 @@ class _TensorBoard(TensorBoardLogger):
 def _trainer(trainer: Mapping[str, Any], steps: int, run: RunFolder, saving: Saving, done: int) -> Trainer:
     """The trainer, which writes nothing before it is started."""
     interval = trainer.get("val_check_interval")
-    if interval == 0 or isinstance(
-        interval, str | Mapping | timedelta
-    ):  # at times of a clock no run would resume exactly
+    by_clock = isinstance(interval, str | Mapping | timedelta)  # at whose times no run would resume exactly
+    if interval == 0 or by_clock:
         raise ValueError(
             f"trainer.val_check_interval must be a number of training steps, 1 or more, got {interval!r}; for no "
             "validation set limit_val_batches to 0"

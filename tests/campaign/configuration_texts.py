@@ -116,7 +116,7 @@ def tagged(rng: Random, work: Path) -> Mutation:
 
 
 def _judged_by_yaml(work: Path, text: str, what: str) -> Mutation:
-    """PyYAML says what the changed text asks for, if it is any."""
+    """What the changed text asks for, as PyYAML reads it; none if it cannot."""
     try:
         given = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError):

@@ -1,4 +1,4 @@
-"""Runs one mutated input and says how it went, by what its rule says of it and by what the files are afterwards."""
+"""Runs one mutated input and judges the result by its rule and by the files afterwards."""
 
 import hashlib
 import math
@@ -53,7 +53,7 @@ class Mutation:
 
 
 Rule = Callable[[Random, Path], Mutation]
-"""Changes a working folder; its docstring says how."""
+"""Changes a working folder as its docstring describes."""
 
 GOOD = ("right", "refused", "stopped")
 FAULTS = ("traceback", "hang", "wrong", "lost", "executed", "unclear", "turned away", "left over")
