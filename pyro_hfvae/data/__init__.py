@@ -1,18 +1,22 @@
-"""Images addressed by index, with the factors that made them: drawn, read, or downloaded and verified."""
+"""Data addressed by index, as named tensors with the factors behind them: drawn, read, or downloaded and verified."""
 
+from pyro_hfvae.data.batch import Batch
 from pyro_hfvae.data.batches import IndexBatches
+from pyro_hfvae.data.data import Data, FactorKind
 from pyro_hfvae.data.dsprites import DSprites, DSpritesFile, render
 from pyro_hfvae.data.faces import CMUFaces, SFMFaces
 from pyro_hfvae.data.idx import MNIST, FashionMNIST, IdxImages
 from pyro_hfvae.data.image_file import ImageFile
-from pyro_hfvae.data.images import FactorKind, Images
+from pyro_hfvae.data.images import Images
 from pyro_hfvae.data.root import data_root
 
 __all__ = [
     "MNIST",
+    "Batch",
     "CMUFaces",
     "DSprites",
     "DSpritesFile",
+    "Data",
     "FactorKind",
     "FashionMNIST",
     "IdxImages",

@@ -5,7 +5,8 @@ from typing import get_args
 import torch
 from torch import Tensor
 
-from pyro_hfvae.data.images import FactorKind, Images
+from pyro_hfvae.data.data import FactorKind
+from pyro_hfvae.data.images import Images
 
 __all__ = ["check_contract", "check_images", "own_test_set"]
 

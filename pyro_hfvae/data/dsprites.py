@@ -20,7 +20,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from pyro_hfvae.data.images import FactorKind, Images
+from pyro_hfvae.data.data import FactorKind
+from pyro_hfvae.data.images import Images
 from pyro_hfvae.data.integers import Integers, as_integers
 from pyro_hfvae.data.npz import open_array, reading
 from pyro_hfvae.data.root import locate

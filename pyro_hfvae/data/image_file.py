@@ -8,7 +8,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pyro_hfvae.data.images import FactorKind, Images
+from pyro_hfvae.data.data import FactorKind
+from pyro_hfvae.data.images import Images
 from pyro_hfvae.data.integers import Integers
 from pyro_hfvae.data.npz import read_arrays
 from pyro_hfvae.data.root import locate

@@ -81,7 +81,7 @@ def test_fixed_factors(drawn, fixed):
     assert part.images(here).equal(drawn.images(whole[here]))
     varied = [names.index(name) for name in part.factor_names]
     assert part.factors(here).equal(everything[whole[here]][:, varied])
-    with pytest.raises(IndexError, match=f"no image {len(part)}"):
+    with pytest.raises(IndexError, match=f"no datum {len(part)}"):
         part.images(torch.tensor([len(part)]))
 
 
@@ -259,7 +259,7 @@ def test_first_and_last_orientation_are_one_angle():
 @pytest.mark.parametrize(("index", "named"), [(-1, "-1"), (737_280, "737280")])
 def test_refuses_indices_outside(drawn, index, named):
     for ask in (drawn.images, drawn.factors):
-        with pytest.raises(IndexError, match=rf"^no image {named}: there are 737,280, from 0 to 737279$"):
+        with pytest.raises(IndexError, match=rf"^no datum {named}: there are 737,280, from 0 to 737279$"):
             ask(torch.tensor([3, index]))
 
 

@@ -41,7 +41,7 @@ def test_images_factors_and_held_out_people(tmp_path, which):
     assert faces.factors(asked).tolist() == factors[asked].tolist()
     assert faces.factors(asked).dtype == torch.int64
     assert faces.held_out.tolist() == np.flatnonzero(factors[:, 0] == 3).tolist()
-    with pytest.raises(IndexError, match="^no image 12: there are 12"):
+    with pytest.raises(IndexError, match="^no datum 12: there are 12"):
         faces.images(torch.tensor([12]))
 
 

@@ -83,7 +83,7 @@ def test_any_indices_in_any_order(tmp_path_factory, indices):
 
 def test_refuses_indices_outside(folder):
     for outside in (-1, 7):
-        with pytest.raises(IndexError, match=f"^no image {outside}: there are 7, from 0 to 6$"):
+        with pytest.raises(IndexError, match=f"^no datum {outside}: there are 7, from 0 to 6$"):
             IdxImages(str(folder)).images(torch.tensor([outside]))
 
 

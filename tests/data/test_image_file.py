@@ -30,7 +30,7 @@ def test_grey_images_alone(tmp_path):
     assert photos.factor_names == photos.factor_sizes == photos.factor_kinds == ()
     assert photos.factors(asked).shape == (3, 0)
     assert photos.factors(asked).dtype == torch.int64
-    with pytest.raises(IndexError, match="^no image 6: there are 6"):
+    with pytest.raises(IndexError, match="^no datum 6: there are 6"):
         photos.images(torch.tensor([6]))
 
 

@@ -84,7 +84,7 @@ def test_images_by_a_mask_or_a_number_are_refused(sources):
         for given in (np.arange(len(source)) < 3, 3, [0.5]):
             with pytest.raises(ValueError, match=r"indices must be integers \[B\], got "):
                 source.images(given)
-        with pytest.raises(IndexError, match="no image -1"):
+        with pytest.raises(IndexError, match="no datum -1"):
             source.images(np.array([-1]))
 
 
