@@ -11,7 +11,7 @@ from pytorch_lightning import Callback
 from torch import nn
 
 from pyro_hfvae import Concrete
-from pyro_hfvae.data import Images
+from pyro_hfvae.data import Batch, Data, Images
 from pyro_hfvae.infer import HierarchicalELBO
 
 
@@ -52,6 +52,56 @@ class PlainImages(TinyImages):
 
     def images(self, indices):
         return TinyImages().images(indices)
+
+
+class Rates(Data):
+    """Counts of three kinds, of totals that differ, with a class that decides which kind is common."""
+
+    factor_names = ("kind",)
+    factor_sizes = (3,)
+    factor_kinds = ("categorical",)
+    feature_names = ("a", "b", "c")
+
+    def __len__(self):
+        return 60
+
+    def batch(self, indices):
+        kind, total = self.factors(indices)[:, 0], 7.0 * (1 + indices % 4)
+        return Batch(x=(1 + 4 * torch.eye(3)[kind]) * total[:, None] / 7, total=total)
+
+    def factors(self, indices):
+        return (indices % 3).unsqueeze(1)
+
+
+class RatesModel(PyroModule):
+    """Poisson counts whose total is given; its sizes follow from the data."""
+
+    def __init__(self, data: Data | None = None):
+        super().__init__()
+        (features,) = data.shape
+        self.decoder = nn.Linear(3, features)
+
+    def forward(self, x, target=None, *, total):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(x.new_zeros(2), 1).to_event(1))
+            scale = pyro.sample("scale", dist.Normal(x.new_zeros(1), 1).to_event(1))
+            rates = total.unsqueeze(-1) * self.decoder(torch.cat([z, scale], -1)).softmax(-1)
+            observed = x if target is None else target
+            pyro.sample("x", dist.Poisson(rates, validate_args=False).to_event(1), obs=observed)
+
+
+class RatesGuide(PyroModule):
+    """Reads the shares."""
+
+    def __init__(self, data: Data | None = None):
+        super().__init__()
+        self.encoder = nn.Linear(data.shape[0], 6)
+
+    def forward(self, x, target=None, *, total):
+        loc, scale = self.encoder(x / total.unsqueeze(-1)).chunk(2, -1)
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(loc[..., :2], scale[..., :2].exp()).to_event(1))
+            pyro.sample("scale", dist.Normal(loc[..., 2:], scale[..., 2:].exp()).to_event(1))
 
 
 class KillAt(Callback):

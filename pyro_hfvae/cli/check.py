@@ -1,9 +1,11 @@
 """The subcommand ``check``: ArviZ groups, pictures and a summary of the posterior checks of a run."""
 
+from typing import Any, cast
+
 import torch
 from jsonargparse import Namespace
-from torch import Tensor
 
+from pyro_hfvae.batch import Batch
 from pyro_hfvae.cli.loading import load
 from pyro_hfvae.files import write_atomically, write_figure
 from pyro_hfvae.run_outputs import record_files
@@ -24,25 +26,27 @@ def check_run(run: LoadedRun, options: Namespace) -> None:
     from pyro_hfvae.posterior.aggregate import SMALLEST
 
     blocks = run.objective.blocks
-    few, many = (_held_out(run, options.data),), _held_out(run, options.aggregate_data)
-    enough = len(many) >= SMALLEST or options.aggregate_data < SMALLEST  # what the user asks for is refused there
+    few, many = _held_out(run, options.data), _held_out(run, options.aggregate_data)
+    enough = many.size >= SMALLEST or options.aggregate_data < SMALLEST  # what the user asks for is refused there
     torch.manual_seed(options.seed)
     checks = run_checks(
         run.model,
         run.guide,
         few,
-        (_held_out(run, options.simulations),),
-        ((part,) for part in many.split(256)) if enough else None,
+        _held_out(run, options.simulations),
+        many.split(256) if enough else None,
         blocks=blocks,
         draws=options.draws,
         predictive_draws=options.predictive_draws,
-        nuts_data=min(options.nuts_data, len(few[0])),
+        nuts_data=min(options.nuts_data, few.size),
         seed=options.seed,
     )
     found = summary(findings(checks))
     if not enough:
-        found += f"\nq(z) was not compared with p(z): that needs {SMALLEST} held-out data, and there are {len(many)}\n"
-    groups = to_arviz(run.model, run.guide, *few, draws=options.predictive_draws, blocks=blocks)
+        found += f"\nq(z) was not compared with p(z): that needs {SMALLEST} held-out data, and there are {many.size}\n"
+    groups = to_arviz(
+        run.model, run.guide, few.x, draws=options.predictive_draws, blocks=blocks, **cast(Any, few.others)
+    )
     run.folder.checks.mkdir(exist_ok=True)
     write_netcdf(groups, run.folder.checks / "posterior.nc")
     figures = {f"{name}.png": figure for name, figure in check_figures(checks).items()}
@@ -53,6 +57,6 @@ def check_run(run: LoadedRun, options: Namespace) -> None:
     print(f"{found}\nchecks: {run.folder.checks}")
 
 
-def _held_out(run: LoadedRun, count: int) -> Tensor:
-    """The first held-out images, ``count`` of them at most."""
-    return torch.cat([images for images, _ in run.data.held_out_batches(count)]).to(run.device)
+def _held_out(run: LoadedRun, count: int) -> Batch:
+    """The first held-out data, ``count`` of them at most."""
+    return Batch.joined(batch for batch, _ in run.data.held_out_batches(count)).to(run.device)

@@ -9,12 +9,11 @@ import numpy as np
 import torch
 from jsonargparse import Namespace
 from numpy.typing import NDArray
-from torch import Tensor
 
+from pyro_hfvae.batch import Batch
 from pyro_hfvae.cli.known_factors import known_factors
 from pyro_hfvae.cli.loading import load, resumed
 from pyro_hfvae.cli.output import output_may_close
-from pyro_hfvae.data import Images
 from pyro_hfvae.files import expanded, write_atomically
 from pyro_hfvae.metrics import (
     Factors,
@@ -45,8 +44,8 @@ SCORED_DATA = 8
 PAINTED_DATA = 5_000
 """Held-out data that are decoded with a block of another, or train the regressor of pictures, at most."""
 
-SHARED_IMAGES = 2_000
-"""Images of the whole data set, held out or not, that every run of it encodes: UDR compares runs by them."""
+SHARED_DATA = 2_000
+"""Data of the whole data set, held out or not, that every run of it encodes: UDR compares runs by them."""
 
 
 def expand_resume(arguments: list[str]) -> list[str]:
@@ -90,15 +89,15 @@ def evaluate(options: Namespace) -> None:
 
 def evaluate_run(run: LoadedRun, options: Namespace) -> None:
     """Measures a run that is loaded."""
-    if run.data.images.factor_names and options.samples < SCORED_DATA:
+    if run.data.source.factor_names and options.samples < SCORED_DATA:
         raise ValueError(f"--samples {options.samples} is too few: the scores need {SCORED_DATA} held-out data")
-    images, factors = zip(*run.data.held_out_batches(options.samples), strict=True)
+    held_out, factors = zip(*run.data.held_out_batches(options.samples), strict=True)
     torch.manual_seed(options.seed)  # a guide whose sites depend on one another is sampled
-    codes = encode(run.guide, _on_device(run, images), run.objective.blocks)
+    codes = encode(run.guide, _on_device(run, held_out), run.objective.blocks)
     torch.manual_seed(options.seed)
-    batches = _on_device(run, (images for images, _ in run.data.held_out_batches(options.term_samples)))
+    batches = _on_device(run, (batch for batch, _ in run.data.held_out_batches(options.term_samples)))
     terms = run.objective.aggregate_terms(run.model, run.guide, batches)
-    source, count = run.data.images, min(options.term_samples, len(run.data.held_out_indices))
+    source, count = run.data.source, min(options.term_samples, len(run.data.held_out_indices))
     metrics = {
         "data": {
             "name": type(source).__name__,
@@ -116,67 +115,64 @@ def evaluate_run(run: LoadedRun, options: Namespace) -> None:
     }
     if source.factor_names:
         values = torch.cat(factors).numpy()
-        known, metrics["left_out"] = known_factors(source, values)
+        known, metrics["left_out"], rows = known_factors(source, values)
         try:
             if known is None:
                 raise ValueError("no factor varies enough among the held-out data")
-            measured = measure(codes, known, permutations=options.permutations, seed=options.seed)
-            measured |= _marginal_information(run, images, values, options.seed)
-            measured |= _swaps(run, images, values, options.seed)
+            measured = measure(codes.rows(rows), known, permutations=options.permutations, seed=options.seed)
+            if unknown := len(values) - len(rows):
+                measured["notes"].append(f"{unknown:,} held-out data with a factor that is not known are left out")
+            measured |= _marginal_information(run, held_out, values, options.seed)
+            measured |= _swaps(run, held_out, values, options.seed)
             metrics["disentanglement"] = measured
         except ValueError as reason:  # too few data, or data that do not vary
             if options.permutations == 1:  # not the data's fault, but the user's
                 raise
             metrics["disentanglement_note"] = str(reason)
-    shared = torch.randperm(len(source), generator=torch.Generator().manual_seed(0))[:SHARED_IMAGES]
-    batches = _on_device(run, (source.images(part) for part in shared.split(256)))
+    shared = torch.randperm(len(source), generator=torch.Generator().manual_seed(0))[:SHARED_DATA]
+    batches = _on_device(run, (source.batch(part) for part in shared.split(256)))
     write_shared_codes(run.folder.codes, encode(run.guide, batches, run.objective.blocks), shared.numpy())
     run.folder.write_history()
     write_atomically(run.folder.metrics, json.dumps(metrics, indent=2) + "\n")
     print("\n".join(summary_lines(metrics)))
 
 
-def _marginal_information(run: LoadedRun, images: Sequence[Tensor], factors: NDArray[Any], seed: int) -> dict[str, Any]:
+def _marginal_information(
+    run: LoadedRun, held_out: Sequence[Batch], factors: NDArray[Any], seed: int
+) -> dict[str, Any]:
     """Information of blocks and variables with the factors of the first data, or the reason why there is none."""
     try:
-        posteriors = encode_posteriors(
-            run.guide, _on_device(run, _first(images, INFORMATION_DATA)), run.objective.blocks
-        )
-        known = _varying(run.data.images, factors[:INFORMATION_DATA])
+        known, data = _varying(run, held_out, factors, INFORMATION_DATA)
+        posteriors = encode_posteriors(run.guide, data.split(256), run.objective.blocks)
     except ValueError as reason:  # posteriors that have no parameters to be read: of another family, or structured
         return {"marginal_information": None, "marginal_information_note": str(reason)}
     found = measure_posteriors(posteriors, known, samples=INFORMATION_SAMPLES, seed=seed)
     return {"marginal_information": found, "marginal_information_note": None}
 
 
-def _swaps(run: LoadedRun, images: Sequence[Tensor], factors: NDArray[Any], seed: int) -> dict[str, Any]:
+def _swaps(run: LoadedRun, held_out: Sequence[Batch], factors: NDArray[Any], seed: int) -> dict[str, Any]:
     """Scores of swaps among the first data, or the reason why there is none."""
-    (x,) = zip(*_on_device(run, _first(images, PAINTED_DATA)), strict=True)
     try:
-        known, data = _varying(run.data.images, factors[:PAINTED_DATA]), torch.cat(x)
-        blocks = run.blocks_of(data[:2])
+        known, data = _varying(run, held_out, factors, PAINTED_DATA)
+        blocks = run.blocks_of(data.rows(slice(2)))
         found = measure_swaps(painter(run.model, run.guide, data, blocks), list(blocks), known, seed=seed)
         return {"swaps": found, "swaps_note": None}
     except ValueError as reason:  # one block alone, or a model that paints nothing
         return {"swaps": None, "swaps_note": str(reason)}
 
 
-def _first(batches: Iterable[Tensor], count: int) -> Iterator[Tensor]:
-    """The first data of several batches."""
-    for batch in batches:
-        if count > 0:
-            yield batch[:count]
-        count -= len(batch)
+def _varying(run: LoadedRun, held_out: Sequence[Batch], factors: NDArray[Any], count: int) -> tuple[Factors, Batch]:
+    """The factors of the first data that vary enough to be measured, and the data of which they are known.
 
-
-def _varying(source: Images, values: NDArray[Any]) -> Factors:
-    """The factors of some data that vary enough to be measured; a ValueError if none does."""
-    known = known_factors(source, values).factors
+    Raises:
+        ValueError: no factor varies enough.
+    """
+    known, _, rows = known_factors(run.data.source, factors[:count])
     if known is None:
-        raise ValueError(f"no factor varies enough among {len(values):,} data")
-    return known
+        raise ValueError(f"no factor varies enough among {len(factors[:count]):,} data")
+    return known, Batch.joined(held_out).rows(torch.from_numpy(rows)).to(run.device)
 
 
-def _on_device(run: LoadedRun, images: Iterable[Tensor]) -> Iterator[tuple[Tensor]]:
-    """Arguments of the programs, on their device."""
-    return ((batch.to(run.device),) for batch in images)
+def _on_device(run: LoadedRun, batches: Iterable[Batch]) -> Iterator[Batch]:
+    """Data on the device of the programs."""
+    return (batch.to(run.device) for batch in batches)

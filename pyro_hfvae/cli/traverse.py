@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import pad
 
+from pyro_hfvae.batch import Batch
 from pyro_hfvae.blocks import Blocks, Variable
 from pyro_hfvae.cli.known_factors import known_factors
 from pyro_hfvae.cli.loading import load
@@ -67,12 +69,17 @@ class _Encoded:
     """Held-out data of a run, with modes and draws of their posteriors."""
 
     run: LoadedRun
-    batches: list[Tensor]
-    x: Tensor  # [N, C, H, W], all batches
-    factors: NDArray[np.int64]  # [N, F]
+    batches: list[Batch]
+    all: Batch
+    factors: NDArray[Any]  # [N, F]
     modes: LatentValues
     draws: LatentValues
     blocks: Blocks
+
+    @property
+    def x(self) -> Tensor:
+        """What the model observes, [N, C, H, W]."""
+        return self.all.x
 
 
 @dataclass(frozen=True)
@@ -101,8 +108,8 @@ def traverse_run(run: LoadedRun, options: Namespace) -> None:
     columns = options.columns or min(COLUMNS, len(run.data.held_out_indices))
     if columns > len(run.data.held_out_indices):
         raise ValueError(f"--columns {columns} is more than the {len(run.data.held_out_indices):,} held-out data")
-    if options.image is not None and options.image >= len(run.data.images):
-        raise ValueError(f"--image {options.image} is not in the data: its images are 0 to {len(run.data.images) - 1}")
+    if options.image is not None and options.image >= len(run.data.source):
+        raise ValueError(f"--image {options.image} is not in the data: its images are 0 to {len(run.data.source) - 1}")
     torch.manual_seed(options.seed)
     data = _encode(run, columns)
     common = commonest_categories(data.draws, _variables(data))
@@ -110,9 +117,11 @@ def traverse_run(run: LoadedRun, options: Namespace) -> None:
     if options.prior:
         starts.append(_prior(data, common))
     if options.image is not None:
-        x = run.data.images.images(torch.tensor([options.image])).to(data.x)
+        one = run.data.source.batch(torch.tensor([options.image])).to(run.device)
         starts.append(
-            _Start(f"image_{options.image}_", f"as in image {options.image}", posterior_modes(run.guide, x), image=x)
+            _Start(
+                f"image_{options.image}_", f"as in image {options.image}", posterior_modes(run.guide, one), image=one.x
+            )
         )
     run.folder.pictures.mkdir(exist_ok=True)
     names: list[str] = []
@@ -129,16 +138,16 @@ def traverse_run(run: LoadedRun, options: Namespace) -> None:
 
 
 def _encode(run: LoadedRun, columns: int) -> _Encoded:
-    images, factors = zip(*run.data.held_out_batches(max(AGGREGATE, columns)), strict=True)
-    batches = [part.to(run.device) for part in images]
+    held_out, factors = zip(*run.data.held_out_batches(max(AGGREGATE, columns)), strict=True)
+    batches = [part.to(run.device) for part in held_out]
     blocks = run.blocks_of(batches[0])
     return _Encoded(
         run,
         batches,
-        torch.cat(batches),
+        Batch.joined(batches),
         torch.cat(factors).numpy(),
-        LatentValues.joined([posterior_modes(run.guide, x) for x in batches]),
-        LatentValues.joined([posterior_draws(run.guide, x) for x in batches]),
+        LatentValues.joined([posterior_modes(run.guide, batch) for batch in batches]),
+        LatentValues.joined([posterior_draws(run.guide, batch) for batch in batches]),
         blocks,
     )
 
@@ -155,7 +164,7 @@ def _middle(data: _Encoded, common: Mapping[Variable, int]) -> _Start:
 
 def _prior(data: _Encoded, common: Mapping[Variable, int]) -> _Start:
     """The prior's mean, with the categories that most data have: in a uniform prior none stands out, used or not."""
-    latents = prior_modes(data.run.model, data.x[:1]).replaced(_one_hots(data, common))
+    latents = prior_modes(data.run.model, data.all.rows(slice(1))).replaced(_one_hots(data, common))
     return _Start("prior_", "at the prior's mean", latents, categories=common)
 
 
@@ -169,10 +178,10 @@ def _one_hots(data: _Encoded, categories: Mapping[Variable, int]) -> dict[Variab
 
 def _overview(data: _Encoded, columns: int) -> Pictures:
     """Reconstructions, and samples of the prior."""
-    few, first = data.x[:columns], torch.arange(columns)
+    few, first = data.all.rows(slice(columns)), torch.arange(columns)
     rebuilt = decode(data.run.model, data.modes.rows(first).values, few)
-    yield "reconstructions.png", image_grid(_array(torch.stack([few, rebuilt])), ["input", "reconstruction"])
-    drawn = sample(data.run.model, few.repeat(4, 1, 1, 1)).unflatten(0, (4, columns))
+    yield "reconstructions.png", image_grid(_array(torch.stack([few.x, rebuilt])), ["input", "reconstruction"])
+    drawn = sample(data.run.model, few.rows(first.repeat(4))).unflatten(0, (4, columns))
     yield "samples.png", image_grid(_array(drawn), [""] * 4)
 
 
@@ -180,7 +189,7 @@ def _traversals(data: _Encoded, start: _Start, columns: int, animated: bool) -> 
     """Each variable of each block through its range, as a grid and as an animation."""
     for block, variables in data.blocks.items():
         ranges = quantile_range(data.draws, variables)
-        labels, rows = traverse_variables(data.run.model, start.latents, data.x, variables, ranges, columns)
+        labels, rows = traverse_variables(data.run.model, start.latents, data.all, variables, ranges, columns)
         title = f"{block}, {start.without(variables)}"
         yield (
             _name(f"{start.prefix}traversal_", block),
@@ -198,7 +207,7 @@ def _of_blocks(data: _Encoded, columns: int) -> Pictures:
     first = torch.arange(columns)
     for variable in _variables(data):
         if modes.widths[variable.site] > 1:
-            labels, rows = categories(model, modes.rows(first), x, variable)
+            labels, rows = categories(model, modes.rows(first), data.all.rows(first), variable)
             title = f"categories of {variable.name}, all else of one image in each column"
             yield (
                 _name("categories_", variable.name),
@@ -211,7 +220,7 @@ def _of_blocks(data: _Encoded, columns: int) -> Pictures:
         heads = ["from", *(f"{100 * share:.0f} %" for share in np.linspace(0, 1, steps)), "to"]
         for block, variables in data.blocks.items():
             if sum(modes.widths[variable.site] == 1 for variable in variables) > 1:
-                moved = interpolate(model, modes.rows(ends[0]), modes.rows(ends[1]), x, variables, steps)
+                moved = interpolate(model, modes.rows(ends[0]), modes.rows(ends[1]), data.all, variables, steps)
                 row = torch.cat([x[ends[0], None], moved, x[ends[1], None]], 1)
                 title = f"{block} moves from one image to another, all else stays"
                 yield (
@@ -229,7 +238,7 @@ def _mixed(data: _Encoded, columns: int) -> Pictures:
     down = (columns + torch.arange(min(ROWS, count))) % count  # other images, as far as there are others
     # Of two blocks the second's swaps are those of the first, transposed.
     for block in list(data.blocks)[: 1 if len(data.blocks) == 2 else None]:
-        swapped = swap(model, modes.rows(down), modes.rows(across), x, data.blocks[block])
+        swapped = swap(model, modes.rows(down), modes.rows(across), data.all, data.blocks[block])
         yield (
             _name("swap_", block),
             swap_grid(_array(x[down]), _array(x[across]), _array(swapped), block),
@@ -237,7 +246,7 @@ def _mixed(data: _Encoded, columns: int) -> Pictures:
     width = min(columns, count // len(data.blocks))
     if width:
         donors = torch.randperm(count)[: width * len(data.blocks)].view(len(data.blocks), width)
-        combined = combine(model, data.draws, x, data.blocks, donors)
+        combined = combine(model, data.draws, data.all, data.blocks, donors)
         yield "combinations.png", combination_grid(_array(x[donors]), _array(combined), list(data.blocks))
 
 
@@ -246,12 +255,13 @@ def _of_distributions(data: _Encoded) -> Pictures:
     run, blocks = data.run, data.run.objective.blocks
     if marginals := read_marginals(run.model, run.guide, data.batches, blocks):
         yield "aggregate_posterior.png", aggregate_posterior(marginals)
-    known = known_factors(run.data.images, data.factors).factors
+    known, _, rows = known_factors(run.data.source, data.factors)
     lines = [v for v in _variables(data) if data.draws.widths[v.site] == 1]
     if known is None or len(lines) < 2:
         return
     # Draws and not means: the means of a variable that carries nothing keep traces of everything.
     columns = torch.stack([data.draws.of(variable) for variable in lines], 1).cpu().double().numpy()  # [N, lines]
+    columns = columns[rows]
     names = tuple(variable.name for variable in lines)
     codes = Codes(columns, names, tuple((line,) for line in range(len(lines))), {"all": tuple(range(len(lines)))})
     information = information_matrix(codes, known)  # [lines, F]

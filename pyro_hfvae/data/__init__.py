@@ -1,6 +1,6 @@
 """Data addressed by index, as named tensors with the factors behind them: drawn, read, or downloaded and verified."""
 
-from pyro_hfvae.data.batch import Batch
+from pyro_hfvae.batch import Batch
 from pyro_hfvae.data.batches import IndexBatches
 from pyro_hfvae.data.data import Data, FactorKind
 from pyro_hfvae.data.dsprites import DSprites, DSpritesFile, render

@@ -1,24 +1,24 @@
-"""Whether a class of images keeps what :class:`~pyro_hfvae.data.Images` promises: found before training."""
+"""Whether a class of data keeps what :class:`~pyro_hfvae.data.Data` promises: found before training."""
 
 from typing import get_args
 
 import torch
 from torch import Tensor
 
-from pyro_hfvae.data.data import FactorKind
-from pyro_hfvae.data.images import Images
+from pyro_hfvae.batch import Batch
+from pyro_hfvae.data.data import Data, FactorKind
 
-__all__ = ["check_contract", "check_images", "own_test_set"]
+__all__ = ["check_batch", "check_contract", "described", "own_test_set"]
 
 
-def check_contract(images: Images) -> None:
+def check_contract(data: Data) -> None:
     """Checks the description of the factors and the factors of some data.
 
     Raises:
         ValueError: they do not fit one another; names the class.
     """
-    kind = type(images).__name__
-    names, sizes, kinds = images.factor_names, images.factor_sizes, images.factor_kinds
+    kind = type(data).__name__
+    names, sizes, kinds = data.factor_names, data.factor_sizes, data.factor_kinds
     if not len(names) == len(sizes) == len(kinds):
         raise ValueError(
             f"{kind} has {len(names)} factor_names, {len(sizes)} factor_sizes and {len(kinds)} factor_kinds: give one "
@@ -30,66 +30,77 @@ def check_contract(images: Images) -> None:
         if chosen not in get_args(FactorKind):
             expected = ", ".join(get_args(FactorKind))
             raise ValueError(f"factor '{name}' of {kind} is of kind {chosen!r}; the kinds are {expected}")
-    some = torch.linspace(0, len(images) - 1, min(len(images), 100)).long()
-    factors = images.factors(some)
-    if (
-        not isinstance(factors, Tensor)
-        or factors.is_floating_point()
-        or factors.is_complex()
-        or factors.shape != (len(some), len(names))
-    ):
+    some = torch.linspace(0, len(data) - 1, min(len(data), 100)).long()
+    factors = data.factors(some)
+    if not isinstance(factors, Tensor) or factors.is_complex() or factors.shape != (len(some), len(names)):
         raise ValueError(
             f"factors of {kind} must return integers of shape {[len(some), len(names)]} for {len(some)} indices, got "
-            f"{_described(factors)}"
+            f"{described(factors)}"
         )
-    for place, (name, size) in enumerate(zip(names, sizes, strict=True)):
-        if factors[:, place].min() < 0 or factors[:, place].max() >= size:
-            outside = next(int(value) for value in factors[:, place] if not 0 <= value < size)
-            raise ValueError(f"factor '{name}' of {kind} has the value {outside}, expected 0 to {int(size) - 1}")
+    if factors.is_floating_point() and factors.dtype != torch.float64:
+        raise ValueError(
+            f"factors of {kind} must return integers of shape {[len(some), len(names)]}, or float64 where a factor is "
+            f"continuous or missing, got {described(factors)}"
+        )
+    for place, (name, size, chosen) in enumerate(zip(names, sizes, kinds, strict=True)):
+        values = factors[:, place]
+        values = values[~values.isnan()]
+        if chosen == "continuous":
+            outside = ~values.isfinite()
+            expected = "finite numbers"
+        else:
+            outside = (values < 0) | (values >= size) | (values != values.round())
+            expected = f"0 to {int(size) - 1}"
+        if outside.any():
+            raise ValueError(
+                f"factor '{name}' of {kind} has the value {values[outside][0].item():g}, expected {expected}"
+            )
 
 
-def check_images(images: Images, found: object, count: int) -> None:
+def check_batch(data: Data, found: object, count: int) -> None:
     """Checks what the class returned for so many indices.
 
     Raises:
-        ValueError: no floating-point tensor with a row for each index, or images of another shape than ``image_shape``.
+        ValueError: no named tensors with a row for each index, or the first of them is not floating-point.
     """
-    kind = type(images).__name__
-    if not isinstance(found, Tensor) or not found.is_floating_point() or not found.ndim or len(found) != count:
+    kind = type(data).__name__
+    if not isinstance(found, Batch) or not found:
         raise ValueError(
-            f"images of {kind} must return a floating-point tensor with {count} rows for {count} indices, got "
-            f"{_described(found)}"
+            f"batch of {kind} must return a pyro_hfvae.data.Batch of named tensors, got {described(found)}"
         )
-    shape = getattr(images, "image_shape", None)
-    if found.ndim == 4 and shape is not None and tuple(found.shape[1:]) != tuple(shape):
-        raise ValueError(
-            f"images of {kind} returns the shape {list(found.shape)}, but its image_shape is {list(shape)}: they must "
-            "be the same, channels first"
-        )
+    for place, (name, tensor) in enumerate(found.items()):
+        floating = isinstance(tensor, Tensor) and tensor.is_floating_point()
+        if not isinstance(tensor, Tensor) or (not place and not floating) or not tensor.ndim or len(tensor) != count:
+            wanted = "a tensor" if place else "a floating-point tensor"
+            raise ValueError(
+                f"'{name}' of a batch of {kind} must be {wanted} with {count} rows for {count} indices, got "
+                f"{described(tensor)}"
+            )
 
 
-def own_test_set(images: Images) -> Tensor | None:
+def own_test_set(data: Data) -> Tensor | None:
     """The indices of the data's own test set, as int64.
 
     Raises:
-        ValueError: they are no tensor of integers, are outside the data, or name an image twice.
+        ValueError: they are no tensor of integers, are outside the data, or name a datum twice.
     """
-    given, kind, size = images.held_out, type(images).__name__, len(images)
+    given, kind, size = data.held_out, type(data).__name__, len(data)
     if given is None:
         return None
     if not isinstance(given, Tensor) or given.dtype == torch.bool or given.is_floating_point() or given.ndim != 1:
-        raise ValueError(f"held_out of {kind} must be a tensor of indices, integers [M], got {_described(given)}")
+        raise ValueError(f"held_out of {kind} must be a tensor of indices, integers [M], got {described(given)}")
     indices = given.cpu().long()
     if len(indices) and not (indices.min() >= 0 and indices.max() < size):
         outside = next(int(value) for value in indices if not 0 <= value < size)
-        raise ValueError(f"held_out of {kind} names image {outside}, but there are {size:,}, from 0 to {size - 1}")
+        raise ValueError(f"held_out of {kind} names datum {outside}, but there are {size:,}, from 0 to {size - 1}")
     values, counts = indices.unique(return_counts=True)
     if len(values) < len(indices):
-        raise ValueError(f"held_out of {kind} names image {int(values[counts.argmax()])} {int(counts.max())} times")
+        raise ValueError(f"held_out of {kind} names datum {int(values[counts.argmax()])} {int(counts.max())} times")
     return indices
 
 
-def _described(value: object) -> str:
+def described(value: object) -> str:
+    """The type and the shape of a tensor, or the class of anything else, for a message."""
     if isinstance(value, Tensor):
         return f"{value.dtype} {list(value.shape)}".removeprefix("torch.")
     return f"a {type(value).__module__}.{type(value).__qualname__}".replace("builtins.", "")

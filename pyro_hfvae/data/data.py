@@ -5,9 +5,10 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Literal, TypeAlias
 
+import torch
 from torch import Tensor
 
-from pyro_hfvae.data.batch import Batch
+from pyro_hfvae.batch import Batch
 from pyro_hfvae.data.integers import Integers, as_integers
 
 __all__ = ["Data", "FactorKind"]
@@ -68,10 +69,17 @@ class Data(ABC):
             a factor is continuous or not known of all data. NaN stands for what is not known.
         """
 
+    def prepare(self, training: Tensor) -> None:  # noqa: B027 - most data have nothing to prepare
+        """Takes what follows from the training data alone, the statistics of columns say; called once, before a batch.
+
+        Args:
+            training: indices of the training data, int64, [M].
+        """
+
     @property
     def shape(self) -> tuple[int, ...]:
         """The shape of what the model observes of one datum."""
-        return tuple(self.batch([0]).x.shape[1:])
+        return tuple(self.batch(torch.tensor([0])).x.shape[1:])
 
     def _checked(self, indices: Integers) -> Tensor:
         """The indices as int64 on the CPU, where the data live; an IndexError where one is outside."""

@@ -4,7 +4,8 @@ from abc import abstractmethod
 
 from torch import Tensor
 
-from pyro_hfvae.data.batch import Batch
+from pyro_hfvae.batch import Batch
+from pyro_hfvae.data.contract import described
 from pyro_hfvae.data.data import Data
 from pyro_hfvae.data.integers import Integers
 
@@ -32,5 +33,22 @@ class Images(Data):
         """
 
     def batch(self, indices: Integers) -> Batch:
-        """The images at ``indices`` [B] as the one argument x of model and guide, [B, C, H, W]."""
-        return Batch(x=self.images(indices))
+        """The images at ``indices`` [B] as the one argument x of model and guide, [B, C, H, W].
+
+        Raises:
+            ValueError: the class returned other images than it promises.
+        """
+        found = self.images(indices)
+        kind, count = type(self).__name__, len(indices)
+        if not isinstance(found, Tensor) or not found.is_floating_point() or not found.ndim or len(found) != count:
+            raise ValueError(
+                f"images of {kind} must return a floating-point tensor with {count} rows for {count} indices, got "
+                f"{described(found)}"
+            )
+        shape = getattr(self, "image_shape", None)
+        if found.ndim == 4 and shape is not None and tuple(found.shape[1:]) != tuple(shape):
+            raise ValueError(
+                f"images of {kind} returns the shape {list(found.shape)}, but its image_shape is {list(shape)}: they "
+                "must be the same, channels first"
+            )
+        return Batch(x=found)

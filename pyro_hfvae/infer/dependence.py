@@ -127,13 +127,13 @@ def read_dependence(
         return Dependence(plate, of_guide, of_model, _conditional(runs[1])), guide_trace, model_trace
 
 
-def read_guide_dependence(guide: Program, *args: Any) -> Parents:
+def read_guide_dependence(guide: Program, *args: Any, **kwargs: Any) -> Parents:
     """The same for a guide alone."""
     with torch.random.fork_rng(), torch.no_grad(), pyro.validation_enabled(False), buffers_kept(guide):
         with TrackProvenance():
-            tracked = poutine.trace(guide).get_trace(*args)
+            tracked = poutine.trace(guide).get_trace(*args, **kwargs)
         plate = DataPlate.of(tracked)
-        run = Run(guide, args, {}, poutine.trace(guide).get_trace(*args), plate, "guide")
+        run = Run(guide, args, kwargs, poutine.trace(guide).get_trace(*args, **kwargs), plate, "guide")
         changed = _found_by_change(run)
         return {name: (_upstream(tracked, name) & plate.locals) | changed[name] for name in run.latents}
 

@@ -8,6 +8,7 @@ from pyro.infer import ELBO
 from pyro.infer.util import torch_item
 from torch import Tensor
 
+from pyro_hfvae.batch import AnyBatch
 from pyro_hfvae.blocks import JOINT, Layout
 from pyro_hfvae.infer.estimators import Marginal, Minibatch
 from pyro_hfvae.infer.module import HierarchicalModule
@@ -136,7 +137,7 @@ class HierarchicalELBO(ELBO):
         """:meth:`HierarchicalModule.terms` of the module of model and guide."""
         return self(model, guide).terms(*args, **kwargs)
 
-    def aggregate_terms(self, model: Program, guide: Program, batches: Iterable[tuple[Any, ...]]) -> Terms:
+    def aggregate_terms(self, model: Program, guide: Program, batches: Iterable[AnyBatch]) -> Terms:
         """:meth:`HierarchicalModule.aggregate_terms` of the module of model and guide."""
         return self(model, guide).aggregate_terms(batches)
 

@@ -13,6 +13,7 @@ from pyro.infer.elbo import ELBO, ELBOModule
 from pyro.poutine import Trace
 from torch import Tensor, nn
 
+from pyro_hfvae.batch import AnyBatch, as_arguments
 from pyro_hfvae.blocks import Node, resolve_blocks
 from pyro_hfvae.infer.bounds import dependent_in_prior, log_normalisers
 from pyro_hfvae.infer.dependence import Dependence, read_dependence
@@ -119,18 +120,18 @@ class HierarchicalModule(ELBOModule):
         return self._mean_terms(list(self._samples(args, kwargs)))
 
     @torch.no_grad()
-    def aggregate_terms(self, batches: Iterable[tuple[Any, ...]]) -> Terms:
+    def aggregate_terms(self, batches: Iterable[AnyBatch]) -> Terms:
         """The terms with the exact inference marginal of all the data in the batches, each datum taken once.
 
         The number of data seen stands in for ``data_size``, so that I(x; z) is bounded by its logarithm. Each datum is
         encoded once, whatever ``num_particles`` is.
 
         Args:
-            batches: arguments of model and guide, batch by batch.
+            batches: arguments of model and guide, batch by batch: tuples, or named tensors.
         """
         samples = []
         for batch in batches:
-            sample = next(self._samples(batch, {}))
+            sample = next(self._samples(*as_arguments(batch)))
             samples.append(sample.without_traces())
         if not samples:
             raise ValueError("there are no batches to take the terms of")

@@ -8,6 +8,7 @@ import torch
 from pyro import poutine
 from torch import Size, Tensor
 
+from pyro_hfvae.batch import AnyBatch, as_arguments
 from pyro_hfvae.blocks import Blocks, Layout, resolve_blocks
 from pyro_hfvae.infer.dependence import read_guide_dependence
 from pyro_hfvae.infer.latents import posterior_sites
@@ -21,7 +22,7 @@ __all__ = ["encode", "encode_posteriors"]
 
 
 @torch.no_grad()
-def encode(guide: Callable[..., Any], batches: Iterable[tuple[Any, ...]], blocks: Layout | None = None) -> Codes:
+def encode(guide: Callable[..., Any], batches: Iterable[AnyBatch], blocks: Layout | None = None) -> Codes:
     """Runs the guide over batches of arguments and reads the posterior mean of each variable.
 
     A continuous variable gives its posterior mean, one column; a categorical with K categories their probabilities, K
@@ -29,7 +30,7 @@ def encode(guide: Callable[..., Any], batches: Iterable[tuple[Any, ...]], blocks
 
     Args:
         guide: the inference program.
-        batches: arguments of the guide, batch by batch.
+        batches: arguments of the guide, batch by batch: tuples, or named tensors.
         blocks: the layout, as for the objective; each site by default.
     """
     parts = [_posteriors(guide, batch) for batch in batches]
@@ -48,13 +49,13 @@ def encode(guide: Callable[..., Any], batches: Iterable[tuple[Any, ...]], blocks
 
 @torch.no_grad()
 def encode_posteriors(
-    guide: Callable[..., Any], batches: Iterable[tuple[Any, ...]], blocks: Layout | None = None
+    guide: Callable[..., Any], batches: Iterable[AnyBatch], blocks: Layout | None = None
 ) -> PosteriorParameters:
     """Runs the guide over batches of arguments and reads the parameters of its posteriors, in one pass.
 
     Args:
         guide: the inference program, with normal and categorical sites that do not depend on one another.
-        batches: arguments of the guide, batch by batch.
+        batches: arguments of the guide, batch by batch: tuples, or named tensors.
         blocks: the layout, as for the objective; each site by default.
 
     Raises:
@@ -90,8 +91,9 @@ def encode_posteriors(
     )
 
 
-def _refuse_dependence(guide: Callable[..., Any], batch: tuple[Any, ...]) -> None:
-    for site, above in read_guide_dependence(guide, *batch).items():
+def _refuse_dependence(guide: Callable[..., Any], batch: AnyBatch) -> None:
+    args, kwargs = as_arguments(batch)
+    for site, above in read_guide_dependence(guide, *args, **kwargs).items():
         if above:
             raise ValueError(
                 f"site {site!r} of the guide depends on {', '.join(map(repr, sorted(above)))}: its parameters at one "
@@ -99,8 +101,9 @@ def _refuse_dependence(guide: Callable[..., Any], batch: tuple[Any, ...]) -> Non
             )
 
 
-def _posteriors(guide: Callable[..., Any], batch: tuple[Any, ...]) -> Sites:
-    trace = poutine.trace(guide).get_trace(*batch)
+def _posteriors(guide: Callable[..., Any], batch: AnyBatch) -> Sites:
+    args, kwargs = as_arguments(batch)
+    trace = poutine.trace(guide).get_trace(*args, **kwargs)
     return posterior_sites(trace, None, DataPlate.of(trace))
 
 

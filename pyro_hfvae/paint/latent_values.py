@@ -12,6 +12,7 @@ from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from pyro_hfvae.batch import Inputs, as_batch
 from pyro_hfvae.blocks import Variable
 from pyro_hfvae.infer.latents import posterior_sites
 from pyro_hfvae.infer.traces import DataPlate, latent_sites
@@ -70,47 +71,48 @@ class LatentValues:
 
 
 @torch.no_grad()
-def posterior_modes(guide: Program, x: Tensor) -> LatentValues:
+def posterior_modes(guide: Program, data: Inputs) -> LatentValues:
     """The most likely value of every latent site: the mean of a Gaussian, the one-hot of the likeliest category.
 
     Args:
         guide: the inference program.
-        x: its data, [B, ...].
+        data: its arguments, [B, ...].
     """
-    return _read(poutine.trace(guide).get_trace(x), drawn=False)
+    return _read(as_batch(data)(poutine.trace(guide).get_trace), drawn=False)
 
 
 @torch.no_grad()
-def posterior_draws(guide: Program, x: Tensor) -> LatentValues:
+def posterior_draws(guide: Program, data: Inputs) -> LatentValues:
     r"""One draw from the posterior of each datum, :math:`z_n \sim q(z|x_n)`: together, draws of the aggregate q(z).
 
     Of a Concrete site the category next to the sample is taken, which is a draw of the categorical (Gumbel-max).
 
     Args:
         guide: the inference program.
-        x: its data, [B, ...].
+        data: its arguments, [B, ...].
     """
-    return _read(poutine.trace(guide).get_trace(x), drawn=True)
+    return _read(as_batch(data)(poutine.trace(guide).get_trace), drawn=True)
 
 
 @torch.no_grad()
-def prior_modes(model: Program, x: Tensor) -> LatentValues:
+def prior_modes(model: Program, data: Inputs) -> LatentValues:
     """The middle of the prior: the mean of each continuous site and the first of the likeliest categories.
 
     A site that depends on others is taken given theirs.
 
     Args:
         model: the generative program.
-        x: what it is called with, [B, ...]; only its shape matters.
+        data: what it is called with, [B, ...]; of what it observes only the shape matters.
 
     Raises:
         ValueError: a site whose distribution has no mean; names it.
     """
+    batch = as_batch(data)
     with _Modes():
-        trace = poutine.trace(model).get_trace(x)
+        trace = batch(poutine.trace(model).get_trace)
     values, widths = {}, {}
     for name, message in latent_sites(trace).items():
-        values[name] = message["value"].expand(len(x), *message["fn"].event_shape)
+        values[name] = message["value"].expand(batch.size, *message["fn"].event_shape)
         widths[name] = _width(read_site(name, message["fn"], message["value"]))
     return LatentValues(values, widths)
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pyro import poutine
 from torch import Tensor
 
+from pyro_hfvae.batch import Inputs, as_batch
 from pyro_hfvae.blocks import Layout, resolve_blocks
 from pyro_hfvae.infer.latents import posterior_sites
 from pyro_hfvae.infer.traces import DataPlate, latent_sites
@@ -26,7 +27,10 @@ POINTS = 500
 
 @torch.no_grad()
 def read_marginals(
-    model: Callable[..., Any], guide: Callable[..., Any], batches: Iterable[Tensor], blocks: Layout | None = None
+    model: Callable[..., Any],
+    guide: Callable[..., Any],
+    batches: Iterable[Inputs],
+    blocks: Layout | None = None,
 ) -> dict[str, Marginal]:
     r"""The aggregate posterior and the prior of every variable, exactly for the data given.
 
@@ -38,7 +42,7 @@ def read_marginals(
     Args:
         model: the generative program.
         guide: the inference program.
-        batches: its data, [B, ...], batch by batch.
+        batches: their arguments, [B, ...], batch by batch.
         blocks: the layout, as for the objective; each site by default.
 
     Returns:
@@ -50,10 +54,11 @@ def read_marginals(
     """
     posteriors: list[dict[str, Site]] = []
     priors: list[dict[str, Site]] = []
-    for x in batches:
-        trace = poutine.trace(guide).get_trace(x)
+    for data in batches:
+        batch = as_batch(data)
+        trace = batch(poutine.trace(guide).get_trace)
         posteriors.append(posterior_sites(trace, None, DataPlate.of(trace)))
-        drawn = latent_sites(poutine.trace(model).get_trace(x))
+        drawn = latent_sites(batch(poutine.trace(model).get_trace))
         priors.append({name: read_site(name, drawn[name]["fn"], drawn[name]["value"]) for name in posteriors[-1]})
     if not posteriors:
         raise ValueError("no batch was given")

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from pyro_hfvae.batch import Inputs
 from pyro_hfvae.blocks import Blocks, Variable
 from pyro_hfvae.paint.decode import decode_latents
 from pyro_hfvae.paint.latent_values import LatentValues, Program
@@ -51,7 +52,7 @@ def commonest_categories(draws: LatentValues, variables: Sequence[Variable]) -> 
 def traverse(
     model: Program,
     start: LatentValues,
-    x: Tensor,
+    data: Inputs,
     variables: Sequence[Variable],
     ranges: Mapping[Variable, tuple[float, float]],
     columns: int,
@@ -63,7 +64,8 @@ def traverse(
     Args:
         model: the generative program.
         start: one value of everything, B = 1: :func:`prior_modes`, or :func:`posterior_modes` of an image.
-        x: what the model is called with, [B, ...]; only the shape of a datum matters.
+        data: what the model is called with, [B, ...]; of what it observes only the shape of a datum matters, covariates
+            are those of the first.
         variables: a row for each.
         ranges: of the variables of one number.
         columns: Q, 2 or more.
@@ -91,17 +93,20 @@ def traverse(
             steps = torch.linspace(low, high, columns)
             labels.append(f"{variable.name}: {low:z.1f} to {high:z.1f}")
         held = start.rows(torch.zeros(len(steps), dtype=torch.long))
-        rows.append(decode_latents(model, held.replaced({variable: steps}), x))
+        rows.append(decode_latents(model, held.replaced({variable: steps}), data))
     return labels, rows
 
 
-def categories(model: Program, styles: LatentValues, x: Tensor, variable: Variable) -> tuple[list[str], list[Tensor]]:
+def categories(
+    model: Program, styles: LatentValues, data: Inputs, variable: Variable
+) -> tuple[list[str], list[Tensor]]:
     """What each category of a variable looks like: a row for each, with all else of one datum in each column.
 
     Args:
         model: the generative program.
         styles: values of Q data.
-        x: what the model is called with, [B, ...]; only the shape of a datum matters.
+        data: what the model is called with, [B, ...]; of what it observes only the shape of a datum matters, covariates
+            are those of the first.
         variable: a categorical, or a simplex.
 
     Returns:
@@ -115,11 +120,16 @@ def categories(model: Program, styles: LatentValues, x: Tensor, variable: Variab
         raise ValueError(f"variable '{variable.name}' has no categories; traverse it")
     corners = torch.eye(width)
     changed = [styles.replaced({variable: corner.expand(styles.size, -1)}) for corner in corners]
-    return [f"{variable.name} = {k}" for k in range(width)], [decode_latents(model, one, x) for one in changed]
+    return [f"{variable.name} = {k}" for k in range(width)], [decode_latents(model, one, data) for one in changed]
 
 
 def interpolate(
-    model: Program, start: LatentValues, end: LatentValues, x: Tensor, variables: Sequence[Variable], columns: int
+    model: Program,
+    start: LatentValues,
+    end: LatentValues,
+    data: Inputs,
+    variables: Sequence[Variable],
+    columns: int,
 ) -> Tensor:
     r"""A block on its way from one datum to another, all other blocks held at the first.
 
@@ -131,7 +141,8 @@ def interpolate(
         model: the generative program.
         start: values of R data.
         end: values of R others.
-        x: what the model is called with, [B, ...]; only the shape of a datum matters.
+        data: what the model is called with, [B, ...]; of what it observes only the shape of a datum matters, covariates
+            are those of the first.
         variables: of the block, moved together.
         columns: Q, 2 or more.
 
@@ -155,18 +166,21 @@ def interpolate(
         if a.dim() == 2:
             t = (t[:, None] > 0.5).to(a)
         moved[variable] = (1 - t) * a + t * b
-    images = decode_latents(model, first.replaced(moved), x)
+    images = decode_latents(model, first.replaced(moved), data)
     return images.reshape(start.size, columns, *images.shape[1:])
 
 
-def swap(model: Program, giving: LatentValues, rest: LatentValues, x: Tensor, variables: Sequence[Variable]) -> Tensor:
+def swap(
+    model: Program, giving: LatentValues, rest: LatentValues, data: Inputs, variables: Sequence[Variable]
+) -> Tensor:
     """Pictures of one block of some data with everything else of others: each of R with each of Q.
 
     Args:
         model: the generative program.
         giving: values of R data, whose block it is.
         rest: values of Q data.
-        x: what the model is called with, [B, ...]; only the shape of a datum matters.
+        data: what the model is called with, [B, ...]; of what it observes only the shape of a datum matters, covariates
+            are those of the first.
         variables: of the block.
 
     Returns:
@@ -175,11 +189,11 @@ def swap(model: Program, giving: LatentValues, rest: LatentValues, x: Tensor, va
     row = torch.arange(giving.size).repeat_interleave(rest.size)  # [R Q]
     column = torch.arange(rest.size).repeat(giving.size)  # [R Q]
     block = {variable: giving.of(variable)[row] for variable in variables}
-    images = decode_latents(model, rest.rows(column).replaced(block), x)
+    images = decode_latents(model, rest.rows(column).replaced(block), data)
     return images.reshape(giving.size, rest.size, *images.shape[1:])
 
 
-def combine(model: Program, draws: LatentValues, x: Tensor, blocks: Blocks, donors: Tensor) -> Tensor:
+def combine(model: Program, draws: LatentValues, data: Inputs, blocks: Blocks, donors: Tensor) -> Tensor:
     r"""Pictures of combinations that no datum has: each block is a draw of another datum's posterior.
 
     .. math:: z \sim \prod_d q(z_d)
@@ -189,7 +203,8 @@ def combine(model: Program, draws: LatentValues, x: Tensor, blocks: Blocks, dono
     Args:
         model: the generative program.
         draws: z_n ~ q(z|x_n) of N data, :func:`posterior_draws`.
-        x: what the model is called with, [B, ...]; only the shape of a datum matters.
+        data: what the model is called with, [B, ...]; of what it observes only the shape of a datum matters, covariates
+            are those of the first.
         blocks: block name to its variables, all of them.
         donors: for each block, which datum gives it, [D, Q].
 
@@ -205,4 +220,4 @@ def combine(model: Program, draws: LatentValues, x: Tensor, blocks: Blocks, dono
     for row, variables in zip(donors, blocks.values(), strict=True):
         given = draws.rows(row)
         mixed = mixed.replaced({variable: given.of(variable) for variable in variables})
-    return decode_latents(model, mixed, x)
+    return decode_latents(model, mixed, data)

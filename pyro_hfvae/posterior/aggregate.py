@@ -14,6 +14,7 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from pyro_hfvae.batch import AnyBatch, as_arguments
 from pyro_hfvae.blocks import Layout
 from pyro_hfvae.posterior.draws import draw_guide, simulate
 from pyro_hfvae.posterior.layout import read_arrays
@@ -80,7 +81,7 @@ def classifier_two_sample(first: NDArray[np.float64], second: NDArray[np.float64
 def aggregate_against_prior(
     model: Program,
     guide: Program,
-    batches: Iterable[tuple[Any, ...]],
+    batches: Iterable[AnyBatch],
     blocks: Layout | None = None,
     seed: int = 0,
     **kwargs: Any,
@@ -107,11 +108,13 @@ def aggregate_against_prior(
     """
     drawn: dict[str, list[torch.Tensor]] = {}
     prior: dict[str, list[torch.Tensor]] = {}
-    for args in batches:
-        fixed = fix(model, guide, *args, **kwargs)
-        posterior = draw_guide(*fixed, *args, **kwargs)
+    for batch in batches:
+        args, named = as_arguments(batch)
+        named |= kwargs
+        fixed = fix(model, guide, *args, **named)
+        posterior = draw_guide(*fixed, *args, **named)
         layout = read_arrays(posterior.guide_trace, blocks)
-        for kept, values in ((drawn, posterior.values), (prior, simulate(fixed[0], *args, **kwargs).latents)):
+        for kept, values in ((drawn, posterior.values), (prior, simulate(fixed[0], *args, **named).latents)):
             for block, columns in layout.blocks(values).items():
                 kept.setdefault(block, []).append(columns.cpu())
     if not drawn:

@@ -10,13 +10,11 @@ from pyro.poutine import Trace
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from pyro_hfvae.batch import Arguments
 from pyro_hfvae.infer.traces import latent_sites, observed_sites
 from pyro_hfvae.posterior.programs import FixedProgram
 
-__all__ = ["Arguments", "one_datum", "with_observed"]
-
-Arguments = tuple[tuple[Any, ...], dict[str, Any]]
-"""Positional and keyword arguments of a program; data may lie in lists and dictionaries among them."""
+__all__ = ["one_datum", "with_observed"]
 
 
 @torch.no_grad()
@@ -71,13 +69,13 @@ def with_observed(
     return simulated
 
 
-def one_datum(args: tuple[Any, ...], place: int, size: int) -> tuple[Any, ...]:
+def one_datum(arguments: Arguments, place: int, size: int) -> Arguments:
     """The arguments of one of B = size data; tensors without an entry for each datum are taken as a whole."""
 
     def part(leaf: Any) -> Any:
         return leaf[place : place + 1] if isinstance(leaf, Tensor) and leaf.dim() and len(leaf) == size else leaf
 
-    return cast(tuple[Any, ...], pytree.tree_map(part, args))
+    return cast(Arguments, pytree.tree_map(part, arguments))
 
 
 def _flat(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[list[str], list[Any], Any]:

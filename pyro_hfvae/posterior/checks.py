@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from pyro_hfvae.batch import AnyBatch, as_arguments
 from pyro_hfvae.blocks import Layout
 from pyro_hfvae.posterior.aggregate import TwoSample, aggregate_against_prior
 from pyro_hfvae.posterior.arguments import one_datum
@@ -35,9 +36,9 @@ class Checks:
 def run_checks(
     model: Program,
     guide: Program,
-    args: tuple[Any, ...],
-    simulation_args: tuple[Any, ...],
-    batches: Iterable[tuple[Any, ...]] | None,
+    data: AnyBatch,
+    simulated: AnyBatch,
+    batches: Iterable[AnyBatch] | None,
     blocks: Layout | None = None,
     draws: int = 1000,
     calibration_draws: int = 99,
@@ -51,8 +52,9 @@ def run_checks(
     Args:
         model: the generative program.
         guide: the inference program.
-        args: arguments of both, one batch; its data are checked one by one.
-        simulation_args: arguments of as many data as are simulated for calibration; only their shapes matter.
+        data: arguments of both, one batch, a tuple or named tensors; its data are checked one by one.
+        simulated: arguments of as many data as are simulated for calibration; of the observed ones only the shape
+            matters.
         batches: arguments, batch by batch, of the data that make the aggregate posterior; None leaves that check out.
         blocks: the layout, as for the objective; each site by default.
         draws: importance weights of each datum.
@@ -62,20 +64,22 @@ def run_checks(
         seed: of the classifiers.
         kwargs: keyword arguments of both programs, the same in every call.
     """
-    fixed = fix(model, guide, *args, **kwargs)
+    (args, named), (simulation_args, simulation_named) = as_arguments(data), as_arguments(simulated)
+    named, simulation_named = named | kwargs, simulation_named | kwargs
+    fixed = fix(model, guide, *args, **named)
     try:
-        left_out = leave_one_out(*fixed, *args, draws=draws, **kwargs)
+        left_out = leave_one_out(*fixed, *args, draws=draws, **named)
     except NotImplementedError:  # discrete data, say: the PIT does not apply
         left_out = []
-    quality = guide_quality(*fixed, *args, draws=draws, **kwargs)
-    singles = [one_datum(args, place, len(quality.elbo)) for place in range(nuts_data)]
+    quality = guide_quality(*fixed, *args, draws=draws, **named)
+    singles = [one_datum((args, named), place, len(quality.elbo)) for place in range(nuts_data)]
     return Checks(
         quality=quality,
         calibration=simulation_based_calibration(
-            model, guide, *simulation_args, draws=calibration_draws, blocks=blocks, **kwargs
+            model, guide, *simulation_args, draws=calibration_draws, blocks=blocks, **simulation_named
         ),
         aggregate={} if batches is None else aggregate_against_prior(model, guide, batches, blocks, seed, **kwargs),
-        predictive=predictive_checks(*fixed, *args, draws=predictive_draws, **kwargs),
+        predictive=predictive_checks(*fixed, *args, draws=predictive_draws, **named),
         leave_one_out=left_out,
-        nuts=[compare_with_nuts(model, guide, *single, **kwargs) for single in singles],
+        nuts=[compare_with_nuts(model, guide, *one, **of_one) for one, of_one in singles],
     )

@@ -9,10 +9,10 @@ from jsonargparse.typing import PositiveInt, restricted_number_type
 from pytorch_lightning import Trainer, seed_everything
 from torch import nn
 
-from pyro_hfvae.data import Images
+from pyro_hfvae.data import Data
 from pyro_hfvae.infer import HierarchicalELBO
 from pyro_hfvae.train.construct import Construct, Refusal, construct
-from pyro_hfvae.train.data_module import ImageDataModule
+from pyro_hfvae.train.data_module import DataModule
 from pyro_hfvae.train.one_line import one_line
 from pyro_hfvae.train.strict_yaml import STRICT_YAML
 from pyro_hfvae.train.trainer_options import WITHOUT_MEANING
@@ -58,10 +58,15 @@ def build_fit_parser() -> ArgumentParser:
     add_trust(parser)
     parser.add_argument("--seed", type=Seed, default=0, help="of parameters, samples, split and shuffles")
     parser.add_argument("--checkpoint_every", type=PositiveInt, default=500, help="training steps between checkpoints")
-    parser.add_subclass_arguments(nn.Module, "model", required=True, help="import path of the generative program")
-    parser.add_subclass_arguments(nn.Module, "guide", required=True, help="import path of the inference program")
-    parser.add_subclass_arguments(Images, "data", required=True, help="import path of the data")
-    parser.add_class_arguments(ImageDataModule, "batches", skip={"images", "seed"}, instantiate=False)
+    # Before the programs: instantiated in this order, for programs may be given the data.
+    parser.add_subclass_arguments(Data, "data", required=True, help="import path of the data")
+    parser.add_subclass_arguments(
+        nn.Module, "model", required=True, skip={"data"}, help="import path of the generative program"
+    )
+    parser.add_subclass_arguments(
+        nn.Module, "guide", required=True, skip={"data"}, help="import path of the inference program"
+    )
+    parser.add_class_arguments(DataModule, "batches", skip={"source", "seed"}, instantiate=False)
     add_objective(parser)
     parser.add_class_arguments(
         Training, "training", skip={"model", "guide", "objective"}, instantiate=False, sub_configs=True
@@ -97,7 +102,7 @@ def add_objective(parser: ArgumentParser) -> None:
     )
 
 
-def build_training(parser: ArgumentParser, config: Namespace) -> tuple[Training, ImageDataModule, Namespace]:
+def build_training(parser: ArgumentParser, config: Namespace) -> tuple[Training, DataModule, Namespace]:
     """Seeds everything and builds what the configuration names.
 
     Returns:
@@ -123,7 +128,7 @@ def build_training(parser: ArgumentParser, config: Namespace) -> tuple[Training,
     except Refusal as refusal:
         raise refusal.error from None
     instantiator.instantiating = False
-    data = construct(ImageDataModule, images=built.data, seed=config.seed, **vars(built.batches))
+    data = construct(DataModule, source=built.data, seed=config.seed, **vars(built.batches))
     objective = build_objective(built.objective, data.data_size)
     training = construct(Training, built.model, built.guide, objective, **vars(built.training))
     return training, data, built

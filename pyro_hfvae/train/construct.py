@@ -3,7 +3,9 @@
 import inspect
 import traceback
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, get_args
+
+from pyro_hfvae.data import Data
 
 __all__ = ["Construct", "Refusal", "construct", "refuse_nulls", "where_raised"]
 
@@ -17,10 +19,15 @@ class Refusal(BaseException):
 
 
 class Construct:
-    """Calls :func:`construct` for jsonargparse: its errors as refusals, until ``instantiating`` is set to False."""
+    """Calls :func:`construct` for jsonargparse: its errors as refusals, until ``instantiating`` is set to False.
+
+    What has an argument ``data`` of type :class:`~pyro_hfvae.data.Data` is given the data of the configuration, which
+    are made first, so that the sizes of programs follow from them.
+    """
 
     def __init__(self) -> None:
         self.instantiating = True
+        self.data: Data | None = None
 
     def __call__(self, make: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """Calls a class or function.
@@ -29,6 +36,14 @@ class Construct:
             TypeError: it does not take these arguments, so that jsonargparse tries another type.
             Refusal: it raised an error.
         """
+        if self.data is not None and kwargs.get("data") is None and _takes_data(make):
+            kwargs["data"] = self.data
+        made = self._made(make, *args, **kwargs)
+        if isinstance(made, Data):
+            self.data = made
+        return made
+
+    def _made(self, make: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         if not self.instantiating:
             return construct(make, *args, **kwargs)
         signature = _signature(make)
@@ -81,6 +96,13 @@ def _signature(make: Callable[..., Any]) -> inspect.Signature | None:
         return inspect.signature(make, eval_str=True)
     except (NameError, TypeError, ValueError):  # of a class written in C, or with names that only type checkers see
         return None
+
+
+def _takes_data(make: Callable[..., Any]) -> bool:
+    """Whether it has an argument for the data."""
+    signature = _signature(make)
+    parameter = None if signature is None else signature.parameters.get("data")
+    return parameter is not None and (parameter.annotation is Data or Data in get_args(parameter.annotation))
 
 
 def _never_null(parameter: inspect.Parameter | None) -> bool:

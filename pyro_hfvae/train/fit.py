@@ -21,7 +21,7 @@ from pytorch_lightning.strategies import SingleDeviceStrategy
 from pyro_hfvae.files import write_atomically
 from pyro_hfvae.infer import NonFiniteError
 from pyro_hfvae.train.checkpoint import WholeCheckpoints
-from pyro_hfvae.train.data_module import ImageDataModule
+from pyro_hfvae.train.data_module import DataModule
 from pyro_hfvae.train.data_record import data_record
 from pyro_hfvae.train.first_batch import try_first_batch
 from pyro_hfvae.train.interruption import Interruption, TrainingStoppedError
@@ -45,7 +45,7 @@ __all__ = ["denormals_as_zero", "fit"]
 
 def fit(
     training: Training,
-    data: ImageDataModule,
+    data: DataModule,
     run: RunFolder | str | PathLike[str],
     *,
     config: str,
@@ -130,7 +130,7 @@ def fit(
                 run.write_versions(seed, loop.global_step, seconds + time.monotonic() - started)
 
 
-def _train(loop: Trainer, training: Training, data: ImageDataModule, checkpoint: Path | None) -> None:
+def _train(loop: Trainer, training: Training, data: DataModule, checkpoint: Path | None) -> None:
     """Runs the loop, from the start or from a checkpoint."""
     with pyro.validation_enabled(False), denormals_as_zero():
         loop.fit(training, data, ckpt_path=checkpoint, weights_only=True)
@@ -219,7 +219,7 @@ def _trainer(trainer: Mapping[str, Any], steps: int, run: RunFolder, saving: Sav
     return loop
 
 
-def _steps(trainer: Mapping[str, Any], data: ImageDataModule) -> int:
+def _steps(trainer: Mapping[str, Any], data: DataModule) -> int:
     """Training steps: ``max_steps``, or as many as ``max_epochs`` make, whichever is less."""
     steps: int = trainer.get("max_steps", -1)
     epochs: int | None = trainer.get("max_epochs")

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
+from typing import cast
 
 import pyro
 import torch
@@ -12,10 +13,11 @@ from pyro.nn import PyroModule
 from pytorch_lightning.utilities.seed import isolate_rng
 from torch import nn
 
-from pyro_hfvae.blocks import Blocks
+from pyro_hfvae.batch import Inputs, as_batch
+from pyro_hfvae.blocks import Blocks, Node
 from pyro_hfvae.infer import HierarchicalELBO
 from pyro_hfvae.train.configuration import build_fit_parser, build_training
-from pyro_hfvae.train.data_module import ImageDataModule
+from pyro_hfvae.train.data_module import DataModule
 from pyro_hfvae.train.data_record import split_record
 from pyro_hfvae.train.one_line import one_line
 from pyro_hfvae.train.resuming import refuse_other_data
@@ -37,16 +39,16 @@ class LoadedRun:
     """The inference program, likewise."""
     objective: HierarchicalELBO
     """The objective that they were trained with."""
-    data: ImageDataModule
+    data: DataModule
     """The data with the same split into training and held-out data."""
     step: int
     """Training steps of the checkpoint."""
     device: torch.device
     """Where the programs are: a GPU where there is one, else the CPU."""
 
-    def blocks_of(self, x: torch.Tensor) -> Blocks:
-        """Which variables of the guide form which block of the objective; x are data ``[B, ...]``, any."""
-        return self.objective(self.model, self.guide).tree(x).blocks
+    def blocks_of(self, data: Inputs) -> Blocks:
+        """Which variables of the guide form which block of the objective; any data will do."""
+        return cast(Node, as_batch(data)(self.objective(self.model, self.guide).tree)).blocks
 
 
 def load_run(folder: str | PathLike[str], trust: Sequence[str] = ()) -> LoadedRun:

@@ -12,7 +12,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from pyro_hfvae.infer.weights import Capacity
 from pyro_hfvae.schedules import Cosine, Linear, Schedule, Steps
 from pyro_hfvae.train.construct import refuse_nulls
-from pyro_hfvae.train.data_module import ImageDataModule
+from pyro_hfvae.train.data_module import DataModule
 from pyro_hfvae.train.progress import progress
 from pyro_hfvae.train.training import Training
 
@@ -111,7 +111,7 @@ def check_optimizer(training: Training, steps: int) -> None:
         )
 
 
-def check_monitors(loop: Trainer, training: Training, data: ImageDataModule) -> None:
+def check_monitors(loop: Trainer, training: Training, data: DataModule) -> None:
     """Refuses a callback that monitors a number which nobody logs; it would end training there.
 
     Raises:
@@ -133,7 +133,7 @@ def check_monitors(loop: Trainer, training: Training, data: ImageDataModule) -> 
             )
 
 
-def unreached_schedules(training: Training, data: ImageDataModule, steps: int) -> Iterator[str]:
+def unreached_schedules(training: Training, data: DataModule, steps: int) -> Iterator[str]:
     """A line for each schedule whose end comes after that of training."""
     elbo = training.programs.elbo
     found: dict[str, Any] = {f"objective.{name}": value for name, value in vars(elbo).items()}

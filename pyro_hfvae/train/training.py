@@ -12,10 +12,11 @@ from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
+from pyro_hfvae.batch import AnyBatch, Arguments, as_arguments
 from pyro_hfvae.infer import HierarchicalELBO, NonFiniteError, Terms
 from pyro_hfvae.poutine import gate, swap, trim
 from pyro_hfvae.schedules import Schedule
-from pyro_hfvae.weak import PairBatch, SwapBatch
+from pyro_hfvae.weak import PairBatch, SwapBatch, TrainingBatch
 
 __all__ = ["Training"]
 
@@ -30,9 +31,9 @@ class Training(LightningModule):
 
     The loss is minus the weighted ELBO per datum, so that a learning rate means the same at every batch size.
 
-    A batch is the tuple of arguments of model and guide. Those of a :class:`~pyro_hfvae.weak.PairBatch` are x and its
-    target, and the step is taken within the gates that the pairs open; those of a :class:`~pyro_hfvae.weak.SwapBatch`
-    are x alone, and partners swap what they share.
+    A batch is a :class:`~pyro_hfvae.data.Batch`, the arguments of model and guide, or a tuple of them. Of a
+    :class:`~pyro_hfvae.weak.PairBatch` they are x and its target, and the step is taken within the gates that the pairs
+    open; of a :class:`~pyro_hfvae.weak.SwapBatch` x alone, and partners swap what they share.
 
     After each optimiser step the objective's module takes its own (:meth:`~pyro_hfvae.infer.HierarchicalModule.step`):
     schedules move, a memory takes the batch in, and networks of penalties learn.
@@ -79,19 +80,19 @@ class Training(LightningModule):
                 if not isinstance(getattr(program, "temperature", None), Tensor):
                     raise ValueError(f"the {name} {type(program).__name__} has no buffer 'temperature' to be scheduled")
 
-    def terms(self, *batch: Any) -> Terms:
+    def terms(self, *args: Any, **kwargs: Any) -> Terms:
         """The terms of one batch, given as the arguments of model and guide."""
-        return self.programs.terms(*batch)
+        return self.programs.terms(*args, **kwargs)
 
     @contextmanager
-    def gated(self, batch: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
+    def gated(self, batch: TrainingBatch) -> Iterator[Arguments]:
         """The arguments of model and guide for a batch, within the gates that it opens and with what partners swap."""
         blocks = self.programs.elbo.blocks
         if self.trim and not isinstance(batch, SwapBatch):
             raise ValueError(f"training.trim is {self.trim}, but no pairs swap what they share: set batches.pairs.swap")
         if isinstance(batch, PairBatch):
             with gate(batch.gates, blocks=blocks):
-                yield batch.x, batch.target
+                yield batch.arguments
         elif isinstance(batch, SwapBatch):
             if isinstance(self.trim, dict) and (unknown := [name for name in self.trim if name not in batch.shared]):
                 shared = ", ".join(batch.shared)
@@ -101,9 +102,9 @@ class Training(LightningModule):
                 swap(batch.shared, batch.partners, blocks=blocks),
                 trim(batch.shared, batch.partners, self.trim) if self.trim else nullcontext(),
             ):
-                yield (batch.x,)
+                yield batch.arguments
         else:
-            yield batch
+            yield as_arguments(batch)
 
     def check_schedules(self, steps: int) -> None:
         """Raises ValueError if the temperature is no temperature at the first or the last of the steps."""
@@ -111,16 +112,16 @@ class Training(LightningModule):
             _temperature_at(self.temperature, 0)
             _temperature_at(self.temperature, steps)
 
-    def training_step(self, batch: tuple[Any, ...], batch_idx: int) -> Tensor:
+    def training_step(self, batch: TrainingBatch, batch_idx: int) -> Tensor:
         """Minus the weighted ELBO, in nats per datum."""
         self._follow_schedules()
         logs = self._logs()
-        with self.gated(batch) as arguments:
-            loss = self.programs.loss(*arguments, with_terms=logs)
+        with self.gated(batch) as (args, kwargs):
+            loss = self.programs.loss(*args, with_terms=logs, **kwargs)
         if not loss.per_datum.isfinite():  # its terms are, or the site would have been named
             raise NonFiniteError(f"the loss overflows at step {self.global_step}: its weights are too large")
         if loss.terms is not None:
-            self._log_terms("train", loss.terms, len(batch[0]))
+            self._log_terms("train", loss.terms, len(args[0]))
             self.log_dict(self._scheduled())
             data = getattr(self.trainer, "datamodule", None)
             if data is not None:  # the loader has no end, so Lightning counts no epochs
@@ -137,9 +138,10 @@ class Training(LightningModule):
         for name, loss in self._network_losses.items():
             self.log(f"train/loss/{name}", loss)
 
-    def validation_step(self, batch: tuple[Any, ...], batch_idx: int) -> None:
+    def validation_step(self, batch: AnyBatch, batch_idx: int) -> None:
         """Logs the terms of held-out data."""
-        self._log_terms("val", self.terms(*batch), len(batch[0]))
+        args, kwargs = as_arguments(batch)
+        self._log_terms("val", self.terms(*args, **kwargs), len(args[0]))
 
     def make_optimizer(self) -> Optimizer:
         """The optimiser of all parameters of model and guide."""
@@ -229,10 +231,10 @@ class Training(LightningModule):
         return values
 
     @torch.no_grad()
-    def logged_names(self, batch: tuple[Any, ...], validates: bool = True) -> set[str]:
+    def logged_names(self, batch: TrainingBatch, validates: bool = True) -> set[str]:
         """Names of what is logged in training and, if there is any, in validation, but for losses of penalties."""
-        with torch.random.fork_rng(), self.gated(batch) as arguments:
-            terms = self.terms(*arguments)
+        with torch.random.fork_rng(), self.gated(batch) as (args, kwargs):
+            terms = self.terms(*args, **kwargs)
         stages = ("train", "val") if validates else ("train",)
         return {"epoch", *self._scheduled(), *(name for stage in stages for name in _named(stage, terms))}
 

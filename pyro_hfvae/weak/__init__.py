@@ -3,7 +3,7 @@
 from pyro_hfvae.weak.batches import PairBatch, PairBatches, Pairs, PairSampler
 from pyro_hfvae.weak.pairing import Pairing
 from pyro_hfvae.weak.sharing import Groups, IndexPairs, SharedFactors, Sharing
-from pyro_hfvae.weak.swaps import SwapBatch, Swaps, as_swaps
+from pyro_hfvae.weak.swaps import SwapBatch, Swaps, TrainingBatch, as_swaps
 
 __all__ = [
     "Groups",
@@ -17,5 +17,6 @@ __all__ = [
     "Sharing",
     "SwapBatch",
     "Swaps",
+    "TrainingBatch",
     "as_swaps",
 ]

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Sampler
 
+from pyro_hfvae.batch import Arguments, Inputs, as_batch
 from pyro_hfvae.data.batches import IndexBatches, generator_of
 from pyro_hfvae.data.integers import Integers, as_integers
 from pyro_hfvae.weak.pairing import Pairing
@@ -34,12 +35,18 @@ class Pairs(NamedTuple):
 class PairBatch(NamedTuple):
     """The pairs themselves, as programs take them."""
 
-    x: Tensor
-    """What the guide reads, [B, ...]."""
+    data: Inputs
+    """What the guide reads, and the covariates that the model reads too, [B, ...]."""
     target: Tensor
     """What the model is to explain, [B, ...]."""
     gates: dict[str, Tensor]
     """Block name to whether it may learn from each pair, bool, [B]."""
+
+    @property
+    def arguments(self) -> Arguments:
+        """What programs get by position, x and its target, and by name."""
+        batch = as_batch(self.data)
+        return (batch.x, self.target), batch.others
 
 
 class PairSampler:

@@ -1,13 +1,14 @@
 """Pairs whose two data swap the block that they share and are explained each by themselves otherwise."""
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
 
-from pyro_hfvae.weak.batches import Pairs
+from pyro_hfvae.batch import AnyBatch, Arguments, Inputs, as_batch
+from pyro_hfvae.weak.batches import PairBatch, Pairs
 
-__all__ = ["SwapBatch", "Swaps", "as_swaps"]
+__all__ = ["SwapBatch", "Swaps", "TrainingBatch", "as_swaps"]
 
 
 class Swaps(NamedTuple):
@@ -26,7 +27,7 @@ class Swaps(NamedTuple):
 class SwapBatch(NamedTuple):
     """The data themselves, as programs take them, and what else :class:`Swaps` holds."""
 
-    x: Tensor
+    data: Inputs
     """What the guide reads and the model is to explain, [B, ...]."""
     gates: dict[str, Tensor]
     """Block name to whether it may learn from each datum, bool, [B]."""
@@ -34,6 +35,15 @@ class SwapBatch(NamedTuple):
     """Block name to whether each datum takes it from its partner, bool, [B]."""
     partners: Tensor
     """Place of the partner of each datum in the batch, its own if it has none, int64, [B]."""
+
+    @property
+    def arguments(self) -> Arguments:
+        """What programs get by position and by name."""
+        return as_batch(self.data).arguments
+
+
+TrainingBatch: TypeAlias = AnyBatch | PairBatch | SwapBatch
+"""Arguments of model and guide; of pairs also the gates that they open and what they swap."""
 
 
 def as_swaps(pairs: Pairs) -> Swaps:

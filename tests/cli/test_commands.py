@@ -16,6 +16,7 @@ from PIL import Image
 from support import TinyImages
 
 import pyro_hfvae
+from pyro_hfvae.batch import Batch
 from pyro_hfvae.cli import main, traverse
 from pyro_hfvae.metrics import (
     Factors,
@@ -108,9 +109,9 @@ def test_information_of_blocks_and_variables_with_factors(run):
     assert (found["variables"], found["blocks"]) == (["z[0]", "z[1]", "level"], ["z", "level"])
     trained = load_run(run.path)
     images, factors = zip(*trained.data.held_out_batches(), strict=True)
-    source = trained.data.images
+    source = trained.data.source
     known = Factors(torch.cat(factors).numpy(), source.factor_names, source.factor_kinds)
-    posteriors = encode_posteriors(trained.guide, [(torch.cat(images),)])
+    posteriors = encode_posteriors(trained.guide, [Batch.joined(images)])
     expected = marginal_information(posteriors, known, samples=1000)
     np.testing.assert_allclose(found["block_information"], expected.block_information, atol=1e-5)
     np.testing.assert_allclose(found["variable_error"], expected.variable_error, atol=1e-5)
@@ -121,7 +122,7 @@ def test_swaps_are_painted_by_the_model_from_posterior_modes(run):
     assert measured["swaps_note"] is None
     trained = load_run(run.path)
     images, factors = zip(*trained.data.held_out_batches(), strict=True)
-    x, source = torch.cat(images), trained.data.images
+    x, source = Batch.joined(images).x, trained.data.source
     latents = posterior_modes(trained.guide, x).values
 
     def paint(block, giving, rest):
@@ -178,7 +179,7 @@ def test_codes_of_images_that_all_runs_share(run, tmp_path):
     assert sorted(found.images.tolist()) == list(range(100))  # all, of so few: also those that this run trained on
     assert found.variables == ("z[0]", "z[1]")
     trained = load_run(run.path)
-    expected = encode(trained.guide, [(trained.data.images.images(torch.from_numpy(found.images)),)])
+    expected = encode(trained.guide, [(trained.data.source.images(torch.from_numpy(found.images)),)])
     np.testing.assert_allclose(found.columns, expected.columns[:, :2], atol=1e-5)
 
 

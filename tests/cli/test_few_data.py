@@ -83,16 +83,31 @@ Described.__abstractmethods__ = frozenset()
 
 def test_which_factors_are_known():
     kind, angle = np.arange(20) % 3, np.where(np.arange(20) % 2, 4, 0)  # 4 is the first angle again
-    known, left_out = known_factors(Described(), np.stack([kind, angle, kind == 0], 1).astype(int))
+    known, left_out, _ = known_factors(Described(), np.stack([kind, angle, kind == 0], 1).astype(int))
     assert known.names == ("kind", "open")
     assert left_out == {"angle": "it has the value 0 in all 20 held-out data"}
-    known, left_out = known_factors(Described(), np.stack([kind, np.arange(20) % 3, np.arange(20) < 4], 1).astype(int))
+    values = np.stack([kind, np.arange(20) % 3, np.arange(20) < 4], 1).astype(int)
+    known, left_out, _ = known_factors(Described(), values)
     assert known.names == ("kind", "angle")
     assert known.periods == {"angle": 4}
     assert left_out == {"open": "all but 4 of the 20 held-out data have the value 0; at least 5 must have another"}
-    known, left_out = known_factors(Described(), np.zeros((3, 3), int))
+    known, left_out, _ = known_factors(Described(), np.zeros((3, 3), int))
     assert known is None
     assert list(left_out) == ["kind", "angle", "open"]
+
+
+def test_data_without_a_factor():
+    values = np.stack([np.arange(20) % 3, np.arange(20) % 4, np.arange(20) % 2], 1).astype(float)
+    values[:11, 2] = np.nan  # of more than half: its own fault, not that of the data
+    values[[0, 7], 0] = np.nan
+    known, left_out, rows = known_factors(Described(), values)
+    assert known.names == ("kind", "angle")
+    assert left_out == {"open": "it is not known of 11 of the 20 held-out data"}
+    assert rows.tolist() == [row for row in range(20) if row not in (0, 7)]
+    np.testing.assert_array_equal(known.values, values[rows][:, :2].astype(int))
+    assert known.values.dtype == np.int64
+    everything = np.full((20, 3), np.nan)
+    assert known_factors(Described(), everything).factors is None
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252"])

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from pyro_hfvae.data import CMUFaces, Images, SFMFaces
-from pyro_hfvae.train import ImageDataModule
+from pyro_hfvae.train import DataModule
 
 SETS = {
     "sfm": (SFMFaces, "images", "factors", (30, 9, 5, 7), 255),
@@ -72,7 +72,7 @@ def real(shared_data, which):
 @pytest.mark.parametrize("people", [1, 6, 29])
 def test_nobody_is_trained_on_and_measured(shared_data, people):
     faces = SFMFaces(real(shared_data, "sfm"), held_out_people=people)
-    data = ImageDataModule(faces, 64)
+    data = DataModule(faces, 64)
     trained, measured = (
         set(faces.factors(part)[:, 0].tolist()) for part in (data.train_indices, data.held_out_indices)
     )

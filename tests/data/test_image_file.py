@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from pyro_hfvae.data import ImageFile, Images
-from pyro_hfvae.train import ImageDataModule
+from pyro_hfvae.train import DataModule
 
 RANDOM = np.random.default_rng(0)
 GREY = RANDOM.integers(0, 256, (6, 5, 4)).astype(np.uint8)
@@ -50,7 +50,7 @@ def test_factors_and_held_out(tmp_path, dtype):
     assert photos.factor_sizes == (3, 4)
     assert photos.factors(torch.tensor([3, 0])).tolist() == [[0, 1], [0, 3]]
     assert photos.held_out.tolist() == [1, 4]
-    data = ImageDataModule(photos, 2)
+    data = DataModule(photos, 2)
     assert data.train_indices.tolist() == [0, 2, 3, 5]
     assert sorted(data.held_out_indices.tolist()) == [1, 4]
     assert read(tmp_path, images=GREY, **TOLD).factor_kinds == ("categorical", "categorical")
@@ -127,4 +127,4 @@ def test_no_file_and_no_archive(tmp_path, monkeypatch):
 def test_too_few_held_out_or_left(tmp_path, numbers):
     photos = read(tmp_path, images=GREY, held_out=np.array(numbers))
     with pytest.raises(ValueError, match=f"^cannot hold out {len(numbers)} of 6 images: at least 2, and 2 must remain"):
-        ImageDataModule(photos, 2)
+        DataModule(photos, 2)

@@ -125,10 +125,11 @@ def test_counts_stay_counts():
 
 def test_one_datum():
     x, labels, weights = torch.arange(6.0).reshape(3, 2), torch.tensor([1, 2, 3]), torch.ones(2, 3)
-    (batch, again), kept, number = one_datum(({"x": x, "labels": labels}, x), 1, 3), weights, 5
+    (batch, again), named = one_datum((({"x": x, "labels": labels}, x), {"labels": labels}), 1, 3)
+    kept, number = weights, 5
     assert batch["x"].tolist() == again.tolist() == [[2.0, 3.0]]
-    assert batch["labels"].tolist() == [2]
-    assert one_datum((kept, number), 1, 3) == (kept, number)
+    assert batch["labels"].tolist() == named["labels"].tolist() == [2]
+    assert one_datum(((kept, number), {}), 1, 3) == ((kept, number), {})
 
 
 def test_all_checks_of_scalar_data_in_a_dictionary_with_keywords():

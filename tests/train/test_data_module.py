@@ -7,7 +7,8 @@ import pytest
 import torch
 from support import TinyImages
 
-from pyro_hfvae.train import ImageDataModule
+from pyro_hfvae.data import Batch, Data
+from pyro_hfvae.train import DataModule
 from pyro_hfvae.weak import Pairing
 
 
@@ -20,7 +21,7 @@ class Counting(TinyImages):
 
 
 def test_split_is_disjoint_complete_and_follows_the_seed():
-    data, again, other = (ImageDataModule(TinyImages(), 16, held_out=30, seed=seed) for seed in (0, 0, 1))
+    data, again, other = (DataModule(TinyImages(), 16, held_out=30, seed=seed) for seed in (0, 0, 1))
     assert data.data_size == 70
     assert torch.cat([data.train_indices, data.held_out_indices]).sort().values.equal(torch.arange(100))
     assert data.held_out_indices.equal(again.held_out_indices)
@@ -30,56 +31,57 @@ def test_split_is_disjoint_complete_and_follows_the_seed():
 def test_the_test_set_that_comes_with_the_data_is_held_out():
     images = TinyImages()
     images.held_out = torch.arange(80, 100)
-    data = ImageDataModule(images, 16)
+    data = DataModule(images, 16)
     assert data.train_indices.equal(torch.arange(80))
     assert data.held_out_indices.sort().values.equal(torch.arange(80, 100))
-    assert ImageDataModule(TinyImages(), 16).held_out_indices.shape == (10,)
+    assert DataModule(TinyImages(), 16).held_out_indices.shape == (10,)
 
 
 def test_one_gather_a_batch():
     images = Counting()
-    data = ImageDataModule(images, 16, held_out=30)
+    data = DataModule(images, 16, held_out=30)
     loader = iter(data.train_dataloader())
     for calls in range(1, 6):
-        (batch,) = next(loader)
+        batch = next(loader)
         assert images.calls == calls
-    assert batch.shape == (6, 1, 8, 8)  # 70 = 4 · 16 + 6
-    assert sum(len(batch) for (batch,) in data.val_dataloader()) == 30
+    assert batch.x.shape == (6, 1, 8, 8)  # 70 = 4 · 16 + 6
+    assert sum(batch.size for batch in data.val_dataloader()) == 30
 
 
 def test_held_out_batches_pair_images_with_factors():
-    data = ImageDataModule(TinyImages(), 16, held_out=30)
+    data = DataModule(TinyImages(), 16, held_out=30)
     images, factors = zip(*data.held_out_batches(25, batch_size=8), strict=True)
-    assert torch.cat(images).equal(data.images.images(data.held_out_indices[:25]))
-    assert torch.cat(factors).equal(data.images.factors(data.held_out_indices[:25]))
+    assert Batch.joined(images).x.equal(data.source.images(data.held_out_indices[:25]))
+    assert torch.cat(factors).equal(data.source.factors(data.held_out_indices[:25]))
 
 
 @pytest.mark.parametrize("held_out", [0, 1, 99, 100])
 def test_bad_split(held_out):
-    with pytest.raises(ValueError, match=f"cannot hold out {held_out} of 100 images"):
-        ImageDataModule(TinyImages(), 16, held_out=held_out)
+    with pytest.raises(ValueError, match=f"cannot hold out {held_out} of 100 data"):
+        DataModule(TinyImages(), 16, held_out=held_out)
 
 
 @pytest.mark.parametrize("integer", [np.int64, np.uint8, torch.tensor])
 def test_numbers_of_numpy_and_torch(integer):
     pairs = Pairing({"place": ["x"], "rest": []}, swap=True)
     for options in ({}, {"pairs": pairs}):
-        expected = ImageDataModule(TinyImages(), 16, held_out=30, seed=3, **options)
+        expected = DataModule(TinyImages(), 16, held_out=30, seed=3, **options)
         numbers = {"held_out": integer(30), "num_workers": integer(0), "seed": integer(3)}
-        found = ImageDataModule(TinyImages(), integer(16), **numbers, **options)
+        found = DataModule(TinyImages(), integer(16), **numbers, **options)
         assert found.held_out_indices.equal(expected.held_out_indices)
-        assert found.first_batch()[0].equal(expected.first_batch()[0])
+        ((one,), _), ((other,), _) = found.first_batch().arguments, expected.first_batch().arguments
+        assert one.equal(other)
         batches = found.held_out_batches(integer(20), integer(8)), expected.held_out_batches(20, 8)
         for (one, _), (other, _) in zip(*batches, strict=True):
-            assert one.equal(other)
-        assert next(iter(found.val_dataloader()))[0].equal(next(iter(expected.val_dataloader()))[0])
+            assert one.x.equal(other.x)
+        assert next(iter(found.val_dataloader())).x.equal(next(iter(expected.val_dataloader())).x)
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int32, torch.int64])
 def test_a_test_set_of_any_integers(dtype):
     images = TinyImages()
     images.held_out = torch.arange(80, 100).to(dtype)
-    assert ImageDataModule(images, 16).held_out_indices.sort().values.equal(torch.arange(80, 100))
+    assert DataModule(images, 16).held_out_indices.sort().values.equal(torch.arange(80, 100))
 
 
 @pytest.mark.parametrize(
@@ -90,18 +92,18 @@ def test_a_test_set_of_any_integers(dtype):
         (list(range(20)), "must be a tensor of indices, integers [M], got a list"),
         (torch.arange(20.0), "must be a tensor of indices, integers [M], got float32 [20]"),
         (torch.zeros(2, 2).long(), "must be a tensor of indices, integers [M], got int64 [2, 2]"),
-        (torch.tensor([1, 2, 500]), "names image 500, but there are 100, from 0 to 99"),
-        (torch.tensor([1, -1, 2]), "names image -1, but there are 100"),
-        (torch.tensor([1, 1, 2, 2]), "names image 1 2 times"),
-        ((torch.arange(100) < 20).long(), "names image 0 80 times"),
+        (torch.tensor([1, 2, 500]), "names datum 500, but there are 100, from 0 to 99"),
+        (torch.tensor([1, -1, 2]), "names datum -1, but there are 100"),
+        (torch.tensor([1, 1, 2, 2]), "names datum 1 2 times"),
+        ((torch.arange(100) < 20).long(), "names datum 0 80 times"),
     ],
 )
 def test_what_is_no_test_set(held_out, message):
     images = TinyImages()
     images.held_out = held_out
     with pytest.raises(ValueError, match=f"^held_out of TinyImages {re.escape(message)}"):
-        ImageDataModule(images, 16)
-    assert ImageDataModule(images, 16, held_out=30).data_size == 70  # the user's own split
+        DataModule(images, 16)
+    assert DataModule(images, 16, held_out=30).data_size == 70  # the user's own split
 
 
 def returning(change, part="images"):
@@ -132,7 +134,7 @@ def returning(change, part="images"):
 )
 def test_images_of_another_kind(change, message):
     with pytest.raises(ValueError, match=f"^images of Changed {re.escape(message)}"):
-        ImageDataModule(returning(change), 16).first_batch()
+        DataModule(returning(change), 16).first_batch()
 
 
 @pytest.mark.parametrize(
@@ -140,17 +142,77 @@ def test_images_of_another_kind(change, message):
     [
         (lambda f: f.numpy(), "factors of Changed must return integers of shape [100, 3] for 100 indices, got a numpy"),
         (
-            lambda f: f.double(),
-            "factors of Changed must return integers of shape [100, 3] for 100 indices, got float",
+            lambda f: f.float(),
+            "factors of Changed must return integers of shape [100, 3], or float64 where a factor is continuous or "
+            "missing, got float32 [100, 3]",
         ),
         (lambda f: f[:, :2], "factors of Changed must return integers of shape [100, 3] for 100 indices, got int64 [1"),
         (lambda f: f + 1, "factor 'x' of Changed has the value 5, expected 0 to 4"),
         (lambda f: f - 1, "factor 'x' of Changed has the value -1, expected 0 to 4"),
+        (lambda f: f + 0.5 * torch.ones(3).double(), "factor 'x' of Changed has the value 0.5, expected 0 to 4"),
     ],
 )
 def test_factors_of_another_kind(change, message):
     with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
-        ImageDataModule(returning(change, "factors"), 16)
+        DataModule(returning(change, "factors"), 16)
+
+
+def test_factors_that_are_missing_or_continuous():
+    missing = returning(lambda f: f.double().where(f > 0, torch.nan), "factors")
+    assert DataModule(missing, 16).data_size == 90
+    missing.factor_kinds = ("ordinal", "ordinal", "continuous")
+    assert DataModule(missing, 16).data_size == 90
+    endless = returning(lambda f: f.double().where(f > 0, torch.inf), "factors")
+    endless.factor_kinds = ("continuous", "ordinal", "ordinal")
+    with pytest.raises(ValueError, match="^factor 'x' of Changed has the value inf, expected finite numbers$"):
+        DataModule(endless, 16)
+
+
+class Counts(Data):
+    """Whole numbers with a covariate."""
+
+    def __init__(self, change=dict):
+        self.change = change
+
+    def __len__(self):
+        return 40
+
+    def batch(self, indices):
+        return self.change(Batch(x=torch.ones(len(indices), 3), total=indices.float()))
+
+    def factors(self, indices):
+        return torch.zeros(len(indices), 0, dtype=torch.long)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (dict, "batch of Counts must return a pyro_hfvae.data.Batch of named tensors, got a dict"),
+        (lambda batch: Batch(), "batch of Counts must return a pyro_hfvae.data.Batch of named tensors, got a pyro"),
+        (
+            lambda batch: Batch(x=batch.x, total=batch["total"][:3]),
+            "'total' of a batch of Counts must be a tensor with 16 rows for 16 indices, got float32 [3]",
+        ),
+        (
+            lambda batch: Batch(x=batch.x.long(), total=batch["total"]),
+            "'x' of a batch of Counts must be a floating-point tensor with 16 rows for 16 indices, got int64 [16, 3]",
+        ),
+    ],
+)
+def test_batches_of_another_kind(change, message):
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
+        DataModule(Counts(change), 16).first_batch()
+
+
+def test_named_tensors_reach_training_and_held_out_batches():
+    data = DataModule(Counts(lambda batch: batch), 16, held_out=4)
+    assert list(data.first_batch()) == ["x", "total"]
+    assert data.source.shape == (3,)
+    held_out = Batch.joined(batch for batch, _ in data.held_out_batches())
+    assert held_out["total"].equal(data.held_out_indices.float())
+    loaded = next(iter(data.train_dataloader()))
+    assert isinstance(loaded, Batch)
+    assert loaded["total"].long().unique().numel() == loaded.size == 16
 
 
 @pytest.mark.parametrize(
@@ -175,4 +237,4 @@ def test_descriptions_that_do_not_fit(description, message):
     for name, value in description.items():
         setattr(images, name, value)
     with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
-        ImageDataModule(images, 16)
+        DataModule(images, 16)

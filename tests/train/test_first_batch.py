@@ -9,7 +9,7 @@ from support import TinyImages
 from torch import nn
 
 from pyro_hfvae.infer import VAE
-from pyro_hfvae.train import ImageDataModule, Training
+from pyro_hfvae.train import DataModule, Training
 from pyro_hfvae.train.first_batch import try_first_batch
 from pyro_hfvae.weak import Pairing
 
@@ -99,7 +99,7 @@ class KnownModel(Known):
 def attempt(request):
     """Lets the first batch of a pair of programs through, or raises."""
     pyro.clear_param_store()
-    data = ImageDataModule(TinyImages(), 16, 30)
+    data = DataModule(TinyImages(), 16, 30)
     with pyro.settings.context(module_local_params=request.param):
         yield lambda model, guide: try_first_batch(Training(model(), guide(), VAE(70)), data)
     pyro.clear_param_store()
@@ -154,7 +154,7 @@ class Faulty(Model):
 def test_a_program_that_does_not_take_the_arguments(attempt):
     with pytest.raises(ValueError, match=r"^the model WithTarget does not take the one argument x: missing a required"):
         attempt(WithTarget, Known)
-    data = ImageDataModule(TinyImages(), 16, 30, pairs=Pairing({"z": ["level"], "rest": ["x", "y"]}))
+    data = DataModule(TinyImages(), 16, 30, pairs=Pairing({"z": ["level"], "rest": ["x", "y"]}))
     message = (
         r"^the model Model does not take the two arguments x and target, which batches.pairs without swap gives its "
         r"programs: too many positional arguments$"

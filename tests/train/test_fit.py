@@ -23,7 +23,7 @@ from pyro_hfvae.guides import ImageGuide, MLPEncoder
 from pyro_hfvae.infer import VAE
 from pyro_hfvae.models import ImageModel, MLPDecoder
 from pyro_hfvae.schedules import Linear
-from pyro_hfvae.train import ImageDataModule, RunFolder, Training
+from pyro_hfvae.train import DataModule, RunFolder, Training
 from pyro_hfvae.train import fit as train
 
 TESTS = Path(__file__).parents[1]
@@ -292,7 +292,7 @@ def test_numbers_of_numpy_and_a_folder_by_its_name(tmp_path):
         guide = ImageGuide({"z": 2}, {}, lambda: MLPEncoder((1, 8, 8), [6]))
         train(
             Training(model, guide, VAE(70)),
-            ImageDataModule(TinyImages(), 16, 30),
+            DataModule(TinyImages(), 16, 30),
             str(tmp_path / "run"),
             config="{}",
             seed=np.int64(4),

@@ -56,7 +56,7 @@ def test_programs_have_the_parameters_of_the_newest_checkpoint(folder, kind):
     assert run.step == 3
     assert run.data.data_size == 70
     assert all(parameter.device == run.device for parameter in run.model.parameters())
-    x = next(iter(run.data.held_out_batches(5)))[0].to(run.device)
+    x = next(iter(run.data.held_out_batches(5)))[0].x.to(run.device)
     assert run.objective.terms(run.model, run.guide, x).elbo.isfinite()
     assert list(run.blocks_of(x)) == ["z", "level"]
 

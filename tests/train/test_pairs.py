@@ -13,7 +13,7 @@ from pyro_hfvae.guides import ImageGuide, MLPEncoder
 from pyro_hfvae.infer import VAE
 from pyro_hfvae.models import ImageModel, MLPDecoder
 from pyro_hfvae.poutine import swap, trim
-from pyro_hfvae.train import ImageDataModule, RunFolder, Training
+from pyro_hfvae.train import DataModule, RunFolder, Training
 from pyro_hfvae.weak import PairBatch, Pairing, SwapBatch
 
 TINY = str(Path(__file__).parents[1] / "tiny.yaml")
@@ -71,12 +71,13 @@ def test_resumed_equals_uninterrupted_bit_for_bit(tmp_path, workers):
 
 
 def test_a_batch_is_made_of_images_of_the_pairs():
-    data = ImageDataModule(TinyImages(), 16, held_out=30, pairs=Pairing(BLOCKS, identity=0.3))
-    x, target, gates = data.first_batch()
+    data = DataModule(TinyImages(), 16, held_out=30, pairs=Pairing(BLOCKS, identity=0.3))
+    batch, target, gates = data.first_batch()
+    x = batch.x
     assert isinstance(data.first_batch(), PairBatch)
     assert x.shape == target.shape == (16, 1, 8, 8)
-    images = [image.flatten().tolist() for image in data.images.images(data.train_indices)]
-    factors = data.images.factors(data.train_indices)
+    images = [image.flatten().tolist() for image in data.source.images(data.train_indices)]
+    factors = data.source.factors(data.train_indices)
     for row in range(16):
         # Held-out images are in no pair: each of the two is found among the training images.
         one, other = (factors[images.index(part[row].flatten().tolist())] for part in (x, target))
@@ -87,21 +88,21 @@ def test_a_batch_is_made_of_images_of_the_pairs():
 
 
 def test_partners_that_swap_are_in_one_batch():
-    data = ImageDataModule(TinyImages(), 16, held_out=30, pairs=Pairing(BLOCKS, identity=0.3, swap=True))
+    data = DataModule(TinyImages(), 16, held_out=30, pairs=Pairing(BLOCKS, identity=0.3, swap=True))
     batch = data.first_batch()
     assert isinstance(batch, SwapBatch)
-    assert 16 < len(batch.x) == len(batch.partners) <= 32
-    images = [image.flatten().tolist() for image in data.images.images(data.train_indices)]
-    factors = data.images.factors(data.train_indices)
+    assert 16 < batch.data.size == len(batch.partners) <= 32
+    images = [image.flatten().tolist() for image in data.source.images(data.train_indices)]
+    factors = data.source.factors(data.train_indices)
     for row, partner in enumerate(batch.partners.tolist()):
-        one, other = (factors[images.index(batch.x[place].flatten().tolist())] for place in (row, partner))
+        one, other = (factors[images.index(batch.data.x[place].flatten().tolist())] for place in (row, partner))
         assert not batch.shared["z"][row] or one[:2].equal(other[:2])
         assert not batch.shared["level"][row] or one[2] == other[2]
 
 
 def test_swaps_that_do_not_fit_the_data():
     with pytest.raises(ValueError, match="a batch of 16 pairs can have 32 data, but there are 30 training data"):
-        ImageDataModule(TinyImages(), 16, held_out=len(TinyImages()) - 30, pairs=Pairing(BLOCKS, swap=True))
+        DataModule(TinyImages(), 16, held_out=len(TinyImages()) - 30, pairs=Pairing(BLOCKS, swap=True))
 
 
 def test_a_swapped_block_is_taken_from_the_partner(training):
@@ -166,15 +167,15 @@ def test_trimmed_runs_from_the_command(tmp_path, capsys):
 
 
 def test_validation_has_single_images():
-    data = ImageDataModule(TinyImages(), 16, held_out=30, pairs=Pairing(BLOCKS))
+    data = DataModule(TinyImages(), 16, held_out=30, pairs=Pairing(BLOCKS))
     assert all(len(batch) == 1 for batch in data.val_dataloader())
 
 
 def gradients(training, batch):
     training.zero_grad()
     torch.manual_seed(1)
-    with training.gated(batch) as arguments:
-        loss = -training.programs.objective(training.terms(*arguments))
+    with training.gated(batch) as (args, kwargs):
+        loss = -training.programs.objective(training.terms(*args, **kwargs))
     loss.backward()
     return loss.detach(), {name: p.grad for name, p in training.programs.named_parameters()}
 
@@ -208,7 +209,7 @@ def test_gates_move_with_the_images(training):
     batch = PairBatch(torch.rand(2, 1), torch.rand(2, 1), {"z": torch.ones(2, dtype=torch.bool)})
     moved = training.transfer_batch_to_device(batch, torch.device("meta"), 0)
     assert isinstance(moved, PairBatch)
-    assert moved.x.device.type == moved.target.device.type == moved.gates["z"].device.type == "meta"
+    assert moved.data.device.type == moved.target.device.type == moved.gates["z"].device.type == "meta"
 
 
 @pytest.mark.parametrize(

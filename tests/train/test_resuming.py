@@ -9,7 +9,7 @@ import torch
 from support import TinyImages
 
 from pyro_hfvae.cli import main
-from pyro_hfvae.train import ImageDataModule
+from pyro_hfvae.train import DataModule
 from pyro_hfvae.train.data_record import data_record
 
 TINY = str(Path(__file__).parents[1] / "tiny.yaml")
@@ -110,7 +110,7 @@ def test_the_record_of_data_sees_every_value_and_draws_nothing_from_the_stream()
     torch.manual_seed(3)
     expected = torch.rand(2)
     torch.manual_seed(3)
-    records = [data_record(ImageDataModule(Noisy(), 16, 30, seed=seed)) for seed in (0, 0, 1)]
+    records = [data_record(DataModule(Noisy(), 16, 30, seed=seed)) for seed in (0, 0, 1)]
     assert torch.rand(2).equal(expected)
     assert records[0] == records[1]
     assert {name for name in records[0] if records[0][name] != records[2][name]} == {"seed", "split"}

@@ -1,0 +1,57 @@
+"""Data that are no images, with covariates that programs get by name: from fit to check."""
+
+import json
+
+import pytest
+import torch
+from support import Rates
+
+from pyro_hfvae.cli import main
+from pyro_hfvae.train import load_run
+
+RATES = ["--model", "support.RatesModel", "--guide", "support.RatesGuide", "--data", "support.Rates"]
+SHORT = ["--batches.batch_size", "16", "--batches.held_out", "20", "--trainer.max_steps", "4"]
+PAIRS = ["--batches.pairs.blocks", json.dumps({"z": ["kind"], "scale": []})]
+
+
+def fit(run, *options):
+    return main(["fit", *RATES, *SHORT, *options, "--run", str(run)])
+
+
+@pytest.mark.parametrize(
+    "pairs", [[], PAIRS, [*PAIRS, "--batches.pairs.swap", "true"]], ids=["single", "targets", "swap"]
+)
+def test_trained_measured_and_checked(tmp_path, pairs):
+    run = tmp_path / "run"
+    assert fit(run, *pairs) == 0
+    assert main(["evaluate", str(run), "--permutations", "0"]) == 0
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert metrics["disentanglement"]["swaps_note"] is None
+    assert main(["check", str(run), "--simulations", "60", "--draws", "60"]) == 0
+    loaded = load_run(run)
+    batch, _ = next(iter(loaded.data.held_out_batches()))
+    assert batch["total"].equal(Rates().batch(loaded.data.held_out_indices)["total"])
+    torch.manual_seed(0)
+    terms = loaded.objective.aggregate_terms(loaded.model, loaded.guide, [batch])
+    assert terms.numbers()["elbo"] == pytest.approx(metrics["terms"]["elbo"], abs=1e-5)
+
+
+def test_a_program_that_takes_no_covariates_is_refused(tmp_path, capsys):
+    guide = ["--guide", "support.NaNGuide"]
+    assert fit(tmp_path / "run", *guide) == 2
+    expected = "the guide NaNGuide does not take the one argument x with total by name: got an unexpected keyword"
+    assert expected in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_covariates_follow_their_data_into_pictures(tmp_path):
+    """A swap decodes a block of one datum with everything else of another, its total included."""
+    from pyro_hfvae.paint import painter
+
+    run = tmp_path / "run"
+    assert fit(run) == 0
+    loaded = load_run(run)
+    data = Rates().batch(torch.arange(8))
+    paint = painter(loaded.model, loaded.guide, data, loaded.blocks_of(data))
+    painted = torch.from_numpy(paint("z", torch.arange(8).flip(0).numpy(), torch.arange(8).numpy()))
+    assert painted.sum(1).allclose(data["total"], rtol=1e-5)  # rates are shares of the total
