@@ -85,8 +85,8 @@ class DataModule(LightningDataModule):
                     f"with pairs.swap a batch of {batch_size} pairs can have {2 * batch_size} data, but there are "
                     f"{self.data_size:,} training data"
                 )
-            factors = source.factors(self.train_indices)
-            self._sampler = PairSampler(pairs, self.train_indices, factors, source.factor_names, self.seed, len(source))
+            names, classes = _classes(source, self.train_indices)
+            self._sampler = PairSampler(pairs, self.train_indices, classes, names, self.seed, len(source))
 
     @property
     def pairing(self) -> Pairing | None:
@@ -147,6 +147,14 @@ class DataModule(LightningDataModule):
     def _training_batches(self, start: int) -> Iterable[Tensor | Pairs]:
         batches = self._batches(start)
         return batches if self._sampler is None else PairBatches(batches, self._sampler)
+
+
+def _classes(source: Data, indices: Tensor) -> tuple[list[str], Tensor]:
+    """Names and classes [N, F] of the factors that data can agree in, -1 where one is not known: no real numbers."""
+    places = [place for place, kind in enumerate(source.factor_kinds) if kind != "continuous"]
+    values = source.factors(indices)[:, places]
+    classes = values.nan_to_num(nan=-1.0) if values.is_floating_point() else values
+    return [source.factor_names[place] for place in places], classes.long()
 
 
 def _split(source: Data, held_out: int | None, seed: int) -> tuple[Tensor, Tensor]:

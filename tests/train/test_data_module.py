@@ -1,6 +1,7 @@
 """The split, and batches by one gather each."""
 
 import re
+from itertools import islice
 
 import numpy as np
 import pytest
@@ -166,6 +167,19 @@ def test_factors_that_are_missing_or_continuous():
     endless.factor_kinds = ("continuous", "ordinal", "ordinal")
     with pytest.raises(ValueError, match="^factor 'x' of Changed has the value inf, expected finite numbers$"):
         DataModule(endless, 16)
+
+
+def test_pairs_share_what_is_known_and_no_real_number():
+    missing = returning(lambda f: f.double().where(f > 0, torch.nan), "factors")
+    missing.factor_kinds = ("ordinal", "continuous", "ordinal")
+    data = DataModule(missing, 16, held_out=2, pairs=Pairing({"place": ["x"], "rest": []}, identity=0.3))
+    for asked in islice(data._training_batches(0), 20):
+        one, other = (missing.factors(indices)[:, 0] for indices in (asked.inputs, asked.targets))
+        assert (one == other)[asked.inputs != asked.targets].all()  # NaN equals nothing
+    with pytest.raises(
+        ValueError, match="^pairs.blocks of block 'place': the data have no factor 'y'; they have: 'x', 'l"
+    ):
+        DataModule(missing, 16, pairs=Pairing({"place": ["y"], "rest": []}))
 
 
 class Counts(Data):
