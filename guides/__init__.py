@@ -3,15 +3,19 @@
 from pyro_hfvae.guides.image import ImageGuide
 from pyro_hfvae.guides.networks import (
     ConvEncoder,
+    ConvSequenceEncoder,
     MLPEncoder,
+    RecurrentEncoder,
     SubpixelEncoder,
 )
 from pyro_hfvae.guides.structured import StructuredGuide
 
 __all__ = [
     "ConvEncoder",
+    "ConvSequenceEncoder",
     "ImageGuide",
     "MLPEncoder",
+    "RecurrentEncoder",
     "StructuredGuide",
     "SubpixelEncoder",
 ]

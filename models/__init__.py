@@ -3,7 +3,9 @@
 from pyro_hfvae.models.image import ImageModel
 from pyro_hfvae.models.networks import (
     ConvDecoder,
+    ConvSequenceDecoder,
     MLPDecoder,
+    RecurrentDecoder,
     SpatialBroadcastDecoder,
     SubpixelDecoder,
 )
@@ -11,11 +13,13 @@ from pyro_hfvae.models.structured import CorrelatedModel, HierarchicalModel, Mix
 
 __all__ = [
     "ConvDecoder",
+    "ConvSequenceDecoder",
     "CorrelatedModel",
     "HierarchicalModel",
     "ImageModel",
     "MLPDecoder",
     "MixtureModel",
+    "RecurrentDecoder",
     "SpatialBroadcastDecoder",
     "SubpixelDecoder",
 ]

@@ -8,13 +8,22 @@ from typing import Any, SupportsIndex, TypeAlias
 import torch
 from torch import Tensor, nn
 
-__all__ = ["ImageSize", "dense_layers", "halvings", "image_shape_of", "image_size", "positive", "within"]
+__all__ = [
+    "ImageSize",
+    "check_lengths",
+    "dense_layers",
+    "halvings",
+    "image_shape_of",
+    "image_size",
+    "positive",
+    "within",
+]
 
 ImageSize: TypeAlias = int | tuple[int, int]
 """Height and width of an image; one number where both are the same."""
 
 
-def positive(**sizes: SupportsIndex) -> tuple[int, ...]:
+def positive(**sizes: SupportsIndex | None) -> tuple[int, ...]:
     """Sizes by name, as integers.
 
     Raises:
@@ -24,7 +33,7 @@ def positive(**sizes: SupportsIndex) -> tuple[int, ...]:
         (number,) = _integers([size]) or (0,)
         if number < 1:
             raise ValueError(f"{name} must be an integer of 1 or more, got {size}")
-    return tuple(map(index, sizes.values()))
+    return _integers(sizes.values())
 
 
 def image_size(size: ImageSize) -> tuple[int, int]:
@@ -96,9 +105,19 @@ def within(lengths: Tensor | None, x: Tensor) -> Tensor:
     count, steps = x.shape[:2]
     if lengths is None:
         return x.new_ones(count, steps, dtype=torch.bool)
+    check_lengths(lengths, x)
+    return torch.arange(steps, device=lengths.device) < lengths[:, None]
+
+
+def check_lengths(lengths: Tensor, x: Tensor) -> None:
+    """Checks the lengths [B] of sequences x, [B, T, V].
+
+    Raises:
+        ValueError: a length that is not from 1 to T, or other than B of them.
+    """
+    count, steps = x.shape[:2]
     if lengths.shape != (count,):
         raise ValueError(f"lengths must be [{count}], one for each sequence, got {list(lengths.shape)}")
     # The values are not known while a graph is made of the network.
     if not torch.compiler.is_compiling() and ((lengths < 1) | (lengths > steps)).any():
         raise ValueError(f"lengths must be from 1 to {steps}, got {lengths.min()} to {lengths.max()}")
-    return torch.arange(steps, device=lengths.device) < lengths[:, None]

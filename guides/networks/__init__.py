@@ -3,10 +3,13 @@
 from pyro_hfvae.guides.networks.dense import MLPEncoder
 from pyro_hfvae.guides.networks.encoder import Encoder
 from pyro_hfvae.guides.networks.images import ConvEncoder, SubpixelEncoder
+from pyro_hfvae.guides.networks.sequences import ConvSequenceEncoder, RecurrentEncoder
 
 __all__ = [
     "ConvEncoder",
+    "ConvSequenceEncoder",
     "Encoder",
     "MLPEncoder",
+    "RecurrentEncoder",
     "SubpixelEncoder",
 ]

@@ -2,10 +2,13 @@
 
 from pyro_hfvae.models.networks.dense import MLPDecoder
 from pyro_hfvae.models.networks.images import ConvDecoder, SpatialBroadcastDecoder, SubpixelDecoder
+from pyro_hfvae.models.networks.sequences import ConvSequenceDecoder, RecurrentDecoder
 
 __all__ = [
     "ConvDecoder",
+    "ConvSequenceDecoder",
     "MLPDecoder",
+    "RecurrentDecoder",
     "SpatialBroadcastDecoder",
     "SubpixelDecoder",
 ]
