@@ -6,6 +6,7 @@ from pyro_hfvae.guides.networks import (
     ConvSequenceEncoder,
     MLPEncoder,
     RecurrentEncoder,
+    SetEncoder,
     SubpixelEncoder,
 )
 from pyro_hfvae.guides.structured import StructuredGuide
@@ -16,6 +17,7 @@ __all__ = [
     "ImageGuide",
     "MLPEncoder",
     "RecurrentEncoder",
+    "SetEncoder",
     "StructuredGuide",
     "SubpixelEncoder",
 ]

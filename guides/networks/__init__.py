@@ -4,6 +4,7 @@ from pyro_hfvae.guides.networks.dense import MLPEncoder
 from pyro_hfvae.guides.networks.encoder import Encoder
 from pyro_hfvae.guides.networks.images import ConvEncoder, SubpixelEncoder
 from pyro_hfvae.guides.networks.sequences import ConvSequenceEncoder, RecurrentEncoder
+from pyro_hfvae.guides.networks.sets import SetEncoder
 
 __all__ = [
     "ConvEncoder",
@@ -11,5 +12,6 @@ __all__ = [
     "Encoder",
     "MLPEncoder",
     "RecurrentEncoder",
+    "SetEncoder",
     "SubpixelEncoder",
 ]
