@@ -2,6 +2,7 @@
 
 from pyro_hfvae.models.image import ImageModel
 from pyro_hfvae.models.networks import (
+    AdditiveDecoder,
     ConvDecoder,
     ConvSequenceDecoder,
     MLPDecoder,
@@ -12,6 +13,7 @@ from pyro_hfvae.models.networks import (
 from pyro_hfvae.models.structured import CorrelatedModel, HierarchicalModel, MixtureModel
 
 __all__ = [
+    "AdditiveDecoder",
     "ConvDecoder",
     "ConvSequenceDecoder",
     "CorrelatedModel",
