@@ -8,7 +8,7 @@ __all__ = ["Encoder"]
 
 
 class Encoder(Protocol):
-    """A module with the number of its features."""
+    """A module with the number of its features. It is also given those covariates that its ``forward`` names."""
 
     features: int
 
