@@ -1,7 +1,23 @@
 """Inference programs, factorised and structured: read them, copy them, or name them by import path."""
 
 from pyro_hfvae.guides.image import ImageGuide
-from pyro_hfvae.guides.networks import ConvEncoder, MLPEncoder, SubpixelEncoder
+from pyro_hfvae.guides.networks import (
+    ConvEncoder,
+    ConvSequenceEncoder,
+    MLPEncoder,
+    RecurrentEncoder,
+    SetEncoder,
+    SubpixelEncoder,
+)
 from pyro_hfvae.guides.structured import StructuredGuide
 
-__all__ = ["ConvEncoder", "ImageGuide", "MLPEncoder", "StructuredGuide", "SubpixelEncoder"]
+__all__ = [
+    "ConvEncoder",
+    "ConvSequenceEncoder",
+    "ImageGuide",
+    "MLPEncoder",
+    "RecurrentEncoder",
+    "SetEncoder",
+    "StructuredGuide",
+    "SubpixelEncoder",
+]

@@ -291,11 +291,6 @@ def test_convolutions_end_at_four_by_four(size, channels):
     assert encoder(torch.rand(3, 2, size, size)).shape == (3, 5) == (3, encoder.features)
 
 
-def test_convolutions_of_a_size_that_does_not_halve_are_refused():
-    with pytest.raises(ValueError, match=r"^size must be 16, 32, 64 or 128, got 28$"):
-        ConvEncoder(size=28)
-
-
 @pytest.mark.parametrize("scale", [1.0, 0.1, 1e-3])
 def test_a_guide_that_starts_alike_for_all_images(scale):
     """With a scale of 1 it starts from the prior; every parameter moves all the same."""
