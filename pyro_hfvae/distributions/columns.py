@@ -1,12 +1,12 @@
 """The distribution of a row of a table: a likelihood for each column, and cells that may be missing."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any, cast
+from typing import Any, TypeGuard, cast
 
 import torch
 from pyro.distributions import TorchDistribution
 from torch import Size, Tensor
-from torch.distributions import Categorical, Distribution, constraints
+from torch.distributions import Bernoulli, Categorical, Distribution, constraints
 
 __all__ = ["ColumnLikelihoods"]
 
@@ -111,29 +111,50 @@ class ColumnLikelihoods(TorchDistribution):
     @torch.no_grad()
     def sample(self, sample_shape: Any = ()) -> Tensor:
         """Whole rows, ``[*sample_shape, *batch, D]``."""
-        drawn = [fn.sample(Size(sample_shape)) for _, fn in self.parts]
-        floats = [values for values in drawn if values.is_floating_point()]
-        dtype = floats[0].dtype if floats else torch.get_default_dtype()
-        return self._in_order([values.to(dtype) for values in drawn])
+        return self._in_one_type([fn.sample(Size(sample_shape)) for _, fn in self.parts])
 
     @property
     def mean(self) -> Tensor:
         """The expected value of each cell; of a categorical its most probable code, ``[*batch, D]``."""
-        means = [fn.probs.argmax(-1) if isinstance(fn, Categorical) else fn.mean for _, fn in self.parts]
-        floats = [values for values in means if values.is_floating_point()]
-        dtype = floats[0].dtype if floats else torch.get_default_dtype()
-        return self._in_order([values.to(dtype) for values in means])
+        return self._in_one_type([fn.probs.argmax(-1) if _codes(fn) else fn.mean for _, fn in self.parts])
 
     @property
     def feature_means(self) -> Tensor:
         """The same with the probabilities of the K categories in place of a code, ``[*batch, F]``."""
-        means = [fn.probs if isinstance(fn, Categorical) else fn.mean[..., None] for _, fn in self.parts]
+        means = [fn.probs if _codes(fn) else fn.mean[..., None] for _, fn in self.parts]
         columns = [column for part in means for column in part.unbind(-2)]
         return torch.cat([columns[place] for place in self._order], -1)
+
+    def most_probable(self, feature_means: Tensor) -> Tensor:
+        """Rows of feature means, of this distribution or of a mixture of several.
+
+        Args:
+            feature_means: ``[..., F]``.
+
+        Returns:
+            ``[..., D]``: of a categorical and a Bernoulli the most probable value, of others the mean.
+        """
+        families = {index: fn for indices, fn in self.parts for index in indices}
+        ordered = [families[index] for index in sorted(families)]
+        sizes = [fn.probs.shape[-1] if _codes(fn) else 1 for fn in ordered]
+        cells = []
+        for fn, features in zip(ordered, feature_means.split(sizes, -1), strict=True):
+            cell = features.argmax(-1).to(features) if _codes(fn) else features[..., 0]
+            cells.append(cell.round() if isinstance(fn, Bernoulli) else cell)
+        return torch.stack(cells, -1)
+
+    def _in_one_type(self, parts: Sequence[Tensor]) -> Tensor:
+        """The same where codes are whole numbers."""
+        floats = [values.dtype for values in parts if values.is_floating_point()]
+        return self._in_order([values.to(floats[0] if floats else torch.get_default_dtype()) for values in parts])
 
     def _in_order(self, parts: Sequence[Tensor]) -> Tensor:
         """Values of the parts in the order of the columns."""
         return torch.cat(list(parts), -1)[..., self._order]
+
+
+def _codes(fn: Distribution) -> TypeGuard[Categorical]:
+    return isinstance(fn, Categorical)
 
 
 def _inside(fn: Distribution) -> float:

@@ -198,3 +198,12 @@ def test_a_program_observes_a_table_at_one_site():
     trace.compute_log_prob()
     assert trace.nodes["x"]["log_prob"].equal(likelihoods(p).log_prob(x))
     assert log_likelihood(trace, torch.Size([1, 5]), DataPlate.of(trace, trace)).shape == (1, 5)
+
+
+def test_the_most_probable_row_of_averaged_features():
+    fns = [likelihoods(parameters(5, seed=seed)) for seed in (0, 1)]
+    features = (fns[0].feature_means + fns[1].feature_means) / 2
+    rows = fns[0].most_probable(features)
+    assert rows[:, 1].equal(features[:, 1:5].argmax(-1).double())
+    assert rows[:, 2].equal((features[:, 5] > 0.5).double())
+    assert rows[:, [0, 3, 4, 5, 6]].equal(features[:, [0, 6, 7, 8, 9]])
