@@ -1,5 +1,6 @@
 """Latent parts whose blocks are independent, each of a shape to be learned: mixtures, posteriors, flows."""
 
+import copy
 from collections.abc import Mapping
 from operator import index
 from typing import Protocol, cast
@@ -193,7 +194,8 @@ class Flow(Latents):
     def flow(self, name: str, x: Tensor) -> dist.TorchDistribution:
         """The distribution of a Gaussian site."""
         size = self.gaussian[name]
-        layers = list(cast(nn.ModuleList, self.flows[name]))
+        # A transform remembers its last use, whose graph a copy of the model could not copy: let a passing one do so.
+        layers = [copy.copy(layer) for layer in cast(nn.ModuleList, self.flows[name])]
         if size == 1:
             base = dist.Normal(x.new_zeros(1), 1.0)
             return cast(dist.TorchDistribution, dist.TransformedDistribution(base, layers).to_event(1))

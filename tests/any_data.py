@@ -113,14 +113,14 @@ OBSERVATIONS = {
 }
 
 LATENTS = {
-    "independent": lambda data, guide, **o: Independent(GAUSSIAN, DISCRETE, **o),
-    "mixture": lambda data, guide, **o: Mixture(GAUSSIAN, DISCRETE, {"pose": "shape"}, **o),
-    "hierarchy": lambda data, guide, **o: Hierarchy(GAUSSIAN, DISCRETE, 5, **o),
-    "correlated": lambda data, guide, **o: Correlated(GAUSSIAN, DISCRETE, **o),
-    "clusters": lambda data, guide, **o: Clusters(GAUSSIAN, DISCRETE, 4, **o),
-    "vamp": lambda data, guide, **o: vamp(data, guide, **o),
-    "flow": lambda data, guide, **o: Flow(GAUSSIAN, DISCRETE, 2, 5, **o),
-    "conditional": lambda data, guide, **o: Conditional(GAUSSIAN, DISCRETE, ["batch"], 5, data=data, **o),
+    "independent": lambda discrete, data, guide, **o: Independent(GAUSSIAN, discrete, **o),
+    "mixture": lambda discrete, data, guide, **o: Mixture(GAUSSIAN, discrete, {"pose": "shape"}, **o),
+    "hierarchy": lambda discrete, data, guide, **o: Hierarchy(GAUSSIAN, discrete, 5, **o),
+    "correlated": lambda discrete, data, guide, **o: Correlated(GAUSSIAN, discrete, **o),
+    "clusters": lambda discrete, data, guide, **o: Clusters(GAUSSIAN, discrete, 4, **o),
+    "vamp": lambda discrete, data, guide, **o: vamp(discrete, data, guide, **o),
+    "flow": lambda discrete, data, guide, **o: Flow(GAUSSIAN, discrete, 2, 5, **o),
+    "conditional": lambda discrete, data, guide, **o: Conditional(GAUSSIAN, discrete, ["batch"], 5, data=data, **o),
 }
 
 
@@ -134,10 +134,10 @@ def small_images(latent_size, image_shape):
     return MLPDecoder(latent_size, image_shape, (7,))
 
 
-def vamp(data, guide, **options):
+def vamp(discrete, data, guide, **options):
     """Inputs are learned where the data are real numbers."""
     batch = data.batch(torch.arange(4))
-    return VampPrior(GAUSSIAN, DISCRETE, guide, batch.x, len(data.shape) > 1, batch.others, **options)
+    return VampPrior(GAUSSIAN, discrete, guide, batch.x, len(data.shape) > 1, batch.others, **options)
 
 
 def encoder_of(kind):
@@ -151,10 +151,10 @@ def encoder_of(kind):
     return lambda image_shape: MLPEncoder(image_shape, (9, 8))
 
 
-def programs(latents, kind, seed=0, **options):
+def programs(latents, kind, discrete=DISCRETE, seed=0, **options):
     """Model, guide and a batch of the data."""
     torch.manual_seed(seed)
     data = data_of(kind)
-    guide = FactorisedGuide(GAUSSIAN, DISCRETE, encoder_of(kind), data=data, **options)
-    model = StructuredModel(LATENTS[latents](data, guide, **options), OBSERVATIONS[kind](), data)
+    guide = FactorisedGuide(GAUSSIAN, discrete, encoder_of(kind), data=data, **options)
+    model = StructuredModel(LATENTS[latents](discrete, data, guide, **options), OBSERVATIONS[kind](), data)
     return model, guide, data.batch(torch.arange(N))
