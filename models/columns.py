@@ -36,12 +36,23 @@ LARGEST_LOG_RATE = 20.0
 
 
 class TableColumn(Protocol):
-    """What a program reads of a column of a table: its name, its kind, and the names of its K categories."""
+    """What a program reads of a column of a table."""
 
-    name: str
-    kind: str
-    size: int
-    labels: tuple[str, ...]
+    @property
+    def name(self) -> str:
+        """As in the table."""
+
+    @property
+    def kind(self) -> str:
+        """One of ``number``, ``time``, ``flag``, ``category`` and ``count``."""
+
+    @property
+    def size(self) -> int:
+        """K, the number of categories of a category."""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the categories, where they have names."""
 
 
 def columns_of(data: Data | None) -> tuple[TableColumn, ...]:

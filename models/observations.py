@@ -75,12 +75,16 @@ class Observation(PyroModule):
             data: that the sizes of its output follow from.
 
         Raises:
-            ValueError: what the decoder is made by makes no module, or the data do not fit.
+            ValueError: what the decoder is made by makes no module, the data do not fit, or a covariate has the name
+                of a latent site.
         """
         if self.factory is None:
             raise ValueError(f"this {type(self).__name__} has a decoder already: each model needs one of its own")
         known = self.prepare(data)
         self.given = widths_of(self.given, covariate_widths(data))
+        for name in self.given:
+            if name in widths:
+                raise ValueError(f"the covariate '{name}' has the name of a latent site: rename the site")
         self.widths = dict(widths)
         blocks = {**widths, **self.given}
         decoder = make(self.factory, sum(blocks.values()), **known, blocks=blocks)

@@ -1,8 +1,11 @@
 """Image programs: the priors of the structured ones, what they refuse, and that a seed gives what it always gave."""
 
+from functools import partial
+
 import pyro
 import pytest
 import torch
+from any_data import Given, data_of
 from pyro import poutine
 from torch.distributions import Normal
 
@@ -151,3 +154,19 @@ def test_a_seed_gives_the_parameters_and_draws_that_it_has_always_given(model, g
             optimizer.step()
             found.append(value.item())
     assert found == pytest.approx(LOSSES[model, guide], rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", [ImageModel, HierarchicalModel, CorrelatedModel])
+def test_sizes_follow_from_the_data(kind):
+    data = data_of("pixels")
+    model, guide = kind({"z": 2}, {}, MLPDecoder, data=data), ImageGuide({"z": 2}, {}, MLPEncoder, data=data)
+    x = data.batch([0, 1, 2]).x
+    assert x.shape[1:] == (2, 3, 4)
+    assert HierarchicalELBO(10).terms(model, guide, x).elbo.isfinite()
+    assert (
+        kind({"z": 2}, {}, data=Given(torch.zeros(2, 3, 64, 64))).observation.decoder(torch.zeros(1, 2)).shape[1] == 3
+    )
+    given = kind({"z": 2}, {}, partial(MLPDecoder, image_shape=(1, 3, 4)), data=data)
+    message = r"^the decoder's output has the shape \(1, 3, 4\), but data of the shape \(2, 3, 4\) need \(2, 3, 4\)"
+    with pytest.raises(ValueError, match=message):
+        given(x)

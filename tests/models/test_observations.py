@@ -210,6 +210,12 @@ def test_data_that_do_not_fit(observation, data, message):
         composed(observation(), data and data_of(data))
 
 
+def test_a_covariate_with_the_name_of_a_site():
+    message = "^the covariate 'batch' has the name of a latent site: rename the site$"
+    with pytest.raises(ValueError, match=message):
+        StructuredModel(Independent({"batch": 2}, {}), GeneCounts(small, ["batch"]), data_of("genes"))
+
+
 def test_a_column_of_an_unknown_kind():
     data = Given(torch.zeros(2, 1), (Column("name", "text"),))
     with pytest.raises(
