@@ -29,7 +29,7 @@ from pyro_hfvae.experiments.mnist_training import SAMPLES, N, exact_terms, steps
 from pyro_hfvae.files import write_atomically, write_figure
 from pyro_hfvae.guides import ImageGuide, MLPEncoder
 from pyro_hfvae.infer import EstimateWarning, Marginal, Minibatch
-from pyro_hfvae.models import CorrelatedModel, HierarchicalModel, ImageModel, MixtureModel, MLPDecoder
+from pyro_hfvae.models import CorrelatedModel, HierarchicalModel, MixtureModel, MLPDecoder, StructuredModel
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
@@ -38,7 +38,7 @@ from matplotlib.figure import Figure
 PAIRS = {f"pair{number}": 2 for number in range(5)}
 STYLE, CHAIN, DIGIT = {"style": 10}, {"top": 5, "style": 10}, {"digit": 10}
 WEIGHTS = {"within": 5.0}, {"between": 5.0, "within": 3.0}
-PRIORS: dict[str, tuple[Callable[[], ImageModel], dict[str, int], dict[str, int], dict[str, Any]]] = {
+PRIORS: dict[str, tuple[Callable[[], StructuredModel], dict[str, int], dict[str, int], dict[str, Any]]] = {
     "five pairs": (lambda: CorrelatedModel(PAIRS, {}, decoder=MLPDecoder), PAIRS, {}, WEIGHTS[0]),
     "block of ten": (lambda: CorrelatedModel(STYLE, {}, decoder=MLPDecoder), STYLE, {}, WEIGHTS[0]),
     "chain": (lambda: HierarchicalModel(CHAIN, {}, decoder=MLPDecoder), CHAIN, {}, WEIGHTS[1]),

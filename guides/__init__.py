@@ -1,5 +1,8 @@
 """Inference programs, factorised and structured: read them, copy them, or name them by import path."""
 
+from pyro_hfvae.guides.columns import ColumnEncoder
+from pyro_hfvae.guides.counts import CountEncoder
+from pyro_hfvae.guides.factorised import FactorisedGuide
 from pyro_hfvae.guides.image import ImageGuide
 from pyro_hfvae.guides.networks import (
     ConvEncoder,
@@ -12,8 +15,11 @@ from pyro_hfvae.guides.networks import (
 from pyro_hfvae.guides.structured import StructuredGuide
 
 __all__ = [
+    "ColumnEncoder",
     "ConvEncoder",
     "ConvSequenceEncoder",
+    "CountEncoder",
+    "FactorisedGuide",
     "ImageGuide",
     "MLPEncoder",
     "RecurrentEncoder",

@@ -9,7 +9,7 @@ GENERAL = {"Distribution", "Transform", "biject_to", "constraints", "identity_tr
 """What names no family."""
 
 ROOT = Path(pyro_hfvae.__file__).parent
-KNOWING = {"sites", "distributions.py", "models", "guides", "experiments"}
+KNOWING = {"sites", "distributions", "models", "guides", "experiments"}
 
 
 def families(path):

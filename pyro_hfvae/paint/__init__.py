@@ -1,6 +1,7 @@
-"""Runs trained programs for pictures: decoded means, traversals, swaps, and draws and marginals of q(z)."""
+"""Runs trained programs for pictures: decoded means, traversals, swaps, draws and marginals of q(z), missing cells."""
 
 from pyro_hfvae.paint.decode import decode, sample
+from pyro_hfvae.paint.impute import impute
 from pyro_hfvae.paint.latent_values import LatentValues, posterior_draws, posterior_modes, prior_modes
 from pyro_hfvae.paint.marginals import read_marginals
 from pyro_hfvae.paint.swaps import painter
@@ -20,6 +21,7 @@ __all__ = [
     "combine",
     "commonest_categories",
     "decode",
+    "impute",
     "interpolate",
     "painter",
     "posterior_draws",

@@ -260,7 +260,7 @@ def refused_fit(refused):
         ),
         (
             ["--model.decoder.image_shape", "[1, 9, 9]"],
-            "the observed site 'x' is given a value of shape (16, 1, 8, 8), but its distribution has the batch shape",
+            "the decoder's output has the shape (1, 9, 9), but data of the shape (1, 8, 8) need (1, 8, 8)",
         ),
         (["--resume"], "argument --resume: expected one argument"),
         (

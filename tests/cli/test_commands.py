@@ -324,7 +324,7 @@ def test_options_stand_over_the_configuration(tmp_path):
     options = ["--objective.between", "7.5", "--model.decoder.hidden", "[24]", "--trainer.max_steps=2", "--seed", "3"]
     assert fit(run.path, *options) == 0
     state = weights(run)
-    assert state["programs.model.decoder.layers.0.weight"].shape == (24, 6)
+    assert state["programs.model.observation.decoder.layers.0.weight"].shape == (24, 6)
     config = run.config.read_text()
     for line in ("between: 7.5", "within: 2.0", "max_steps: 2", "seed: 3"):
         assert line in config

@@ -123,7 +123,7 @@ def test_sites_and_shapes(pair):
     model, guide, x = pair
     guide_trace = poutine.trace(guide).get_trace(x)
     model_trace = poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace(x)
-    sizes = {**model.gaussian, **model.discrete}
+    sizes = {**model.latents.gaussian, **model.latents.discrete}
     for name, size in sizes.items():
         for trace in (guide_trace, model_trace):
             assert trace.nodes[name]["fn"].batch_shape == (6,)
@@ -143,7 +143,7 @@ def test_the_target_is_observed_and_the_guide_does_not_see_it(pair):
         torch.manual_seed(0)
         guide_trace = poutine.trace(guide).get_trace(*arguments)
         traces[name] = guide_trace, poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace(*arguments)
-    for site in (*model.gaussian, *model.discrete):
+    for site in (*model.latents.gaussian, *model.latents.discrete):
         assert traces["x"][0].nodes[site]["value"].equal(traces["target"][0].nodes[site]["value"])
     assert traces["x"][1].nodes["x"]["value"] is x
     assert traces["target"][1].nodes["x"]["value"] is target
@@ -155,7 +155,7 @@ def test_terms_are_finite_and_named(pair):
     model, guide, x = pair
     terms = weighted().terms(model, guide, x)
     assert all(value.isfinite() and value.shape == () for value in terms.scalars().values())
-    sites = [*model.gaussian, *model.discrete]
+    sites = [*model.latents.gaussian, *model.latents.discrete]
     assert list(terms.blocks) == [name for name in poutine.trace(guide).get_trace(x).nodes if name in sites]
     assert terms.reconstruction < 0
 
@@ -264,7 +264,7 @@ def test_vectorised_particles(case):
     one_by_one = HierarchicalELBO(100, **particles).loss(model, guide, x)
     torch.manual_seed(1)
     ours = HierarchicalELBO(100, **particles, vectorize_particles=True).differentiable_loss(model, guide, x)
-    if not model.discrete:
+    if not model.latents.discrete:
         torch.manual_seed(1)
         theirs = Trace_ELBO(**particles, vectorize_particles=True).differentiable_loss(model, guide, x)
         torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=0)
@@ -364,7 +364,7 @@ def test_temperature_is_set_in_place_and_saved():
     for temperature in (2.0, 0.3):
         for program in (model, guide):
             program.temperature.fill_(temperature)
-            assert program.state_dict()["temperature"] == temperature
+            assert next(v for k, v in program.state_dict().items() if k.endswith("temperature")) == temperature
         torch.manual_seed(0)
         node = poutine.trace(guide).get_trace(x).nodes["shape"]
         assert node["fn"].temperature == temperature
@@ -457,7 +457,9 @@ def test_precisions(pair, dtype):
     wide = copy.deepcopy(model).double()
     latents = {name: of_guide.nodes[name]["value"].detach().double() for name in of_guide.stochastic_nodes}
     data = {
-        name: value / value.sum(-1, keepdim=True) if name in model.discrete else value  # of float32, to float64's 1
+        name: value / value.sum(-1, keepdim=True)
+        if name in model.latents.discrete
+        else value  # of float32, to float64's 1
         for name, value in latents.items()
         if name != "data"
     }
@@ -493,7 +495,7 @@ def test_sizes_and_settings_as_numbers_of_numpy_and_torch(integer, number):
         HierarchicalModel(gaussian, discrete, decoder, hidden=i(4), **settings),
         CorrelatedModel(gaussian, discrete, decoder, **settings),
     ):
-        assert (model.scale, model.temperature.dtype) == (0.25, torch.float32)
+        assert (model.observation.scale, model.temperature.dtype) == (0.25, torch.float32)
         model(x)
     ImageGuide(gaussian, discrete, encoder, number(0.5), initial_scale=number(0.1))(x)
     StructuredGuide(gaussian, discrete, given, encoder, number(0.5), hidden=i(4))(x)

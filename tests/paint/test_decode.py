@@ -114,7 +114,7 @@ def test_the_middle_of_structured_priors(kind):
     options = {"given": {"z": "y"}} if kind is MixtureModel else {}
     program = kind({"z": 2}, {"y": 3}, decoder=lambda size: MLPDecoder(size, (1, 2, 3), [4]), **options)
     middle = prior_modes(program, X[:1])
-    expected = program.means["z"][0] if kind is MixtureModel else torch.zeros(2)  # the first of like categories
+    expected = program.latents.means["z"][0] if kind is MixtureModel else torch.zeros(2)  # the first of like categories
     assert middle.values["z"][0].equal(expected.detach())
     assert decode(program, middle.values, X[:1]).shape == (1, 1, 2, 3)
 

@@ -121,7 +121,7 @@ def test_what_is_left_out_teaches_the_decoder_nothing(programs):
                 trace = poutine.trace(guide).get_trace(x)
                 nodes = poutine.trace(poutine.replay(model, trace=trace)).get_trace(x).nodes
             trained = nodes["x"]["fn"].log_prob(x)[kept].sum() / 6
-        return torch.autograd.grad(trained, list(model.decoder.parameters())), trained
+        return torch.autograd.grad(trained, list(model.observation.decoder.parameters())), trained
 
     trimmed, value = gradient(0.5, None)
     candidates = [gradient(0.0, torch.tensor(kept)) for kept in ([0, 1, 4, 5], [2, 3, 4, 5])]

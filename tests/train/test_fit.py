@@ -282,7 +282,7 @@ def test_temperature_follows_its_schedule(tmp_path):
     fit(run.path)
     state = run.load_checkpoint()["state_dict"]
     assert state["programs.guide.temperature"] == 0.5
-    assert state["programs.model.temperature"] == 0.5
+    assert state["programs.model.latents.temperature"] == 0.5
 
 
 def test_numbers_of_numpy_and_a_folder_by_its_name(tmp_path):

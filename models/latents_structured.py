@@ -1,6 +1,6 @@
-"""Generative programs of images whose blocks depend on one another: a mixture, a hierarchy, a correlation."""
+"""Latent parts whose blocks depend on one another: a mixture, a hierarchy, a correlation."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from operator import index
 from typing import cast
 
@@ -11,18 +11,13 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from pyro_hfvae.distributions import DEFAULT_TEMPERATURE, Concrete
-from pyro_hfvae.models.image import ImageModel
-from pyro_hfvae.models.networks import ConvDecoder
+from pyro_hfvae.models.latents import SMALLEST_SCALE, Latents, normal_of
 
-__all__ = ["CorrelatedModel", "HierarchicalModel", "MixtureModel"]
-
-Decoder = Callable[[int], nn.Module]
-SMALLEST_SCALE = 1e-4
-"""A conditional scale that underflows to 0 would make its densities infinite."""
+__all__ = ["Correlated", "Hierarchy", "Mixture"]
 
 
-class MixtureModel(ImageModel):
-    r"""Images from Gaussian blocks that have a component for each category of a discrete block.
+class Mixture(Latents):
+    r"""Gaussian blocks that have a component for each category of a discrete block.
 
     .. math:: y \sim \mathrm{Concrete}(1/K), \qquad z_d | y \sim N(\mu_d^\top y, \sigma_d^\top y)
 
@@ -32,13 +27,11 @@ class MixtureModel(ImageModel):
         gaussian: name and number of variables of each Gaussian site.
         discrete: name and number of categories of each discrete site.
         given: Gaussian site to the discrete site that chooses its component; the other sites are standard normal.
-        decoder: called with the size of the latent vector, makes the network that gives the logits of the pixels.
         temperature: of the Concrete sites; set ``model.temperature`` to anneal it.
         relaxation: class of the discrete sites; None for one-hot categoricals, which are summed over.
-        scale: standard deviation of each pixel, whose values go from 0 to 1; None for a Bernoulli likelihood.
 
     Raises:
-        ValueError: ``given`` names a site that is not there, or the temperature or the scale is not above 0.
+        ValueError: ``given`` names a site that is not there, or the temperature is not above 0.
     """
 
     def __init__(
@@ -46,12 +39,10 @@ class MixtureModel(ImageModel):
         gaussian: Mapping[str, int],
         discrete: Mapping[str, int],
         given: Mapping[str, str],
-        decoder: Decoder = ConvDecoder,
         temperature: float = DEFAULT_TEMPERATURE,
         relaxation: type[Concrete] | None = Concrete,
-        scale: float | None = None,
     ) -> None:
-        super().__init__(gaussian, discrete, decoder, temperature, relaxation, scale)
+        super().__init__(gaussian, discrete, temperature, relaxation)
         for kind, known, names in (("Gaussian", gaussian, given), ("discrete", discrete, given.values())):
             for name in names:
                 if name not in known:
@@ -65,56 +56,50 @@ class MixtureModel(ImageModel):
             {name: nn.Parameter(one.expand(shape).clone()) for name, shape in shapes.items()}
         )
 
-    def latents(self, x: Tensor) -> dict[str, Tensor]:
+    def forward(self, x: Tensor, **covariates: Tensor) -> dict[str, Tensor]:
         """Samples the discrete sites, then the Gaussian ones given theirs."""
-        values = self.discrete_latents(x)
+        values = self.sample_discrete(x)
         for name, size in self.gaussian.items():
             fn = self.component(name, values[self.given[name]]) if name in self.given else self.normal(size, x)
             values[name] = pyro.sample(name, fn)
         return values
 
     def component(self, name: str, y: Tensor) -> dist.TorchDistribution:
-        """The Gaussian of a site given weights of its components, [..., K]."""
+        """The Gaussian of a site given weights of its components, ``[..., K]``."""
         means = self.means[name]
         scales = softplus(self.scales[name]) + SMALLEST_SCALE
         y = y.to(means)  # Concrete samples are float32 or wider
         return cast(dist.TorchDistribution, dist.Normal(y @ means, y @ scales).to_event(1))
 
 
-class HierarchicalModel(ImageModel):
-    r"""Images from a chain of Gaussian blocks, each the cause of the next.
+class Hierarchy(Latents):
+    r"""A chain of Gaussian blocks, each the cause of the next.
 
-    .. math:: z_1 \sim N(0, I), \qquad z_d | z_{d-1} \sim N(\mu_d(z_{d-1}), \sigma_d(z_{d-1})), \qquad
-        x \sim p(x \mid f(z_D, y))
+    .. math:: z_1 \sim N(0, I), \qquad z_d | z_{d-1} \sim N(\mu_d(z_{d-1}), \sigma_d(z_{d-1}))
 
-    The image is made from the last of them, and from the discrete blocks, which stand apart.
+    The data are made from the last of them, and from the discrete blocks, which stand apart.
 
     Args:
         gaussian: name and number of variables of each Gaussian site, from the top.
         discrete: name and number of categories of each discrete site.
-        decoder: called with the size of the latent vector, makes the network that gives the logits of the pixels.
-        temperature: of the Concrete sites; set ``model.temperature`` to anneal it.
         hidden: units of the hidden layer between two Gaussian sites.
+        temperature: of the Concrete sites; set ``model.temperature`` to anneal it.
         relaxation: class of the discrete sites; None for one-hot categoricals, which are summed over.
-        scale: standard deviation of each pixel, whose values go from 0 to 1; None for a Bernoulli likelihood.
 
     Raises:
-        ValueError: no Gaussian site, or the temperature or the scale is not above 0.
+        ValueError: no Gaussian site, or the temperature is not above 0.
     """
 
     def __init__(
         self,
         gaussian: Mapping[str, int],
         discrete: Mapping[str, int],
-        decoder: Decoder = ConvDecoder,
-        temperature: float = DEFAULT_TEMPERATURE,
         hidden: int = 64,
+        temperature: float = DEFAULT_TEMPERATURE,
         relaxation: type[Concrete] | None = Concrete,
-        scale: float | None = None,
     ) -> None:
-        if not gaussian:
-            raise ValueError("a hierarchy needs one Gaussian site or more")
-        super().__init__(gaussian, discrete, decoder, temperature, relaxation, scale)
+        self.decoded(gaussian, discrete)  # refuses a chain without links
+        super().__init__(gaussian, discrete, temperature, relaxation)
         pairs = zip(self.gaussian.values(), list(self.gaussian.items())[1:], strict=False)
         self.conditionals = nn.ModuleDict(
             {
@@ -123,29 +108,31 @@ class HierarchicalModel(ImageModel):
             }
         )
 
-    @property
-    def decoded(self) -> list[str]:
+    @staticmethod
+    def decoded(gaussian: Mapping[str, int], discrete: Mapping[str, int]) -> dict[str, int]:
         """The last Gaussian site and the discrete ones."""
-        return [list(self.gaussian)[-1], *self.discrete]
+        if not gaussian:
+            raise ValueError("a hierarchy needs one Gaussian site or more")
+        last = list(gaussian)[-1]
+        return {last: gaussian[last], **discrete}
 
-    def latents(self, x: Tensor) -> dict[str, Tensor]:
+    def forward(self, x: Tensor, **covariates: Tensor) -> dict[str, Tensor]:
         """Samples the Gaussian sites from the top, and the discrete ones."""
         values: dict[str, Tensor] = {}
         above = x
         for name, size in self.gaussian.items():
             fn = self.conditional(name, above) if values else self.normal(size, x)
             above = values[name] = pyro.sample(name, fn)
-        return values | self.discrete_latents(x)
+        return values | self.sample_discrete(x)
 
     def conditional(self, name: str, above: Tensor) -> dist.TorchDistribution:
-        """The Gaussian of a site given the one above it, [..., V above]."""
+        """The Gaussian of a site given the one above it, ``[..., V above]``."""
         network = cast(nn.Sequential, self.conditionals[name])
-        loc, scale = network(above.to(next(network.parameters()))).chunk(2, -1)
-        return cast(dist.TorchDistribution, dist.Normal(loc, softplus(scale) + SMALLEST_SCALE).to_event(1))
+        return normal_of(network(above.to(next(network.parameters()))))
 
 
-class CorrelatedModel(ImageModel):
-    r"""Images from Gaussian blocks of unit variance whose variables have a correlation to be learned.
+class Correlated(Latents):
+    r"""Gaussian blocks of unit variance whose variables have a correlation to be learned.
 
     .. math:: z_d \sim N(0, L_d L_d^\top), \qquad \sum_j L_{d,ij}^2 = 1
 
@@ -154,25 +141,21 @@ class CorrelatedModel(ImageModel):
     Args:
         gaussian: name and number of variables of each Gaussian site.
         discrete: name and number of categories of each discrete site.
-        decoder: called with the size of the latent vector, makes the network that gives the logits of the pixels.
         temperature: of the Concrete sites; set ``model.temperature`` to anneal it.
         relaxation: class of the discrete sites; None for one-hot categoricals, which are summed over.
-        scale: standard deviation of each pixel, whose values go from 0 to 1; None for a Bernoulli likelihood.
 
     Raises:
-        ValueError: the temperature or the scale is not above 0.
+        ValueError: the temperature is not above 0.
     """
 
     def __init__(
         self,
         gaussian: Mapping[str, int],
         discrete: Mapping[str, int],
-        decoder: Decoder = ConvDecoder,
         temperature: float = DEFAULT_TEMPERATURE,
         relaxation: type[Concrete] | None = Concrete,
-        scale: float | None = None,
     ) -> None:
-        super().__init__(gaussian, discrete, decoder, temperature, relaxation, scale)
+        super().__init__(gaussian, discrete, temperature, relaxation)
         self.below_diagonal = nn.ParameterDict(
             {
                 name: nn.Parameter(torch.zeros(size * (size - 1) // 2))
@@ -181,17 +164,17 @@ class CorrelatedModel(ImageModel):
             }
         )
 
-    def latents(self, x: Tensor) -> dict[str, Tensor]:
+    def forward(self, x: Tensor, **covariates: Tensor) -> dict[str, Tensor]:
         """Samples every site; those of one variable are standard normal."""
         values = {}
         for name, size in self.gaussian.items():
             factor = self.scale_tril(name)
             correlated = dist.MultivariateNormal(factor.new_zeros(size), scale_tril=factor)
             values[name] = pyro.sample(name, correlated)
-        return values | self.discrete_latents(x)
+        return values | self.sample_discrete(x)
 
     def scale_tril(self, name: str) -> Tensor:
-        """The Cholesky factor L of a site's correlation, [V, V]; float32 or wider, because bfloat16 has no solver."""
+        """The Cholesky factor L of a site's correlation, ``[V, V]``; float32 or wider: bfloat16 has no solver."""
         size = self.gaussian[name]
         below = self.below_diagonal[name] if size > 1 else self.temperature.new_zeros(0)
         below = below.to(torch.promote_types(below.dtype, torch.float32))
