@@ -7,6 +7,7 @@ from pyro_hfvae.data.dsprites import DSprites, DSpritesFile, render
 from pyro_hfvae.data.faces import CMUFaces, SFMFaces
 from pyro_hfvae.data.idx import MNIST, FashionMNIST, IdxImages
 from pyro_hfvae.data.image_file import ImageFile
+from pyro_hfvae.data.image_folder import ImageFolder
 from pyro_hfvae.data.images import Images
 from pyro_hfvae.data.root import data_root
 
@@ -21,6 +22,7 @@ __all__ = [
     "FashionMNIST",
     "IdxImages",
     "ImageFile",
+    "ImageFolder",
     "Images",
     "IndexBatches",
     "SFMFaces",
