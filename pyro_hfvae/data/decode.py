@@ -57,6 +57,7 @@ def decode(source: Path | bytes, size: Size | None, channels: Channels | None, f
             )
         if size is not None:
             opened.draft(None, (2 * max(size), 2 * max(size)))  # JPEGs are decoded at half the size and less, if large
+        opened.load()
         ImageOps.exif_transpose(opened, in_place=True)
         picture = _in_bytes(opened, opened.format)
     if channels is None:

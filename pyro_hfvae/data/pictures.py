@@ -80,7 +80,8 @@ def cached_pictures(
         with ThreadPoolExecutor() as pool:
             for start in range(0, len(listing), _TOGETHER):
                 names = [listed.name for listed in listing[start : start + _TOGETHER]]
-                decoded = dict(zip(names, pool.map(_attempted, map(load, names), [target] * len(names)), strict=True))
+                sources = [_loaded(load, name) for name in names]
+                decoded = dict(zip(names, pool.map(_attempted, sources, [target] * len(names)), strict=True))
                 images = {name: image for name, image in decoded.items() if not isinstance(image, str)}
                 unreadable.update((name, reason) for name, reason in decoded.items() if isinstance(reason, str))
                 _check_most(source, len(listing), unreadable)
@@ -105,13 +106,27 @@ def report(source: Path, unreadable: Mapping[str, str]) -> None:
         warnings.warn(f"'{source}': left out what cannot be read as an image: {some}{more}", stacklevel=3)
 
 
-def _attempted(source: Path | bytes, target: Target) -> NDArray[np.uint8] | str:
-    """The image, or the reason why there is none: pillow raises a dozen kinds of errors for damaged files."""
+def _loaded(load: Callable[[str], Path | bytes], name: str) -> Path | bytes | str:
+    """A file or its content, or the reason why there is none."""
+    try:
+        return load(name)
+    except Exception as error:  # zipfile raises a dozen kinds
+        return _reason(error)
+
+
+def _attempted(source: Path | bytes | str, target: Target) -> NDArray[np.uint8] | str:
+    """The image, or the reason why there is none."""
+    if isinstance(source, str):
+        return source
     try:
         return decode(source, *target)
-    except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        return "no image, or damaged" if reason.startswith("cannot identify image file") else reason
+    except Exception as error:  # so does pillow
+        return _reason(error)
+
+
+def _reason(error: Exception) -> str:
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return "no image, or damaged" if reason.startswith("cannot identify image file") else reason
 
 
 def _check_most(source: Path, count: int, unreadable: Mapping[str, str]) -> None:
