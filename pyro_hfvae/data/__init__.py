@@ -14,6 +14,7 @@ from pyro_hfvae.data.images import Images
 from pyro_hfvae.data.mpi3d import MPI3D
 from pyro_hfvae.data.root import data_root
 from pyro_hfvae.data.shapes3d import Shapes3D
+from pyro_hfvae.data.shards import Shards
 from pyro_hfvae.data.small_norb import SmallNORB
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "IndexBatches",
     "SFMFaces",
     "Shapes3D",
+    "Shards",
     "SmallNORB",
     "data_root",
     "render",

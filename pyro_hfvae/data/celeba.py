@@ -107,7 +107,7 @@ def _attributes(file: Path) -> tuple[list[str], dict[str, NDArray[np.int64]]]:
     """Names of the photos, and for each attribute a 0 or 1 for each photo."""
     with reading(file, "the attributes of CelebA"), file.open(encoding="ascii") as opened:
         count, attributes = int(opened.readline()), opened.readline().split()
-        names = []
+        names: list[str] = []
         values = np.empty((count, len(attributes)), np.int8)
         for number, line in enumerate(filter(str.strip, opened), 3):
             name, *cells = line.split()

@@ -23,6 +23,7 @@ class MappedArray:
     Args:
         file: which is there.
         what: is in it, for the error.
+        keep: the file stays open. Then it may be removed; but a process has a limit of open files.
 
     Attributes:
         file: as given.
@@ -33,12 +34,14 @@ class MappedArray:
         ValueError: it is no npy file, is damaged or empty.
     """
 
-    def __init__(self, file: Path, what: str) -> None:
+    def __init__(self, file: Path, what: str, keep: bool = True) -> None:
         self.file = file
         self._what = what
-        self._array: NDArray[Any] | None = map_array(file, what)
-        self.shape: tuple[int, ...] = self._array.shape
-        self.dtype: np.dtype[Any] = self._array.dtype
+        self._keep = keep
+        array = map_array(file, what)
+        self._array = array if keep else None
+        self.shape: tuple[int, ...] = array.shape
+        self.dtype: np.dtype[Any] = array.dtype
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -48,11 +51,12 @@ class MappedArray:
 
     def rows(self, indices: NDArray[np.int64]) -> NDArray[Any]:
         """Copies of the rows at ``indices`` [B], [B, ...]; the file is read from its start to its end."""
-        if self._array is None:
-            self._array = map_array(self.file, self._what)
+        array = map_array(self.file, self._what) if self._array is None else self._array
+        if self._keep:
+            self._array = array
         order = np.argsort(indices)
         found = np.empty((len(indices), *self.shape[1:]), self.dtype)
-        found[order] = self._array[indices[order]]
+        found[order] = array[indices[order]]
         return found
 
 

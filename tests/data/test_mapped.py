@@ -21,12 +21,12 @@ def files(tmp_path_factory):
     folder = tmp_path_factory.mktemp("arrays")
     for name, array in ARRAYS.items():
         np.save(folder / f"{name}.npy", array)
-    return {name: MappedArray(folder / f"{name}.npy", name) for name in ARRAYS}
+    return {(name, keep): MappedArray(folder / f"{name}.npy", name, keep) for name in ARRAYS for keep in (False, True)}
 
 
-@given(st.sampled_from(list(ARRAYS)), st.lists(st.integers(0, 6), max_size=9))
-def test_rows_in_any_order(files, name, indices):
-    mapped, array = files[name], ARRAYS[name]
+@given(st.sampled_from(list(ARRAYS)), st.booleans(), st.lists(st.integers(0, 6), max_size=9))
+def test_rows_in_any_order(files, name, keep, indices):
+    mapped, array = files[name, keep], ARRAYS[name]
     assert (len(mapped), mapped.shape, mapped.dtype) == (7, array.shape, array.dtype)
     found = mapped.rows(np.array(indices, np.int64))
     np.testing.assert_array_equal(found, array[np.array(indices, np.int64)])
