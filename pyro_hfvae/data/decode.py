@@ -1,5 +1,6 @@
 """One picture of any format that pillow reads, as uint8 of the channels and size that are asked for."""
 
+from functools import cache
 from io import BytesIO
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -76,6 +77,7 @@ def resized(images: NDArray[np.uint8], size: Size) -> NDArray[np.uint8]:
     return np.stack([np.asarray(_fitted(Image.fromarray(plane), size, "stretch")) for plane in images])
 
 
+@cache
 def _formats() -> tuple[str, ...]:
     Image.init()
     return tuple(name for name in Image.OPEN if name not in _NOT_DECODED)

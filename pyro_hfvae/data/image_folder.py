@@ -84,7 +84,7 @@ class ImageFolder(MappedImages):
             raise FileNotFoundError(f"no folder of images at '{folder}'")
         folder = folder.resolve()
         listing = list_pictures(folder, recursive)
-        pixels, self.unreadable = cached_pictures(folder, listing, folder.joinpath, target)
+        pixels, self.unreadable = cached_pictures(folder, listing, folder.joinpath, target, recursive)
         report(folder, self.unreadable)
         self.names = tuple(listed.name for listed in listing if listed.name not in self.unreadable)
         try:

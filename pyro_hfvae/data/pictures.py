@@ -12,6 +12,7 @@ from PIL import Image
 
 from pyro_hfvae.data.decode import Channels, Fit, Size, decode
 from pyro_hfvae.data.image_cache import cached_images
+from pyro_hfvae.data.integers import as_integers
 from pyro_hfvae.data.mapped import MappedArray
 
 __all__ = ["Listed", "Target", "cached_pictures", "checked_target", "report"]
@@ -46,9 +47,10 @@ def checked_target(size: Sequence[int] | None, channels: Channels | None, fit: F
         ValueError: it is none of the sizes, channels or fits.
     """
     if size is not None:
-        if len(size) != 2 or not all(isinstance(side, int | np.integer) and side > 0 for side in size):
-            raise ValueError(f"size must be two positive integers, height and width, got {list(size)}")
-        size = int(size[0]), int(size[1])
+        sides = as_integers("size", [size] if isinstance(size, int) else size, "[2]").tolist()
+        if min(sides) < 1:
+            raise ValueError(f"size must be height and width, 1 or more each, got {sides}")
+        size = sides[0], sides[1]
     if channels not in (None, 1, 3, 4):
         raise ValueError(f"channels must be 1 (grey), 3 (red, green, blue) or 4 (with opacity), got {channels}")
     if fit not in ("crop", "stretch"):
@@ -57,7 +59,7 @@ def checked_target(size: Sequence[int] | None, channels: Channels | None, fit: F
 
 
 def cached_pictures(
-    source: Path, listing: Sequence[Listed], load: Callable[[str], Path | bytes], target: Target
+    source: Path, listing: Sequence[Listed], load: Callable[[str], Path | bytes], target: Target, kept: object = None
 ) -> tuple[MappedArray, dict[str, str]]:
     """Decodes pictures, or finds them decoded.
 
@@ -66,6 +68,7 @@ def cached_pictures(
         listing: the pictures, one at least.
         load: gives the file of a name, or its content.
         target: what they are made into; without size or channels they must all have those of the first.
+        kept: sets apart listings of the same source that are kept side by side; by its ``repr``.
 
     Returns:
         Images, uint8, [N, C, H, W], of the names that could be read, in their order; and why others could not.
@@ -95,7 +98,7 @@ def cached_pictures(
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # such pictures are refused by name
-        return cached_images(source, tuple(target), repr([tuple(listed) for listed in listing]), blocks)
+        return cached_images(source, (tuple(target), kept), repr([tuple(listed) for listed in listing]), blocks)
 
 
 def report(source: Path, unreadable: Mapping[str, str]) -> None:

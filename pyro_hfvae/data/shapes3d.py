@@ -90,3 +90,4 @@ def _blocks(file: Path) -> Iterator[NDArray[np.uint8]]:
             read = images[start : start + step]
             for first in range(0, len(read), _WRITTEN):
                 yield read[first : first + _WRITTEN].transpose(0, 3, 1, 2)
+            del read  # before the next is there

@@ -74,13 +74,12 @@ class Shards(Data):
             ValueError: a row holds a value that is not finite.
         """
         rows = self._rows(self._checked(indices).numpy())
-        x = torch.from_numpy(rows.astype(np.float32))
         if not self._is_image:
-            return Batch(x=x)
-        x = x.div_(255)
-        if x.ndim == 3:
-            return Batch(x=x.unsqueeze(1))
-        return Batch(x=x.permute(0, 3, 1, 2).contiguous() if x.shape[3] <= 4 else x)
+            return Batch(x=torch.from_numpy(rows.astype(np.float32)))
+        images = torch.from_numpy(rows if rows.ndim == 4 else rows[:, None])
+        if images.shape[3] <= 4 and rows.ndim == 4:
+            images = images.permute(0, 3, 1, 2).contiguous()
+        return Batch(x=images.float().div_(255))
 
     def factors(self, indices: Integers) -> Tensor:
         """Factors of the data at ``indices`` [B], int64, [B, F]."""

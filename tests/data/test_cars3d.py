@@ -74,5 +74,5 @@ def test_no_files(root):
         FileNotFoundError, match=rf"^no \.mat files in '{root}/cars3d': put those of data/cars of Cars3D"
     ):
         Cars3D()
-    with pytest.raises(ValueError, match="^size must be two positive integers"):
+    with pytest.raises(ValueError, match="^size must be integers"):
         Cars3D(size=(64,))

@@ -216,8 +216,10 @@ def test_other_tables_that_do_not_fit(folder):
         ({"factors": ["a"], "kinds": {"a": "ordinal"}}, "'a' cannot be ordinal: it has the value 'ann', which is no"),
         ({"factors": ["a"], "columns": ["b"]}, "columns is for factors that are a table"),
         ({"held_out": "test"}, "held_out is 'test', which is neither a folder of images nor a column of a table of"),
-        ({"size": (3,)}, "size must be two positive integers, height and width, got [3]"),
-        ({"size": (3, 0)}, "size must be two positive integers, height and width, got [3, 0]"),
+        ({"size": (3,)}, "size must be integers [2], got int64 [1]"),
+        ({"size": 3}, "size must be integers [2], got int64 [1]"),
+        ({"size": (3.5, 2)}, "size must be integers [2], got float64 [2]"),
+        ({"size": (3, 0)}, "size must be height and width, 1 or more each, got [3, 0]"),
         ({"channels": 2}, "channels must be 1 (grey), 3 (red, green, blue) or 4 (with opacity), got 2"),
         ({"fit": "pad"}, "fit must be 'crop' or 'stretch', got 'pad'"),
     ],
@@ -305,6 +307,10 @@ def test_pictures_are_decoded_once(folder, decoded, root):
     ImageFolder(folder, size=[3, 3], factors=["person"])
     assert len(decoded) == 10
     assert len(list((root / "image_cache").glob("*.npy"))) == 2
+    write(folder, ["top.png"])
+    for recursive, count in ((False, 1), (True, 6), (False, 1), (True, 6)):
+        assert len(ImageFolder(folder, recursive=recursive)) == count
+    assert len(decoded) == 10 + 7
 
 
 def test_only_one_of_several_processes_decodes(folder, decoded):
