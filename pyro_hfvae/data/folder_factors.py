@@ -32,7 +32,7 @@ def from_folders(names: Sequence[str], levels: Sequence[str], held_out: str | No
         if len(folders) != len(levels):
             wanted = "/".join(f"<{level}>" for level in levels)
             beneath = f", or that beneath '{held_out}'" if held_out is not None else ""
-            raise ValueError(f"'{name}' does not lie in the folders that are to be factors, '{wanted}/'{beneath}")
+            raise ValueError(f"{name!r} does not lie in the folders that are to be factors, '{wanted}/'{beneath}")
         for factor, folder in zip(factors, folders, strict=True):
             factor.add(folder)
     return factors
@@ -60,7 +60,7 @@ def from_pattern(names: Sequence[str], pattern: str) -> list[FactorValues]:
     if missed:
         raise ValueError(
             f"the pattern '{pattern}' is found in {len(names) - len(missed):,} of {len(names):,} names, but not in "
-            f"'{missed[0]}'"
+            f"{missed[0]!r}"
         )
     for name in names:
         found = compiled.search(name)
@@ -116,7 +116,7 @@ def from_table(
                     others.append(cells[0])
                 continue
             if row_of[at] is not None:
-                raise ValueError(f"it has '{cells[0]}' twice, the second time in line {number}")
+                raise ValueError(f"it has {cells[0]!r} twice, the second time in line {number}")
             row_of[at] = [shared.setdefault(cells[column], cells[column]) for column in chosen]
             if flags is not None:
                 flags[1][at] = _flag(cells[flags[0]], header[flags[0]], number)
@@ -159,7 +159,7 @@ def _differ(others: Sequence[str], unlisted: Sequence[str], count: int) -> str:
     """How the names of table and folder differ."""
     differences = []
     if others:
-        differences.append(f"{len(others):,} names in it are no images of the folder, '{others[0]}' the first")
+        differences.append(f"{len(others):,} names in it are no images of the folder, {others[0]!r} the first")
     if unlisted:
-        differences.append(f"{len(unlisted):,} of {count:,} images are not in it, '{unlisted[0]}' the first")
+        differences.append(f"{len(unlisted):,} of {count:,} images are not in it, {unlisted[0]!r} the first")
     return "; ".join(differences)

@@ -104,7 +104,7 @@ def cached_pictures(
 def report(source: Path, unreadable: Mapping[str, str]) -> None:
     """Warns of pictures that are left out, by their names."""
     if unreadable:
-        some = "; ".join(f"'{name}' ({reason})" for name, reason in list(unreadable.items())[:5])
+        some = "; ".join(f"{name!r} ({reason})" for name, reason in list(unreadable.items())[:5])
         more = f"; and {len(unreadable) - 5:,} more" if len(unreadable) > 5 else ""
         warnings.warn(f"'{source}': left out what cannot be read as an image: {some}{more}", stacklevel=3)
 
@@ -136,7 +136,7 @@ def _check_most(source: Path, count: int, unreadable: Mapping[str, str]) -> None
     if 2 * len(unreadable) > count:
         name, reason = next(iter(unreadable.items()))
         raise ValueError(
-            f"'{source}': more than half of {count:,} images cannot be read; the first of these is '{name}': {reason}"
+            f"'{source}': more than half of {count:,} images cannot be read; the first of these is {name!r}: {reason}"
         )
 
 
@@ -144,11 +144,11 @@ def _mixed(source: Path, first: str, shape: tuple[int, ...], name: str, other: t
     if shape[1:] != other[1:]:
         sizes = [f"{height} × {width}" for _, height, width in (shape, other)]
         return (
-            f"'{source}': images of different sizes: '{first}' is {sizes[0]}, '{name}' is {sizes[1]} (height × width); "
+            f"'{source}': images of different sizes: {first!r} is {sizes[0]}, {name!r} is {sizes[1]} (height × width); "
             "give size=(height, width), to which all are brought"
         )
     kinds = [{1: "grey"}.get(channels, "in colour") for channels in (shape[0], other[0])]
     return (
-        f"'{source}': '{first}' is {kinds[0]}, '{name}' is {kinds[1]}; give channels=1 to have all grey, or channels=3 "
+        f"'{source}': {first!r} is {kinds[0]}, {name!r} is {kinds[1]}; give channels=1 to have all grey, or channels=3 "
         "to have all in colour"
     )

@@ -89,5 +89,5 @@ def _blocks(file: Path) -> Iterator[NDArray[np.uint8]]:
         for start in range(0, len(images), step):
             read = images[start : start + step]
             for first in range(0, len(read), _WRITTEN):
-                yield read[first : first + _WRITTEN].transpose(0, 3, 1, 2)
+                yield np.ascontiguousarray(read[first : first + _WRITTEN].transpose(0, 3, 1, 2))
             del read  # before the next is there

@@ -403,11 +403,16 @@ def test_copies_map_the_file_again(folder):
 
 
 def test_file_names_that_are_no_text(tmp_path):
-    (tmp_path / "a").mkdir()
+    """They can be printed and fit in one line, wherever they are named."""
+    folder = tmp_path / "a"
+    folder.mkdir()
     for at, name in enumerate((b"\xff.png", "é ü.png".encode(), b"a\nb.png")):
-        Image.fromarray(np.full((2, 2), 50 * at, np.uint8)).save(
-            os.path.join(os.fsencode(tmp_path / "a"), name).decode(errors="surrogateescape")
-        )
-    (tmp_path / "a" / "z.png").write_bytes(b"")
-    with pytest.warns(UserWarning, match=r"z\.png"):
-        assert len(ImageFolder(tmp_path / "a")) == 3
+        Image.fromarray(np.full((2, 2), 50 * at, np.uint8)).save(folder / os.fsdecode(name))
+    for name in (b"\xfe.png", b"c\nd.png"):
+        (folder / os.fsdecode(name)).write_bytes(b"")
+    with pytest.warns(UserWarning, match="left out what cannot be read") as caught:
+        assert len(ImageFolder(folder)) == 3
+    warning = str(caught[0].message)
+    assert r"'c\nd.png' (" in warning
+    assert r"'\udcfe.png' (" in warning
+    assert "\n" not in warning.encode().decode()
