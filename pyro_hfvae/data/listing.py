@@ -29,9 +29,12 @@ def list_pictures(folder: Path, recursive: bool) -> list[Listed]:
     for entry in _files(folder, recursive):
         suffix = os.path.splitext(entry.name)[1].lower()
         if suffix in suffixes:
-            stat = entry.stat()
             name = Path(entry.path).relative_to(folder).as_posix()
-            listing.append(Listed(name, stat.st_size, stat.st_mtime_ns))
+            try:
+                stat = entry.stat()
+                listing.append(Listed(name, stat.st_size, stat.st_mtime_ns))
+            except FileNotFoundError:  # a link to nothing, which is named among what cannot be read
+                listing.append(Listed(name, 0, 0))
         else:
             others.add(suffix or "no suffix")
     if not listing:
@@ -49,9 +52,9 @@ def _files(folder: Path, recursive: bool) -> "Iterator[os.DirEntry[str]]":
                 for entry in entries:
                     if entry.name.startswith("."):
                         continue
-                    if not entry.is_dir():
+                    if entry.is_file() or (entry.is_symlink() and not os.path.exists(entry.path)):
                         yield entry
-                    elif recursive and (real := os.path.realpath(entry.path)) not in seen:
+                    elif recursive and entry.is_dir() and (real := os.path.realpath(entry.path)) not in seen:
                         seen.add(real)
                         folders.append(entry.path)
         except PermissionError as error:

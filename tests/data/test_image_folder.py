@@ -101,6 +101,13 @@ def test_links_to_folders_are_followed_once(folder):
     assert len(ImageFolder(folder)) == 5
 
 
+def test_links_to_nothing_are_named_and_pipes_are_no_images(folder):
+    (folder / "lost.png").symlink_to(folder / "nowhere.png")
+    os.mkfifo(folder / "pipe.png")  # to open it is to wait forever
+    with pytest.warns(UserWarning, match=r"'lost\.png' \(.*No such file or directory"):
+        assert len(ImageFolder(folder)) == 5
+
+
 def test_factors_from_folders(folder):
     read = ImageFolder(folder, factors=["person"])
     assert (read.factor_names, read.factor_sizes, read.factor_kinds) == (("person",), (3,), ("categorical",))
