@@ -31,9 +31,10 @@ def commands():
 
 
 @pytest.fixture(autouse=True)
-def _examples(monkeypatch):
-    """The examples can be imported, and what they set for the whole process is set back."""
+def _examples(monkeypatch, tmp_path_factory):
+    """The examples can be imported, keep no data among the user's own, and what they set for all is set back."""
     monkeypatch.syspath_prepend(str(EXAMPLES))
+    monkeypatch.setenv("PYRO_HFVAE_DATA", str(tmp_path_factory.mktemp("data")))
     local = pyro.settings.get("module_local_params")
     yield
     pyro.settings.set(module_local_params=local)

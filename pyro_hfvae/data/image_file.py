@@ -1,14 +1,14 @@
 """Images of one's own in an npz file, with what is known of them."""
 
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pyro_hfvae.data.data import FactorKind
+from pyro_hfvae.data.factor_arrays import KNOWN, factors_of, held_out_of
 from pyro_hfvae.data.images import Images
 from pyro_hfvae.data.integers import Integers
 from pyro_hfvae.data.npz import read_arrays
@@ -49,45 +49,17 @@ class ImageFile(Images):
                 f"no images at {here}'{file}': make it with numpy.savez(path, images=...), uint8 [N, H, W] or "
                 "[N, H, W, C]"
             )
-        known = ("factors", "factor_names", "factor_kinds", "held_out")
-        content = read_arrays(file, ("images",), known)
+        content = read_arrays(file, ("images",), KNOWN)
         try:
             self._images = _images(content["images"])  # [N, C, H, W]
-            self._set_factors(content)
-            self.held_out = _held_out(content["held_out"], len(self)) if "held_out" in content else None
+            known = factors_of(content, len(self))
+            self.held_out = held_out_of(content, len(self))
         except ValueError as error:
             raise ValueError(f"'{file}': {error}") from error
         channels, height, width = self._images.shape[1:]
         self.image_shape = (channels, height, width)
-
-    def _set_factors(self, content: dict[str, NDArray[Any]]) -> None:
-        """Takes factors, their names, sizes and kinds from the content of the file."""
-        factors = content.get("factors", np.zeros((len(self), 0), dtype=np.int64))
-        if factors.dtype.kind not in "iu" or factors.ndim != 2 or len(factors) != len(self):
-            raise ValueError(
-                f"factors is {factors.dtype} {list(factors.shape)}, expected integers [{len(self)}, F], a column for "
-                "each factor"
-            )
-        if factors.size and factors.max() >= 2**31:
-            raise ValueError(f"factors holds {factors.max()}, expected classes that are counted from 0")
-        if factors.size and factors.min() < 0:
-            raise ValueError(
-                f"factors holds {factors.min()}, expected classes from 0; what is known of some images alone can be "
-                "given to pairs as groups (pyro_hfvae.weak.Groups)"
-            )
-        count = factors.shape[1]
-        names = content.get("factor_names", np.zeros(0, dtype=str))
-        if names.dtype.kind != "U" or names.shape != (count,) or len(set(names.tolist())) < count:
-            raise ValueError(f"factor_names is {names.tolist()}, expected {count} different names, one for each factor")
-        if unprintable := [name for name in names.tolist() if not (name and name.isprintable())]:
-            raise ValueError(f"factor_names holds {unprintable[0]!r}, expected names that can be printed")
-        kinds = content.get("factor_kinds", np.full(count, "categorical"))
-        if kinds.shape != (count,) or not set(kinds.tolist()) <= set(get_args(FactorKind)):
-            raise ValueError(f"factor_kinds is {kinds.tolist()}, expected {count} of {', '.join(get_args(FactorKind))}")
-        self._factors = torch.from_numpy(factors.astype(np.int64))
-        self.factor_names = tuple(names.tolist())
-        self.factor_kinds = tuple(kinds.tolist())
-        self.factor_sizes = tuple(int(size) + 1 for size in factors.max(axis=0)) if count else ()
+        self._factors = known.values
+        self.factor_names, self.factor_sizes, self.factor_kinds = known[:3]
 
     def __len__(self) -> int:
         return len(self._images)
@@ -114,21 +86,3 @@ def _images(images: NDArray[Any]) -> Tensor:
         raise ValueError("images holds no value above 1, and 255 is the brightest: multiply zeros and ones by 255")
     with_channels = images[..., None] if images.ndim == 3 else images
     return torch.from_numpy(np.ascontiguousarray(with_channels.transpose(0, 3, 1, 2)))
-
-
-def _held_out(given: NDArray[Any], size: int) -> Tensor:
-    """Numbers of images, ascending."""
-    if given.dtype.kind == "b" and given.shape == (size,):
-        return torch.from_numpy(np.flatnonzero(given))
-    if given.dtype.kind not in "iu" or given.ndim != 1 or not given.size or given.min() < 0 or given.max() >= size:
-        raise ValueError(
-            f"held_out is {given.dtype} {list(given.shape)}, expected numbers from 0 to {size - 1}, or a bool for each "
-            f"of the {size} images"
-        )
-    numbers, counts = np.unique(given.astype(np.int64), return_counts=True)
-    if counts.max() > 1:
-        raise ValueError(
-            f"held_out names image {numbers[counts.argmax()]} {counts.max()} times: give each number once, and a mask "
-            "of zeros and ones as bool"
-        )
-    return torch.from_numpy(numbers)

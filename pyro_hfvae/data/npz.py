@@ -11,7 +11,7 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["ArrayEntry", "open_array", "read_array", "read_arrays", "reading"]
+__all__ = ["ArrayEntry", "map_array", "open_array", "read_array", "read_arrays", "reading"]
 
 
 _PIECE = 2**24
@@ -94,6 +94,25 @@ def read_array(file: Path, what: str) -> NDArray[Any]:
     """
     with reading(file, f"an .npy file with {what}"), file.open("rb") as opened:
         return _entry(opened, os.fstat(opened.fileno()).st_size).values()
+
+
+def map_array(file: Path, what: str) -> NDArray[Any]:
+    """The array of an npy file, of which nothing is read before it is asked for.
+
+    Args:
+        file: which is there.
+        what: is in it, for the error.
+
+    Raises:
+        ValueError: it is no npy file, is damaged, empty, or has its rows scattered over the file.
+    """
+    with reading(file, f"an .npy file with {what}"), file.open("rb") as opened:
+        entry = _entry(opened, os.fstat(opened.fileno()).st_size)
+        if not math.prod(entry.shape):
+            raise ValueError(f"its shape is {list(entry.shape)}, which is empty")
+        if entry.fortran_order and len(entry.shape) > 1:
+            raise ValueError("it is in Fortran order, rows scattered over the file: save numpy.ascontiguousarray of it")
+        return np.memmap(opened, entry.dtype, "r", opened.tell(), entry.shape)
 
 
 @contextmanager

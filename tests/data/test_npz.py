@@ -7,7 +7,7 @@ from io import BytesIO
 import numpy as np
 import pytest
 
-from pyro_hfvae.data.npz import read_array, read_arrays
+from pyro_hfvae.data.npz import map_array, read_array, read_arrays
 
 
 def header(shape, descr="|u1"):
@@ -67,6 +67,25 @@ def test_damaged_and_lying_arrays(tmp_path, content, message):
             read(file)
         assert message in str(error.value)
         assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (header((2, 3)) + bytes(7), "its header claims uint8 [2, 3], 6 bytes, but 7 are there"),
+        (header((0, 3)), "its shape is [0, 3], which is empty"),
+        (npy(np.asfortranarray(IMAGES)), "it is in Fortran order, rows scattered over the file: save numpy.ascontigu"),
+        (npy(np.array([object()])), "it holds Python objects"),
+        (b"", "EOF: reading magic string"),
+    ],
+)
+def test_arrays_that_cannot_be_mapped(tmp_path, content, message):
+    (tmp_path / "a.npy").write_bytes(content)
+    with pytest.raises(
+        ValueError, match=rf"^'{tmp_path / 'a.npy'}' cannot be read as an \.npy file with images: "
+    ) as error:
+        map_array(tmp_path / "a.npy", "images")
+    assert message in str(error.value)
 
 
 def read_npy(file):
