@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
 from pyro_hfvae.models.columns import TableColumn
-from pyro_hfvae.models.dense import hidden_layers
+from pyro_hfvae.networks import dense_layers
 
 __all__ = ["ColumnEncoder"]
 
@@ -41,7 +41,7 @@ class ColumnEncoder(nn.Module):
         inputs = len(self.plain) + len(self.counts) + sum(self.categories.values()) + len(kinds)
         self.columns = len(kinds)
         self.features = index(hidden[-1])
-        self.layers = nn.Sequential(*hidden_layers(inputs, hidden))
+        self.layers = nn.Sequential(*dense_layers(inputs, hidden))
 
     def forward(self, x: Tensor) -> Tensor:
         """Rows ``[B, D]`` to features ``[B, hidden[-1]]``.

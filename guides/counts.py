@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pyro_hfvae.covariates import join_covariates, widths_of
-from pyro_hfvae.models.dense import hidden_layers
+from pyro_hfvae.networks import dense_layers
 
 __all__ = ["CountEncoder"]
 
@@ -49,7 +49,7 @@ class CountEncoder(nn.Module):
         self.given = widths_of(given, covariates or {})
         self.inputs = index(inputs)
         self.features = index(hidden[-1])
-        self.layers = nn.Sequential(*hidden_layers(self.inputs + sum(self.given.values()), hidden))
+        self.layers = nn.Sequential(*dense_layers(self.inputs + sum(self.given.values()), hidden))
 
     def forward(self, x: Tensor, **covariates: Tensor) -> Tensor:
         """Counts ``[B, V]`` of data with covariates ``[B, ...]`` to features ``[B, hidden[-1]]``.

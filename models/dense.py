@@ -1,26 +1,15 @@
-"""Dense networks: hidden layers, and a decoder of rows of numbers."""
+"""A dense decoder of rows of numbers."""
 
 from collections.abc import Sequence
-from itertools import pairwise
 from math import prod
 from operator import index
 from typing import cast
 
 from torch import Tensor, nn
 
-__all__ = ["DenseDecoder", "hidden_layers"]
+from pyro_hfvae.networks import dense_layers
 
-
-def hidden_layers(inputs: int, hidden: Sequence[int]) -> list[nn.Module]:
-    """Dense layers with ReLUs.
-
-    Raises:
-        ValueError: a layer without units.
-    """
-    widths = [index(inputs), *map(index, hidden)]
-    if min(widths[1:], default=1) < 1:
-        raise ValueError(f"each layer of hidden must have 1 unit or more, got {widths[1:]}")
-    return [layer for pair in pairwise(widths) for layer in (nn.Linear(*pair), nn.ReLU())]
+__all__ = ["DenseDecoder"]
 
 
 class DenseDecoder(nn.Module):
@@ -49,9 +38,7 @@ class DenseDecoder(nn.Module):
         if length is not None and index(length) < 1:
             raise ValueError(f"length must be 1 or more, got {length}")
         self.shape: tuple[int, ...] = (index(outputs),) if length is None else (index(length), index(outputs))
-        layers = hidden_layers(latent_size, hidden)
-        last = index(hidden[-1]) if len(hidden) else latent_size
-        self.layers = nn.Sequential(*layers, nn.Linear(last, prod(self.shape)))
+        self.layers = nn.Sequential(*dense_layers(latent_size, hidden, prod(self.shape)))
 
     def forward(self, z: Tensor) -> Tensor:
         """Latents ``[..., latent_size]`` to ``[..., outputs]``, or ``[..., T, outputs]``."""

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import torch
 
+from pyro_hfvae.batch import Batch
 from pyro_hfvae.data import Data
-from pyro_hfvae.data.batch import Batch
 from pyro_hfvae.guides import ColumnEncoder, CountEncoder, FactorisedGuide, MLPEncoder
 from pyro_hfvae.models import (
     Clusters,

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pyro_hfvae.data.batch import Batch
+from pyro_hfvae.batch import Batch
 from pyro_hfvae.data.data import Data
 from pyro_hfvae.data.factor_arrays import KNOWN, factors_of, held_out_of
 from pyro_hfvae.data.integers import Integers
