@@ -68,6 +68,19 @@ class Data(ABC):
             a factor is continuous or not known of all data. NaN stands for what is not known.
         """
 
+    def prepare(self, training_indices: Tensor) -> None:  # noqa: B027 most data have nothing to prepare
+        """Takes from the training data what all batches depend on, such as means and scales; by default nothing.
+
+        Called once, before any batch is drawn, with the data that are trained on. What is computed from these alone
+        leaves the held-out data unseen.
+
+        Args:
+            training_indices: int64, [M], each once.
+
+        Raises:
+            ValueError: the training data do not suffice; names the feature.
+        """
+
     @property
     def shape(self) -> tuple[int, ...]:
         """The shape of what the model observes of one datum."""
