@@ -2,6 +2,7 @@
 
 from pyro_hfvae.data.batch import Batch
 from pyro_hfvae.data.batches import IndexBatches
+from pyro_hfvae.data.columns import Column, ColumnKind, kind_of
 from pyro_hfvae.data.data import Data, FactorKind
 from pyro_hfvae.data.dsprites import DSprites, DSpritesFile, render
 from pyro_hfvae.data.faces import CMUFaces, SFMFaces
@@ -9,11 +10,14 @@ from pyro_hfvae.data.idx import MNIST, FashionMNIST, IdxImages
 from pyro_hfvae.data.image_file import ImageFile
 from pyro_hfvae.data.images import Images
 from pyro_hfvae.data.root import data_root
+from pyro_hfvae.data.table import Table
 
 __all__ = [
     "MNIST",
     "Batch",
     "CMUFaces",
+    "Column",
+    "ColumnKind",
     "DSprites",
     "DSpritesFile",
     "Data",
@@ -24,6 +28,8 @@ __all__ = [
     "Images",
     "IndexBatches",
     "SFMFaces",
+    "Table",
     "data_root",
+    "kind_of",
     "render",
 ]

@@ -6,12 +6,12 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["ArrayEntry", "open_array", "read_array", "read_arrays", "reading"]
+__all__ = ["ArrayEntry", "map_array", "open_array", "read_array", "read_arrays", "reading"]
 
 
 _PIECE = 2**24
@@ -94,6 +94,22 @@ def read_array(file: Path, what: str) -> NDArray[Any]:
     """
     with reading(file, f"an .npy file with {what}"), file.open("rb") as opened:
         return _entry(opened, os.fstat(opened.fileno()).st_size).values()
+
+
+def map_array(file: Path, what: str) -> NDArray[Any]:
+    """The array of an npy file, of which only what is looked at is read.
+
+    Args:
+        file: which is there, and must stay as it is.
+        what: is in it, for the error.
+
+    Raises:
+        ValueError: it is no npy file, is damaged, or is empty.
+    """
+    with reading(file, f"an .npy file with {what}"), file.open("rb") as opened:
+        entry = _entry(opened, os.fstat(opened.fileno()).st_size)
+        order: Literal["F", "C"] = "F" if entry.fortran_order else "C"
+        return np.memmap(file, entry.dtype, "r", opened.tell(), entry.shape, order)
 
 
 @contextmanager
