@@ -10,6 +10,7 @@ from pyro_hfvae.data.idx import MNIST, FashionMNIST, IdxImages
 from pyro_hfvae.data.image_file import ImageFile
 from pyro_hfvae.data.images import Images
 from pyro_hfvae.data.root import data_root
+from pyro_hfvae.data.sequences import Sequences
 from pyro_hfvae.data.table import Table
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "Images",
     "IndexBatches",
     "SFMFaces",
+    "Sequences",
     "Table",
     "data_root",
     "kind_of",

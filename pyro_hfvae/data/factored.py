@@ -1,6 +1,6 @@
 """Data whose factors are columns beside them: classes with labels, or values, missing or not."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import get_args
 
 import numpy as np
@@ -11,7 +11,7 @@ from torch import Tensor
 from pyro_hfvae.data.cells import as_labels, content_of
 from pyro_hfvae.data.columns import Column
 from pyro_hfvae.data.data import Data, FactorKind
-from pyro_hfvae.data.integers import Integers
+from pyro_hfvae.data.integers import Integers, as_integers
 
 __all__ = ["FactoredData"]
 
@@ -63,6 +63,39 @@ class FactoredData(Data):
         self._factors = torch.from_numpy(table.astype(np.int64) if whole else table)
         self.factor_names, self.factor_kinds, self.factor_sizes = tuple(columns), tuple(chosen), tuple(sizes)
         self.factor_labels = labels
+
+    def _set_held_out(self, held_out: str | Sequence[int] | None, column: Callable[[str], pd.Series]) -> None:
+        """Takes the numbers of the held-out data, from a column of marks or as they stand.
+
+        Raises:
+            ValueError: they name no part of the data, or all.
+        """
+        if held_out is None:
+            return
+        if isinstance(held_out, str):
+            marks = Column(held_out, "flag").numbers(column(held_out))
+            if np.isnan(marks).any() or not 0 < marks.sum() < len(marks):
+                raise ValueError(
+                    f"column '{held_out}' marks {np.nansum(marks):.0f} of {len(marks):,} data as held out, and "
+                    f"{np.isnan(marks).sum()} are neither marked nor not: expected some marked, not all"
+                )
+            self.held_out = torch.from_numpy(np.flatnonzero(marks))
+            return
+        numbers = as_integers("held_out", held_out, "[M]").sort().values
+        inside = bool(len(numbers)) and int(numbers[0]) >= 0 and int(numbers[-1]) < len(self)
+        if not inside or len(numbers) == len(self) or len(numbers.unique()) < len(numbers):
+            raise ValueError(
+                f"held_out has {len(numbers)} numbers, expected different ones from 0 to {len(self) - 1}, some but not "
+                "all"
+            )
+        self.held_out = numbers
+
+    def _not_held_out(self) -> Tensor:
+        """The numbers of all other data, [M]."""
+        training = torch.ones(len(self), dtype=torch.bool)
+        if self.held_out is not None:
+            training[self.held_out] = False
+        return training.nonzero().squeeze(1)
 
 
 def _kind(name: str, values: pd.Series) -> FactorKind:

@@ -25,7 +25,7 @@ class Moments(NamedTuple):
     scale: NDArray[np.float64]
 
 
-def moments(rows: Rows, indices: NDArray[np.int64]) -> Moments:
+def moments(rows: Rows, indices: NDArray[np.int64], block: int = BLOCK) -> Moments:
     """Mean and standard deviation, Σ (x - mean)² / count, of the columns of some rows; NaN is left out.
 
     Blocks are merged by their counts, means and sums of squares (Chan, Golub and LeVeque, 1979).
@@ -33,17 +33,18 @@ def moments(rows: Rows, indices: NDArray[np.int64]) -> Moments:
     Args:
         rows: [N, D].
         indices: of the rows, [M], 1 or more.
+        block: how many of them are looked at together.
     """
     count: Any = 0.0
     mean: Any = 0.0
     squares: Any = 0.0
-    for start in range(0, len(indices), BLOCK):
-        block = np.asarray(rows[indices[start : start + BLOCK]], dtype=np.float64)  # [B, D]
-        there = ~np.isnan(block)
+    for start in range(0, len(indices), block):
+        values = np.asarray(rows[indices[start : start + block]], dtype=np.float64)  # [B, D]
+        there = ~np.isnan(values)
         new = there.sum(axis=0)
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-            new_mean = np.where(there, block, 0.0).sum(axis=0) / np.maximum(new, 1)
-            new_squares = np.where(there, (block - new_mean) ** 2, 0.0).sum(axis=0)
+            new_mean = np.where(there, values, 0.0).sum(axis=0) / np.maximum(new, 1)
+            new_squares = np.where(there, (values - new_mean) ** 2, 0.0).sum(axis=0)
             total, difference = count + new, new_mean - mean
             squares = squares + new_squares + difference**2 * count * new / np.maximum(total, 1)
             mean = mean + difference * new / np.maximum(total, 1)

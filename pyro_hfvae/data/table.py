@@ -15,7 +15,7 @@ from pyro_hfvae.data.batch import Batch
 from pyro_hfvae.data.columns import Column, ColumnKind
 from pyro_hfvae.data.data import FactorKind
 from pyro_hfvae.data.factored import FactoredData
-from pyro_hfvae.data.integers import Integers, as_integers
+from pyro_hfvae.data.integers import Integers
 from pyro_hfvae.data.mapped import MappedRows
 from pyro_hfvae.data.moments import moments
 from pyro_hfvae.data.table_rows import in_memory, of_codes, quoted
@@ -86,12 +86,9 @@ class Table(FactoredData):
                 self._rows, self.columns = mapped.columns(places), of_codes(mapped, table.names, wanted)
                 self._units = np.stack([np.zeros(len(names)), np.ones(len(names))])
             self._set_factors({name: table.column(name) for name in factors}, factor_kinds or {})
-            self.held_out = _held_out(held_out, table)
+            self._set_held_out(held_out, table.column)
             self.feature_names = tuple(names)
-            training = torch.ones(self._size, dtype=torch.bool)
-            if self.held_out is not None:
-                training[self.held_out] = False
-            self.prepare(training.nonzero().squeeze(1))
+            self.prepare(self._not_held_out())
         except ValueError as error:
             if table.file is None or str(table.file) in str(error):
                 raise
@@ -215,27 +212,3 @@ def _check_names(
 
 def _kind(name: str, kinds: Mapping[str, ColumnKind] | ColumnKind | None) -> ColumnKind | None:
     return kinds.get(name) if isinstance(kinds, Mapping) else kinds
-
-
-def _held_out(held_out: str | Sequence[int] | None, table: TableSource) -> Tensor | None:
-    """Numbers of rows, ascending."""
-    if held_out is None:
-        return None
-    if isinstance(held_out, str):
-        marks = Column(held_out, "flag").numbers(table.column(held_out))
-        if np.isnan(marks).any() or not 0 < marks.sum() < len(marks):
-            raise ValueError(
-                f"column '{held_out}' marks {np.nansum(marks):.0f} of {len(marks)} rows as held out, and "
-                f"{np.isnan(marks).sum()} are neither marked nor not: expected some rows, not all"
-            )
-        return torch.from_numpy(np.flatnonzero(marks))
-    numbers = as_integers("held_out", held_out, "[M]")
-    if (
-        len(numbers.unique()) < len(numbers)
-        or not 0 < len(numbers) < table.size
-        or not (int(numbers.min()) >= 0 and int(numbers.max()) < table.size)
-    ):
-        raise ValueError(
-            f"held_out has {len(numbers)} numbers, expected different ones from 0 to {table.size - 1}, some but not all"
-        )
-    return numbers.sort().values

@@ -171,6 +171,7 @@ def _of_parquet(file: Path) -> _Opened:
     with reading(file, "a parquet file"):
         opened = parquet.ParquetFile(file)
         names, size = opened.schema_arrow.names, opened.metadata.num_rows
+    names = [name for name in names if not name.startswith("__index_level_")]  # an index of pandas without a name
 
     def column(name: str) -> pd.Series:
         with reading(file, "a parquet file"):
