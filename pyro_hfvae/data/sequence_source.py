@@ -1,6 +1,5 @@
 """Sequences as users have them (npz files, long tables, series of the UEA archive) as one padded array."""
 
-import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pyro_hfvae.data.columns import Column, kind_of
-from pyro_hfvae.data.npz import open_array, reading
+from pyro_hfvae.data.npz import naming, read_all
 from pyro_hfvae.data.table_rows import quoted
 from pyro_hfvae.data.table_source import TableSource, located, open_table
 from pyro_hfvae.data.ts_file import read_ts
@@ -65,28 +64,13 @@ def open_sequences(
     suffix = Path(source).suffix.lower()
     if suffix not in (".npz", ".ts"):
         table = open_table(source)
-        try:
+        with naming(table.file):
             return _of_table(table, identity, time, beside, drop)
-        except ValueError as error:
-            raise ValueError(f"'{table.file}': {error}") from error
     file = located(source, "sequences")
     if suffix == ".ts":
         return _of_series(file, None if test is None else located(test, "sequences"))
-    try:
-        return _of_arrays(file, _read(file))
-    except ValueError as error:
-        raise error if str(file) in str(error) else ValueError(f"'{file}': {error}") from error
-
-
-def _read(file: Path) -> dict[str, NDArray[Any]]:
-    arrays = {}
-    with reading(file, "an npz file of sequences"), zipfile.ZipFile(file) as archive:
-        for entry in archive.namelist():
-            name = entry.removesuffix(".npy")
-            with open_array(archive, name) as opened:
-                arrays[name] = opened.values()
-                opened.file.read()  # to the end, where the checksum of the archive is compared
-    return arrays
+    with naming(file):
+        return _of_arrays(file, read_all(file, "an npz file of sequences"))
 
 
 def _of_arrays(file: Path, arrays: dict[str, NDArray[Any]]) -> SequenceSource:

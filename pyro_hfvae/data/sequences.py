@@ -17,6 +17,7 @@ from pyro_hfvae.data.data import FactorKind
 from pyro_hfvae.data.factored import FactoredData
 from pyro_hfvae.data.integers import Integers
 from pyro_hfvae.data.moments import Moments, moments
+from pyro_hfvae.data.npz import naming
 from pyro_hfvae.data.sequence_source import SequenceSource, open_sequences
 
 __all__ = ["Sequences"]
@@ -75,7 +76,7 @@ class Sequences(FactoredData):
         beside = [*factors, *([held_out] if isinstance(held_out, str) else [])]
         found = open_sequences(source, test, identity, time, beside, drop)
         self._standardise = standardise
-        try:
+        with naming(found.file):
             self._lengths = torch.from_numpy(found.lengths)  # [N]
             self.columns = tuple(Column(name, "number") for name in found.feature_names)
             self.feature_names = found.feature_names
@@ -84,10 +85,6 @@ class Sequences(FactoredData):
             self._set_factors({name: found.column(name) for name in factors}, factor_kinds or {})
             self._set_held_out(held_out, found.column)
             self.prepare(self._not_held_out())
-        except ValueError as error:
-            if found.file is None:
-                raise
-            raise ValueError(f"'{found.file}': {error}") from error
 
     def __len__(self) -> int:
         return len(self._lengths)

@@ -16,8 +16,9 @@ from pyro_hfvae.data.columns import Column, ColumnKind
 from pyro_hfvae.data.data import FactorKind
 from pyro_hfvae.data.factored import FactoredData
 from pyro_hfvae.data.integers import Integers
-from pyro_hfvae.data.mapped import MappedRows
+from pyro_hfvae.data.mapped_rows import MappedRows
 from pyro_hfvae.data.moments import moments
+from pyro_hfvae.data.npz import naming
 from pyro_hfvae.data.table_rows import in_memory, of_codes, quoted
 from pyro_hfvae.data.table_source import Source, TableSource, located, open_table
 
@@ -72,7 +73,7 @@ class Table(FactoredData):
         mapped, table = _opened(source)
         self._size = table.size
         beside = [*factors, *drop, *([held_out] if isinstance(held_out, str) else [])]
-        try:
+        with naming(table.file):
             _check_names(table.names, beside, kinds)
             names = [name for name in table.names if name not in beside]
             if not names:
@@ -89,10 +90,6 @@ class Table(FactoredData):
             self._set_held_out(held_out, table.column)
             self.feature_names = tuple(names)
             self.prepare(self._not_held_out())
-        except ValueError as error:
-            if table.file is None or str(table.file) in str(error):
-                raise
-            raise ValueError(f"'{table.file}': {error}") from error
 
     def __len__(self) -> int:
         return self._size

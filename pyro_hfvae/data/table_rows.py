@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyro_hfvae.data.columns import Column, ColumnKind, column_of, number_kind
-from pyro_hfvae.data.mapped import MappedRows
+from pyro_hfvae.data.mapped_rows import MappedRows
 from pyro_hfvae.data.table_source import TableSource
 
 __all__ = ["in_memory", "of_codes", "quoted"]

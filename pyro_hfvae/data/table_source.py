@@ -1,7 +1,6 @@
 """Tables as users have them (csv, parquet and npz files, pandas frames, arrays), column by column."""
 
 import csv
-import zipfile
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pyro_hfvae.data.npz import open_array, reading
+from pyro_hfvae.data.npz import naming, read_all, reading
 from pyro_hfvae.data.root import locate
 from pyro_hfvae.files import expanded
 
@@ -150,17 +149,8 @@ def _feature_names(given: NDArray[Any] | None, count: int) -> list[str]:
 
 
 def _of_npz(file: Path) -> _Opened:
-    with reading(file, "an npz file of columns"), zipfile.ZipFile(file) as archive:
-        arrays = {}
-        for entry in archive.namelist():
-            name = entry.removesuffix(".npy")
-            with open_array(archive, name) as opened:
-                arrays[name] = opened.values()
-                opened.file.read()  # to the end, where the checksum of the archive is compared
-    try:
-        return _of_arrays(arrays)
-    except ValueError as error:
-        raise ValueError(f"'{file}': {error}") from error
+    with naming(file):
+        return _of_arrays(read_all(file, "an npz file of columns"))
 
 
 def _of_parquet(file: Path) -> _Opened:

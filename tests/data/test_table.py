@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from pyro_hfvae.data import Column, Table
-from pyro_hfvae.data import mapped as mapped_module
+from pyro_hfvae.data import mapped_rows as mapped_module
 
 FRAME = pd.DataFrame(
     {
@@ -108,7 +108,7 @@ def test_arrays_on_the_disk(tmp_path, monkeypatch):
     rows[:3, 1], rows[:2, 2], rows[:2, 3] = [0, 1, 2], [0, 5], [0, 1]
     rows[4, 0] = np.nan
     np.save(tmp_path / "a.npy", rows[:7].astype(np.float32))
-    np.save(tmp_path / "b.npy", np.asfortranarray(rows[7:]))
+    np.save(tmp_path / "b.npy", rows[7:])
     files = [str(tmp_path / "a.npy"), str(tmp_path / "b.npy")]
     given = {"kinds": {"x1": "category"}, "factors": ["x4"], "held_out": [3, 19]}
     table, expected = Table(files, **given), Table(rows.astype(np.float32), **given)
