@@ -48,6 +48,13 @@ class MappedRows:
         self._ends = np.cumsum([len(shard) for shard in self._shards])
         self.shape = (int(self._ends[-1]), self._shards[0].shape[1])
 
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_shards": None}  # NumPy would write the whole arrays
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ |= state
+        self._shards = [map_array(file, "numbers [N, D]") for file in self._files]
+
     def __getitem__(self, indices: NDArray[np.int64]) -> NDArray[np.float64]:
         """The rows at ``indices`` [B], [B, D]."""
         found = np.empty((len(indices), self.shape[1]))  # float64, which holds every number of theirs

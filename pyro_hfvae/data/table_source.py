@@ -199,7 +199,7 @@ def _scanned(file: Path) -> tuple[list[str], int, str]:
         separator = max(SEPARATORS, key=first.count)
         opened.seek(0)
         rows = csv.reader(opened, delimiter=separator, skipinitialspace=True, strict=True)
-        names = next(rows)
+        names = next(rows, [])
         if numbers := [name for name in names if _is_number(name)]:
             raise ValueError(f"{numbers[0]!r} is in its first line, where the names of the columns are expected")
         size = 0

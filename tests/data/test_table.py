@@ -1,5 +1,7 @@
 """Tables: what is read from files and from memory, what x and the factors are, new rows, and what is refused."""
 
+import pickle
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -119,6 +121,9 @@ def test_arrays_on_the_disk(tmp_path, monkeypatch):
     assert table.columns[1].labels == expected.columns[1].labels == ("0", "1", "2")
     assert table.columns[0].mean == pytest.approx(expected.columns[0].mean, rel=1e-6)
     assert len(Table(files[1])) == 13
+    content = pickle.dumps(table)
+    assert torch.equal(pickle.loads(content).batch(asked).x.nan_to_num(), table.batch(asked).x.nan_to_num())
+    assert rows[7:].tobytes()[:40] not in content  # the files are opened again
 
 
 def test_statistics_are_those_of_the_training_rows():
@@ -280,6 +285,8 @@ def test_what_is_no_table(source, given, message):
     ("name", "content", "message"),
     [
         ("t.csv", b"", "' is empty"),
+        ("t.csv", b"\xef\xbb\xbf", "a csv file: No columns to parse from file"),
+        ("t.csv", b"\n\n", "a csv file: No columns to parse from file"),
         ("t.csv", b"a,b\n", "' has 0 rows and 2 columns, expected 2 rows or more and a column"),
         ("t.csv", b"a,b\n1,2\n", "' has 1 rows and 2 columns"),
         ("t.csv", b"a,b\n1,2\n3,4,5\n", "a csv file: line 3 has 3 values, but the first line 2 names"),
