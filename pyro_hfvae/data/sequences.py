@@ -119,8 +119,10 @@ class Sequences(FactoredData):
         """The sequences at ``indices`` [B]: x, float32 [B, T, V], zeros beyond the end, and lengths, int64 [B]."""
         indices = self._checked(indices)
         lengths = self._lengths[indices]
-        values = (self._x[indices.numpy()] - self._mean) / self._scale  # [B, T, V]
-        x = torch.from_numpy(values.astype(np.float32))
+        values = self._x[indices.numpy()]  # [B, T, V], a copy; about 0, so that float32 suffices
+        values -= self._mean.astype(np.float32)
+        values /= self._scale.astype(np.float32)
+        x = torch.from_numpy(values)
         beyond = torch.arange(x.shape[1]) >= lengths.unsqueeze(1)  # [B, T]
         return Batch(x=x.masked_fill_(beyond.unsqueeze(2), 0.0), lengths=lengths)
 
