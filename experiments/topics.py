@@ -12,8 +12,7 @@ rows the command makes topics_table.md.
 import argparse
 import statistics
 import time
-import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
@@ -25,7 +24,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from sklearn.decomposition import LatentDirichletAllocation
 
-from pyro_hfvae.data.root import locate
+from pyro_hfvae.data import Newsgroups
 from pyro_hfvae.experiments.cells import about, head, kept_cell, line
 from pyro_hfvae.files import write_atomically
 from pyro_hfvae.metrics import coherence_cv, npmi, perplexity, topic_diversity
@@ -47,49 +46,16 @@ class Corpus:
 
 
 def read_corpus(path: str) -> Corpus:
-    """Reads bags of words from an npz file, without unpickling.
-
-    Args:
-        path: the file; one that is not absolute is looked for here and then in the data root
-            (:func:`~pyro_hfvae.data.data_root`). It holds ``vocab`` (strings, [vocabulary]) and, for ``train`` and
-            ``test``, the parts of a matrix of counts in CSR form: ``train_data``, ``train_indices``, ``train_indptr``
-            and ``train_shape``.
+    """Reads bags of words from the npz file of :class:`~pyro_hfvae.data.Newsgroups`, with or without groups.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: it is not such a file.
     """
-    file = locate(path)
-    if not file.is_file():
-        raise FileNotFoundError(
-            f"no 20 Newsgroups at '{file}': put an npz file with vocab and, for train and test, the CSR parts "
-            "NAME_data, NAME_indices, NAME_indptr and NAME_shape of documents × words there"
-        )
-    try:
-        with np.load(file, allow_pickle=False) as content:
-            found = {name: content[name] for name in content.files}
-    except (ValueError, OSError, zipfile.BadZipFile) as error:
-        raise ValueError(f"'{file}' is not an npz file of plain arrays, or is damaged: {error}") from error
-    parts = [f"{name}_{part}" for name in ("train", "test") for part in ("data", "indices", "indptr", "shape")]
-    if missing := [name for name in ("vocab", *parts) if name not in found]:
-        raise ValueError(f"'{file}' lacks {', '.join(missing)}")
-    train, test = (_counts(file, found, name) for name in ("train", "test"))
-    for name, table in (("train", train), ("test", test)):
-        if table.shape[1] != len(found["vocab"]):
-            raise ValueError(f"'{file}': {name} has {table.shape[1]} words, vocab {len(found['vocab'])}")
-    return Corpus(train, test, found["vocab"])
-
-
-def _counts(file: Path, found: Mapping[str, NDArray[Any]], name: str) -> csr_array:
-    try:
-        data, indices, indptr = (found[f"{name}_{part}"].astype(np.int64) for part in ("data", "indices", "indptr"))
-        table = csr_array((data, indices, indptr), shape=tuple(found[f"{name}_shape"].tolist()))
-        table.check_format(full_check=True)
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"'{file}': {name} is no matrix of counts in CSR form") from error
-    if (data < 0).any():
-        raise ValueError(f"'{file}': {name} is no matrix of counts in CSR form")
-    return table
+    data = Newsgroups(path)
+    counts = data.matrix.astype(np.int64)
+    first = 0 if data.held_out is None else int(data.held_out[0])  # the held-out documents are the last
+    return Corpus(counts[:first], counts[first:], np.array(data.feature_names))
 
 
 def halves(counts: csr_array, seed: int) -> tuple[csr_array, csr_array]:

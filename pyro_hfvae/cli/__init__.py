@@ -13,6 +13,7 @@ from jsonargparse import ArgumentError, Namespace
 
 from pyro_hfvae.cli import commands
 from pyro_hfvae.cli.check import check
+from pyro_hfvae.cli.data import data
 from pyro_hfvae.cli.loading import imports_of_fit
 from pyro_hfvae.cli.parser import build_parser
 from pyro_hfvae.cli.report import report
@@ -35,6 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "traverse": traverse,
         "report": report,
         "check": check,
+        "data": data,
     }
     try:
         # Parameters stay with their modules: in Pyro's global store a second model would find those of the first.

@@ -6,6 +6,7 @@ from jsonargparse import ArgumentParser
 from jsonargparse.typing import NonNegativeInt, PositiveInt, restricted_number_type
 
 import pyro_hfvae
+from pyro_hfvae.cli.data import add_data_actions
 from pyro_hfvae.train.configuration import Seed, add_trust, build_fit_parser
 from pyro_hfvae.train.strict_yaml import STRICT_YAML
 
@@ -31,6 +32,9 @@ def build_parser() -> ArgumentParser:
     commands.add_subcommand("traverse", outputs["traverse"], help="draw the pictures of a run")
     commands.add_subcommand("report", _report_parser(), help="make one HTML page of metrics, pictures and checks")
     commands.add_subcommand("check", outputs["check"], help="check the posterior of a run")
+    data = ArgumentParser(description="Look at data sets, fetch and verify their files.", exit_on_error=False)
+    commands.add_subcommand("data", data, help="list, describe, fetch and verify data sets")
+    add_data_actions(data)
     return parser
 
 

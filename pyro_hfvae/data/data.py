@@ -69,11 +69,17 @@ class Data(ABC):
             a factor is continuous or not known of all data. NaN stands for what is not known.
         """
 
-    def prepare(self, training: Tensor) -> None:  # noqa: B027 - most data have nothing to prepare
-        """Takes what follows from the training data alone, the statistics of columns say; called once, before a batch.
+    def prepare(self, training_indices: Tensor) -> None:  # noqa: B027 most data have nothing to prepare
+        """Takes from the training data what all batches depend on, such as means and scales; by default nothing.
+
+        Called once, before any batch is drawn, with the data that are trained on. What is computed from these alone
+        leaves the held-out data unseen.
 
         Args:
-            training: indices of the training data, int64, [M].
+            training_indices: int64, [M], each once.
+
+        Raises:
+            ValueError: the training data do not suffice; names the feature.
         """
 
     @property

@@ -69,6 +69,8 @@ class DSprites(Images):
         ValueError: a factor or value that dSprites does not have, one both fixed and kept in part, or none that varies.
     """
 
+    licence = "Apache-2.0"
+    citation = "Matthey, Higgins, Hassabis, Lerchner, dSprites: disentanglement testing sprites dataset, 2017"
     image_shape = (1, CANVAS, CANVAS)
 
     def __init__(self, fixed: Mapping[str, int] | None = None, first: Mapping[str, int] | None = None) -> None:

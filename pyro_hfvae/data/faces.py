@@ -78,6 +78,8 @@ class SFMFaces(_Faces):
         ValueError: it is not such a file, no such number of people can be held out, or another size.
     """
 
+    licence = "free for non-commercial purposes"
+    citation = "Huber et al., A multiresolution 3D morphable face model and fitting framework, VISAPP 2016"
     factor_names = ("identity", "yaw", "pitch", "expression")
     factor_sizes = (30, 9, 5, 7)
     factor_kinds: tuple[FactorKind, ...] = ("categorical", "ordinal", "ordinal", "categorical")
@@ -120,6 +122,8 @@ class CMUFaces(_Faces):
         ValueError: it is not such a file, or no such number of people can be held out.
     """
 
+    licence = "free for educational purposes"
+    citation = "Mitchell, CMU Face Images, UCI Machine Learning Repository, 1997"
     factor_names = ("user", "pose", "expression", "eyes")
     factor_sizes = (20, 4, 4, 2)
     factor_kinds: tuple[FactorKind, ...] = ("categorical", "categorical", "categorical", "categorical")

@@ -159,6 +159,10 @@ class MNIST(_Downloaded):
         ValueError: a file is damaged.
     """
 
+    licence = "CC BY-SA 3.0"
+    citation = (
+        "LeCun, Bottou, Bengio, Haffner, Gradient-based learning applied to document recognition, Proc. IEEE 86, 1998"
+    )
     subfolder = "mnist"
     address = "https://ossci-datasets.s3.amazonaws.com/mnist/"
     content_sha256: ClassVar[Mapping[str, str]] = dict(
@@ -191,6 +195,8 @@ class FashionMNIST(_Downloaded):
         ValueError: a file is damaged.
     """
 
+    licence = "MIT"
+    citation = "Xiao, Rasul, Vollgraf, Fashion-MNIST: a novel image dataset for benchmarking, 2017, arXiv:1708.07747"
     subfolder = "fashion_mnist"
     address = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
     content_sha256: ClassVar[Mapping[str, str]] = dict(

@@ -11,7 +11,7 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["ArrayEntry", "map_array", "open_array", "read_array", "read_arrays", "reading"]
+__all__ = ["ArrayEntry", "map_array", "naming", "open_array", "read_all", "read_array", "read_arrays", "reading"]
 
 
 _PIECE = 2**24
@@ -56,6 +56,42 @@ def reading(file: Path, what: str) -> Iterator[None]:
         raise ValueError(f"'{file}' cannot be read as {what}: {_reason(error)}") from error
 
 
+@contextmanager
+def naming(file: Path | None) -> Iterator[None]:
+    """Puts the name of a file in front of a ValueError that lacks it; None is no file.
+
+    Raises:
+        ValueError: that of the body.
+    """
+    try:
+        yield
+    except ValueError as error:
+        if file is None or f"'{file}'" in str(error):
+            raise
+        raise ValueError(f"'{file}': {error}") from error
+
+
+def read_all(file: Path, what: str) -> dict[str, NDArray[Any]]:
+    """All arrays of an npz file, unpickling nothing.
+
+    Args:
+        file: which is there.
+        what: it is, for the error.
+
+    Raises:
+        ValueError: it is no npz file, or is damaged.
+    """
+    with reading(file, what), zipfile.ZipFile(file) as archive:
+        return {name: _read(archive, name) for name in (entry.removesuffix(".npy") for entry in archive.namelist())}
+
+
+def _read(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
+    with open_array(archive, name) as entry:
+        values = entry.values()
+        entry.file.read()  # to the end, where the checksum of the archive is compared
+        return values
+
+
 def _reason(error: Exception) -> str:
     """What an error gives as its reason, in one line; its kind where it gives none."""
     return " ".join(str(error).split()) or type(error).__name__
@@ -74,12 +110,7 @@ def read_arrays(file: Path, names: Sequence[str], optional: Sequence[str] = ()) 
     """
     with reading(file, f"an npz file with {' and '.join(names)}"), zipfile.ZipFile(file) as archive:
         found = [name for name in optional if f"{name}.npy" in archive.namelist()]
-        content = {}
-        for name in (*names, *found):
-            with open_array(archive, name) as entry:
-                content[name] = entry.values()
-                entry.file.read()  # to the end, where the checksum of the archive is compared
-        return content
+        return {name: _read(archive, name) for name in (*names, *found)}
 
 
 def read_array(file: Path, what: str) -> NDArray[Any]:

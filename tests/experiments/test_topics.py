@@ -124,14 +124,16 @@ def test_damaged_files_are_named(tmp_path, content):
         return str(error.value)
 
     file.write_bytes(b"no zip")
-    assert "is not an npz file of plain arrays, or is damaged" in said()
+    assert "cannot be read as an npz file of word counts: " in said()
     np.savez(file, **content | {"vocab": np.array([{}], dtype=object)})
-    assert "is not an npz file of plain arrays" in said()  # nothing is unpickled
-    np.savez(file, **{name: array for name, array in content.items() if name not in ("vocab", "test_indptr")})
-    assert said() == f"'{file}' lacks vocab, test_indptr"
+    assert "vocab: it holds Python objects" in said()  # nothing is unpickled
+    np.savez(file, **{name: array for name, array in content.items() if name != "test_indptr"})
+    assert said() == f"'{file}': there is no test_indptr"
+    np.savez(file, **{name: array for name, array in content.items() if name != "vocab"})
+    assert said() == f"'{file}': there is no vocab"
     np.savez(file, **content | {"vocab": content["vocab"][:-1]})
     assert said() == f"'{file}': train has 45 words, vocab 44"
     np.savez(file, **content | {"train_indices": content["train_indices"] + 45})
-    assert said() == f"'{file}': train is no matrix of counts in CSR form"
+    assert f"'{file}': train_data, train_indices, train_indptr, train_shape are no parts of a sparse matrix: " in said()
     np.savez(file, **content | {"test_data": content["test_data"].astype(float) - 3})
-    assert said() == f"'{file}': test is no matrix of counts in CSR form"
+    assert f"'{file}': test has -1 in row 0, 'star0', expected counts" in said()
