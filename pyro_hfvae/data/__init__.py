@@ -13,10 +13,13 @@ from pyro_hfvae.data.idx import MNIST, FashionMNIST, IdxImages
 from pyro_hfvae.data.image_file import ImageFile
 from pyro_hfvae.data.image_folder import ImageFolder
 from pyro_hfvae.data.images import Images
+from pyro_hfvae.data.integers import Integers
 from pyro_hfvae.data.mpi3d import MPI3D
 from pyro_hfvae.data.newsgroups import Newsgroups
 from pyro_hfvae.data.pbmc import PBMC68k
 from pyro_hfvae.data.root import data_root
+from pyro_hfvae.data.row_format import decode_rows, encode_rows
+from pyro_hfvae.data.scikit import ScikitLearnTable
 from pyro_hfvae.data.sequences import Sequences
 from pyro_hfvae.data.series_sets import BasicMotions, JapaneseVowels
 from pyro_hfvae.data.shapes3d import Shapes3D
@@ -45,16 +48,20 @@ __all__ = [
     "ImageFolder",
     "Images",
     "IndexBatches",
+    "Integers",
     "JapaneseVowels",
     "Newsgroups",
     "PBMC68k",
     "SFMFaces",
+    "ScikitLearnTable",
     "Sequences",
     "Shapes3D",
     "Shards",
     "SmallNORB",
     "Table",
     "data_root",
+    "decode_rows",
+    "encode_rows",
     "kind_of",
     "render",
 ]

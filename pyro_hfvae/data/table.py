@@ -19,6 +19,7 @@ from pyro_hfvae.data.integers import Integers
 from pyro_hfvae.data.mapped_rows import MappedRows
 from pyro_hfvae.data.moments import moments
 from pyro_hfvae.data.npz import naming
+from pyro_hfvae.data.row_format import decode_rows, encode_rows
 from pyro_hfvae.data.table_rows import in_memory, of_codes, quoted
 from pyro_hfvae.data.table_source import Source, TableSource, located, open_table
 
@@ -141,18 +142,7 @@ class Table(FactoredData):
             ValueError: a column is not there, or a cell is of another kind or of an unknown category; names column, row
                 and value.
         """
-        if not isinstance(rows, pd.DataFrame | Mapping):
-            array = np.asarray(rows)
-            if array.ndim != 2 or array.shape[1] != len(self.columns):
-                raise ValueError(f"rows are {array.dtype} {list(array.shape)}, expected [B, {len(self.columns)}]")
-            rows = {column.name: array[:, d] for d, column in enumerate(self.columns)}
-        frame = pd.DataFrame(rows)
-        if missing := [column.name for column in self.columns if column.name not in frame.columns]:
-            raise ValueError(f"rows have no column {quoted(missing)}; expected are {quoted(self.feature_names)}")
-        if twice := [name for name in self.feature_names if frame.columns.to_list().count(name) > 1]:
-            raise ValueError(f"rows have more than one column called '{twice[0]}'")
-        found = [column.encoded(frame[column.name].reset_index(drop=True)) for column in self.columns]
-        return torch.from_numpy(np.stack(found, axis=1).astype(np.float32))
+        return encode_rows(self.columns, rows)
 
     def decode(self, x: Tensor | NDArray[Any]) -> pd.DataFrame:
         """What rows of x mean in the user's own units.
@@ -167,10 +157,7 @@ class Table(FactoredData):
         Raises:
             ValueError: x has another shape, or a code that no category has.
         """
-        array = x.detach().cpu().numpy() if isinstance(x, Tensor) else np.asarray(x)
-        if array.ndim != 2 or array.shape[1] != len(self.columns):
-            raise ValueError(f"x is {list(array.shape)}, expected [B, {len(self.columns)}]")
-        return pd.DataFrame({column.name: column.decoded(array[:, d]) for d, column in enumerate(self.columns)})
+        return decode_rows(self.columns, x)
 
 
 def _opened(source: list[str] | Source) -> tuple[MappedRows | None, TableSource]:

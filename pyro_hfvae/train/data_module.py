@@ -18,7 +18,7 @@ from pyro_hfvae.weak import PairBatch, PairBatches, Pairing, Pairs, PairSampler,
 __all__ = ["DataModule"]
 
 
-class _Gather(Dataset[TrainingBatch]):
+class Gather(Dataset[TrainingBatch]):
     """A batch for each tensor of indices, or for each batch of pairs: one gather, nothing for each item."""
 
     def __init__(self, source: Data, swap: bool) -> None:
@@ -138,8 +138,8 @@ class DataModule(LightningDataModule):
             generator=torch.Generator().manual_seed(self.seed),
         )
 
-    def _gather(self) -> _Gather:
-        return _Gather(self.source, self.pairing is not None and self.pairing.swap)
+    def _gather(self) -> Gather:
+        return Gather(self.source, self.pairing is not None and self.pairing.swap)
 
     def _batches(self, start: int) -> IndexBatches:
         return IndexBatches(self.train_indices, self.batch_size, self.seed, start)
