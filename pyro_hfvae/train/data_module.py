@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 from pyro_hfvae.data.batches import IndexBatches, in_order
 from pyro_hfvae.data.contract import check_contract, check_images, own_test_set
 from pyro_hfvae.data.images import Images
-from pyro_hfvae.train.interruption import ignore_signals
+from pyro_hfvae.interruption import ignore_signals
 from pyro_hfvae.weak import PairBatch, PairBatches, Pairing, Pairs, PairSampler, SwapBatch, as_swaps
 
 __all__ = ["ImageDataModule"]

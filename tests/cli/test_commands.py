@@ -16,7 +16,8 @@ from PIL import Image
 from support import TinyImages
 
 import pyro_hfvae
-from pyro_hfvae.cli import main, traverse
+from pyro_hfvae.cli import main
+from pyro_hfvae.cli.traverse import traverse
 from pyro_hfvae.metrics import (
     Factors,
     encode,
