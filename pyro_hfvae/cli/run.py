@@ -6,10 +6,12 @@ import warnings
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from io import TextIOWrapper
+from pathlib import Path
 
 import pyro
 from jsonargparse import ArgumentError, Namespace
 
+import pyro_hfvae
 from pyro_hfvae.cli import commands
 from pyro_hfvae.cli.check import check
 from pyro_hfvae.cli.loading import imports_of_fit
@@ -21,6 +23,8 @@ from pyro_hfvae.interruption import TrainingStoppedError
 from pyro_hfvae.train.one_line import one_line
 
 __all__ = ["run"]
+
+PACKAGE = Path(pyro_hfvae.__file__).parent
 
 
 def run(given: Sequence[str]) -> int:
@@ -60,10 +64,26 @@ def _print_anywhere() -> None:
 
 
 def _quiet() -> None:
-    """Silences Lightning's messages about hardware, workers and tips."""
+    """Silences messages of libraries about hardware, workers and tips, and puts our own warnings in one line."""
     for name in ("pytorch_lightning", "lightning.pytorch"):
         logging.getLogger(f"{name}.utilities.rank_zero").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
     warnings.filterwarnings("ignore", message=".*exists and is not empty.*")
     warnings.filterwarnings("ignore", message=".*no pre-optimization state was saved.*")
+    # A name in an alphabet that no installed font has: its letters are boxes in the pictures, and right on the page.
+    warnings.filterwarnings("ignore", message="Glyph .* missing from")
+    warnings.filterwarnings("ignore", message="Matplotlib currently does not support .* natively")
+    warnings.formatwarning = _format_warning
+
+
+_usual_format = warnings.formatwarning
+
+
+def _format_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    """Of a warning of this library its text is of use, and not the line of code that gave it."""
+    if Path(filename).is_relative_to(PACKAGE):
+        return f"pyro-hfvae: warning: {message}\n"
+    return _usual_format(message, category, filename, lineno, line)
