@@ -53,13 +53,14 @@ def _take(handler: Callable[[int, FrameType | None], object]) -> None:
 
 
 def _end(signum: int, frame: FrameType | None) -> None:
-    for path in _unfinished:
-        with suppress(OSError):
-            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-    with suppress(OSError):
-        # Not through sys.stderr, which may be in the middle of a write.
-        os.write(2, f"pyro-hfvae: stopped: {signal.Signals(signum).name}; {advice()}\n".encode(errors="replace"))
-    os._exit(128 + signum)
+    try:
+        for path in _unfinished:
+            with suppress(OSError):
+                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        line = f"pyro-hfvae: stopped: {signal.Signals(signum).name}; {advice()}\n"
+        os.write(2, line.encode(errors="replace"))  # not through sys.stderr, which may be in the middle of a write
+    finally:
+        os._exit(128 + signum)
 
 
 @contextmanager
