@@ -12,6 +12,8 @@ from typing import BinaryIO
 
 from matplotlib.figure import Figure
 
+from pyro_hfvae.interruption import unfinished
+
 __all__ = ["expanded", "replacing", "write_atomically", "write_figure"]
 
 
@@ -33,7 +35,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     _remove_leftovers(path)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
     try:
-        with os.fdopen(handle, "w+b") as file:
+        with unfinished(Path(temporary)), os.fdopen(handle, "w+b") as file:
             _lock(file)
             yield file
             file.flush()

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 
 import pyro
 import pyro.distributions as dist
@@ -104,6 +105,20 @@ class RatesGuide(PyroModule):
             pyro.sample("scale", dist.Normal(loc[..., 2:], scale[..., 2:].exp()).to_event(1))
 
 
+class SignallingImages(TinyImages):
+    """The same; a signal arrives while images are given for the first or a later time."""
+
+    def __init__(self, signum: int, time: int):
+        super().__init__()
+        self.signum, self.time = signum, time
+
+    def images(self, indices):
+        self.time -= 1
+        if self.time == 0:
+            os.kill(os.getpid(), self.signum)
+        return super().images(indices)
+
+
 class KillAt(Callback):
     """The machine goes down, or another signal arrives, at the end of a batch, or in the validation after it."""
 
@@ -117,6 +132,16 @@ class KillAt(Callback):
     def on_validation_start(self, trainer, *_):
         if trainer.global_step == self.step and self.validating:
             os.kill(os.getpid(), self.signum)
+
+
+class KillTwice(KillAt):
+    """A signal arrives, and once more, in a step that does not end."""
+
+    def on_train_batch_end(self, trainer, *_):
+        if trainer.global_step == self.step:
+            for wait in (0, 1.1, 60):
+                time.sleep(wait)
+                os.kill(os.getpid(), self.signum)
 
 
 class NaNGuide(PyroModule):

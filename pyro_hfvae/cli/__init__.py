@@ -1,76 +1,45 @@
 """The command ``pyro-hfvae``."""
 
-import logging
 import signal
 import sys
-import warnings
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
-from io import TextIOWrapper
+from collections.abc import Sequence
+from contextlib import suppress
 
-import pyro
-from jsonargparse import ArgumentError, Namespace
-
-from pyro_hfvae.cli import commands
-from pyro_hfvae.cli.check import check
-from pyro_hfvae.cli.data import data
-from pyro_hfvae.cli.loading import imports_of_fit
-from pyro_hfvae.cli.parser import build_parser
-from pyro_hfvae.cli.report import report
-from pyro_hfvae.cli.traverse import traverse
-from pyro_hfvae.infer import NonFiniteError
-from pyro_hfvae.train.interruption import TrainingStoppedError
-from pyro_hfvae.train.one_line import one_line
+from pyro_hfvae.interruption import advice, advising, end_on_signals, exit_on_signals
 
 __all__ = ["main"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a subcommand; bad input ends in one line on standard error and exit code 2."""
-    _quiet()
-    _print_anywhere()
+    """Runs a subcommand; bad input ends in one line on standard error and exit code 2.
+
+    Args:
+        arguments: of the command; by default those of the process, which signals end from now on.
+    """
+    is_process = arguments is None
     given = list(sys.argv[1:] if arguments is None else arguments)
-    run: dict[str, Callable[[Namespace], None]] = {
-        "fit": commands.fit,
-        "evaluate": commands.evaluate,
-        "traverse": traverse,
-        "report": report,
-        "check": check,
-        "data": data,
-    }
-    try:
-        # Parameters stay with their modules: in Pyro's global store a second model would find those of the first.
-        fits = given[:1] == ["fit"]
-        with pyro.settings.context(module_local_params=True), imports_of_fit(given) if fits else nullcontext():
-            config = build_parser().parse_args(commands.expand_resume(given))
-            run[config.command](config[config.command])
-    except (ArgumentError, ValueError, NotImplementedError, OSError) as error:
-        print(f"pyro-hfvae: error: {one_line(error)}", file=sys.stderr)
-        return 2
-    except NonFiniteError as error:
-        print(f"pyro-hfvae: stopped: {error}", file=sys.stderr)
-        return 1
-    except TrainingStoppedError as error:
-        print(f"pyro-hfvae: stopped: {error}", file=sys.stderr)
-        return 128 + error.signal
-    except KeyboardInterrupt:
-        print("pyro-hfvae: stopped: SIGINT", file=sys.stderr)
-        return 128 + signal.SIGINT
-    return 0
+    if is_process:
+        end_on_signals()
+    with advising(lambda: _advice(given)):
+        try:
+            # Late, because it imports torch, Pyro and Lightning: seconds in which a signal may come.
+            from pyro_hfvae.cli.run import run
+
+            status = run(given)
+        except KeyboardInterrupt:
+            print(f"pyro-hfvae: stopped: SIGINT; {advice()}", file=sys.stderr)
+            status = 128 + signal.SIGINT
+    if is_process:
+        with suppress(AttributeError, OSError, ValueError):  # it is closed, and the interpreter does what is to be done
+            sys.stdout.flush()
+        exit_on_signals(status)
+    return status
 
 
-def _print_anywhere() -> None:
-    """A letter that the terminal cannot encode is replaced: what was measured is not lost for a hat on a k."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="replace")
-
-
-def _quiet() -> None:
-    """Silences Lightning's messages about hardware, workers and tips."""
-    for name in ("pytorch_lightning", "lightning.pytorch"):
-        logging.getLogger(f"{name}.utilities.rank_zero").setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-    warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
-    warnings.filterwarnings("ignore", message=".*exists and is not empty.*")
-    warnings.filterwarnings("ignore", message=".*no pre-optimization state was saved.*")
+def _advice(arguments: Sequence[str]) -> str:
+    """What can be gone on with if a subcommand is stopped, as long as it says nothing better itself."""
+    if arguments[:1] == ["fit"]:
+        return "nothing was written: give the command again"
+    if arguments[:1] == ["report"] and "--complete" in arguments:
+        return "what was completed is kept: give the command again, and it does the rest"
+    return "there is nothing to go on from: give the command again"

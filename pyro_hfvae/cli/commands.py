@@ -15,6 +15,7 @@ from pyro_hfvae.cli.known_factors import known_factors
 from pyro_hfvae.cli.loading import load, resumed
 from pyro_hfvae.cli.output import output_may_close
 from pyro_hfvae.files import expanded, write_atomically
+from pyro_hfvae.interruption import advising
 from pyro_hfvae.metrics import (
     Factors,
     encode,
@@ -68,11 +69,12 @@ def fit(options: Namespace) -> None:
     options.resume, options.trust = None, None
     parser = build_fit_parser()
     training, data, built = build_training(parser, options)
-    with output_may_close():
+    run = RunFolder(options.run)
+    with output_may_close(), advising(run.how_to_go_on):
         train(
             training,
             data,
-            RunFolder(options.run),
+            run,
             config=parser.dump(options, skip_unset=False),
             seed=options.seed,
             trainer=vars(built.trainer),

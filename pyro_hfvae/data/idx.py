@@ -19,6 +19,7 @@ from pyro_hfvae.data.integers import Integers
 from pyro_hfvae.data.npz import reading
 from pyro_hfvae.data.root import data_root
 from pyro_hfvae.files import expanded
+from pyro_hfvae.interruption import unfinished
 
 __all__ = ["MNIST", "FashionMNIST", "IdxImages"]
 
@@ -121,7 +122,7 @@ class _Downloaded(IdxImages):
     def _fetch(self, file: Path) -> None:
         """Downloads a file beside its place and reads it, before it takes the place."""
         file.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=file.parent) as folder:
+        with tempfile.TemporaryDirectory(dir=file.parent) as folder, unfinished(Path(folder)):
             # No hash of the compressed file: compressions of the same content differ. Reading checks the content.
             pooch.retrieve(self.address + file.name, known_hash=None, fname=file.name, path=Path(folder))
             fetched = Path(folder) / file.name

@@ -12,6 +12,9 @@ __all__ = ["BlockTerms", "GroupTerms", "Terms", "VariableTerms", "mean_terms"]
 ACTIVE = 0.01
 """Nats of I(x; z) above which a variable or a block counts as active."""
 
+SHOWN = ("mutual_information", "within", "dimension")
+"""Terms of a block that are printed."""
+
 
 @dataclass(frozen=True)
 class VariableTerms:
@@ -128,6 +131,15 @@ class Terms:
         """
         return sum(_is_active(variable) for block in self.blocks.values() for variable in block.variables.values())
 
+    def __str__(self) -> str:
+        """A line for everything, for each block, and for each variable of a block that has several."""
+        lines = [_line("", self.scalars())]
+        for name, block in self.blocks.items():
+            lines.append(_line(f"{name}: ", {key: getattr(block, key) for key in SHOWN}))
+            if len(block.variables) > 1:
+                lines += [_line(f"  {variable}: ", vars(terms)) for variable, terms in block.variables.items()]
+        return "\n".join(lines)
+
     def scalars(self) -> dict[str, Tensor]:
         """The whole-model terms by name."""
         names = ("elbo", "reconstruction", "mutual_information", "between", "within", "dimension")
@@ -164,6 +176,10 @@ class Terms:
                 for name, block in self.blocks.items()
             },
         }
+
+
+def _line(name: str, values: Mapping[str, Tensor]) -> str:
+    return name + ", ".join(f"{key} {value.item():z.2f}" for key, value in values.items())
 
 
 def _is_active(part: BlockTerms | VariableTerms) -> bool:

@@ -157,11 +157,14 @@ def _curves(groups: Sequence[Group]) -> Picture | None:
     figure = group_curves(histories)
     if figure is None:
         return None
-    return from_figure(
-        figure,
+    caption = (
         "Held-out data during training: the mean over the runs of a group (line) between the least and the greatest "
-        "(band). The first tenth of the steps may run out of the panels.",
+        "(band). The first tenth of the steps may run out of the panels."
     )
+    trained = [name for name, runs in histories.items() if not any("val/" in key for run in runs for key in run)]
+    if trained:
+        caption += f" Without validation, and therefore of batches of training: {', '.join(trained)}."
+    return from_figure(figure, caption)
 
 
 def _traversals(run: RunContent) -> list[Picture]:

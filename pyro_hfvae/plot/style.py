@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from functools import cache
 from typing import Any
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import fontManager
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.textpath import TextPath
 from numpy.typing import NDArray
@@ -36,11 +38,32 @@ MARKERS = ("o", "^", "s", "D", "v", "P", "X", "*")
 """Shapes of markers, the next one whenever the colours begin again."""
 
 
+FAMILIES = (
+    *("Noto Sans CJK JP", "Noto Sans CJK SC", "Noto Sans Devanagari", "Noto Sans Thai", "Noto Sans Hebrew"),
+    *("Noto Sans Arabic", "Noto Sans", "Droid Sans Fallback", "WenQuanYi Zen Hei", "Unifont"),
+    *("Arial Unicode MS", "PingFang SC", "Hiragino Sans", "Microsoft YaHei", "Yu Gothic", "Malgun Gothic"),
+    "Nirmala UI",
+)
+"""Fonts of other alphabets, of several systems: what is installed has letters that matplotlib's own font lacks."""
+
+
 def style() -> AbstractContextManager[None]:
-    """Names come from the user: a "$" in one of them is a dollar and not the start of a formula."""
+    """Names come from the user: in any alphabet, and a "$" in one is a dollar and not the start of a formula."""
     return matplotlib.rc_context(
-        {"text.parse_math": False, "text.usetex": False, "font.size": FONT, "axes.titlesize": FONT + 1}
+        {
+            "text.parse_math": False,
+            "text.usetex": False,
+            "font.family": [*matplotlib.rcParams["font.family"], *_families()],
+            "font.size": FONT,
+            "axes.titlesize": FONT + 1,
+        }
     )
+
+
+@cache
+def _families() -> list[str]:
+    installed = {font.name for font in fontManager.ttflist}
+    return [name for name in FAMILIES if name in installed]
 
 
 def panels(count: int, columns: int, size: tuple[float, float]) -> tuple[Figure, list[Axes]]:

@@ -1,15 +1,14 @@
 """Pictures of the checks."""
 
 from collections.abc import Mapping
-from typing import Any
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
+from pyro_hfvae.plot.style import style
 from pyro_hfvae.posterior.aggregate import TwoSample
 from pyro_hfvae.posterior.calibration import Calibration
 from pyro_hfvae.posterior.checks import Checks
@@ -32,13 +31,11 @@ BLUE, ORANGE, GREY = "#0072b2", "#d55e00", "0.6"  # a palette that colour-blind 
 PANELS = 12
 LINES = 50
 PANEL = (2.7, 2.1)  # inches
-STYLE: dict[Any, Any] = {"text.parse_math": False, "text.usetex": False, "font.size": 9.0, "axes.titlesize": 10.0}
-"""Names come from the user: a "$" in one of them is a dollar and not the start of a formula."""
 
 
 def check_figures(checks: Checks) -> dict[str, Figure]:
     """File name without ending to figure."""
-    with matplotlib.rc_context(STYLE):
+    with style():
         figures = {
             "guide": guide_figure(checks.quality),
             "calibration": calibration_figure(checks.calibration),

@@ -12,7 +12,7 @@ from pyro_hfvae.batch import Batch
 from pyro_hfvae.data.batches import IndexBatches, in_order
 from pyro_hfvae.data.contract import check_batch, check_contract, own_test_set
 from pyro_hfvae.data.data import Data
-from pyro_hfvae.train.interruption import ignore_signals
+from pyro_hfvae.interruption import ignore_signals
 from pyro_hfvae.weak import PairBatch, PairBatches, Pairing, Pairs, PairSampler, SwapBatch, TrainingBatch, as_swaps
 
 __all__ = ["DataModule"]

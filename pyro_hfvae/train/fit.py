@@ -20,11 +20,11 @@ from pytorch_lightning.strategies import SingleDeviceStrategy
 
 from pyro_hfvae.files import write_atomically
 from pyro_hfvae.infer import NonFiniteError
+from pyro_hfvae.interruption import Interruption, TrainingStoppedError
 from pyro_hfvae.train.checkpoint import WholeCheckpoints
 from pyro_hfvae.train.data_module import DataModule
 from pyro_hfvae.train.data_record import data_record
 from pyro_hfvae.train.first_batch import try_first_batch
-from pyro_hfvae.train.interruption import Interruption, TrainingStoppedError
 from pyro_hfvae.train.lock import only_process
 from pyro_hfvae.train.resuming import check_resumption
 from pyro_hfvae.train.run_folder import RunFolder
@@ -73,7 +73,9 @@ def fit(
         ValueError, NotImplementedError: the objective is not defined for the programs; names the site. Or a program
             has a ``pyro.param`` that would not be trained; names it. Or the trainer's arguments are wrong, or the
             checkpoint does not fit, or another process trains the run.
-        TrainingStoppedError: SIGINT, SIGTERM or SIGHUP has ended training; there is a checkpoint of the step reached.
+        FileNotFoundError: there is nothing to resume: no run, or one that was killed before its first checkpoint.
+        TrainingStoppedError: SIGINT, SIGTERM or SIGHUP has ended training; there is a checkpoint of the step reached,
+            or nothing was written before the first step.
         NonFiniteError: a site or a gradient became NaN or infinite.
         RuntimeError: something else failed after the first batch; what, is its cause.
     """
@@ -116,7 +118,7 @@ def fit(
         try:
             _train(loop, training, data, run.checkpoint if resume else None)
         except Exception as error:
-            begun = isinstance(error, TrainingStoppedError) or loop.global_step > done or _is_full(error)
+            begun = loop.global_step > done or _is_full(error)
             if not begun:
                 raise _not_started(run, before, kept, error) from error
             if isinstance(error, OSError) and _is_full(error):
@@ -150,6 +152,8 @@ def _not_started(run: RunFolder, config: bytes | None, kept: set[Path], error: E
             path.rmdir() if path.is_dir() else path.unlink()
     if isinstance(error, NonFiniteError):
         return error
+    if isinstance(error, TrainingStoppedError):
+        return TrainingStoppedError(error.signal, f"{error.signal.name} before the first step; {run.how_to_go_on()}")
     start = "start" if config is None else f"go on from '{run.checkpoint}'"
     return ValueError(f"training cannot {start}: {type(error).__name__}: {error}")
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import torch
@@ -88,6 +89,17 @@ class RunFolder:
         if not self.config.is_file():
             raise FileNotFoundError(f"'{self.path}' is no run folder: it has no config.yaml")
 
+    def how_to_go_on(self) -> str:
+        """What to do if the run is stopped now, in words."""
+        if self.checkpoint.is_file():
+            return f"go on with: pyro-hfvae fit --resume {quote(str(self.path))}"
+        if self.path.exists():
+            return f"there is no checkpoint to go on from: {self._how_to_start_again()}"
+        return "nothing was written: give the command again"
+
+    def _how_to_start_again(self) -> str:
+        return f"start again with: pyro-hfvae fit --config {quote(str(self.config))} --run NEW_FOLDER"
+
     def load_checkpoint(self) -> dict[str, Any]:
         """The newest checkpoint, read without unpickling code.
 
@@ -97,7 +109,10 @@ class RunFolder:
         """
         self.require()
         if not self.checkpoint.is_file():
-            raise FileNotFoundError(f"run '{self.path}' has no checkpoint yet ({self.checkpoint})")
+            raise FileNotFoundError(
+                f"run '{self.path}' has no checkpoint yet ({self.checkpoint}): wait for one if it is being trained; "
+                f"if it was stopped, {self._how_to_start_again()}"
+            )
         return read_checkpoint(self.checkpoint)
 
     def load_into(self, training: nn.Module, checkpoint: Mapping[str, Any]) -> None:

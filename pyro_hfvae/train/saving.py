@@ -6,7 +6,7 @@ from typing import Any
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint
 
-from pyro_hfvae.train.interruption import Interruption, TrainingStoppedError
+from pyro_hfvae.interruption import Interruption, TrainingStoppedError
 from pyro_hfvae.train.run_folder import RunFolder
 
 __all__ = ["Saving"]
@@ -34,6 +34,15 @@ class Saving(Checkpoint):
         self._step = 0
         self._ended = False  # whether the last batch ended an optimiser's step, rather than adding to its gradients
 
+    def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Takes signals before the validation that comes before training."""
+        self._take_signals(trainer)
+
+    def on_validation_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        """Stops that validation."""
+        if trainer.sanity_checking:
+            self._stop_before_training()
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Starts where the run stands."""
         loop = trainer.fit_loop.epoch_loop
@@ -46,8 +55,7 @@ class Saving(Checkpoint):
 
         loop.on_advance_end = on_advance_end  # type: ignore[method-assign]
         self._saved = self._step = trainer.global_step
-        self.interruption.take()
-        trainer._signal_connector.received_sigterm = False  # one that came before was received here too
+        self._take_signals(trainer)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -71,6 +79,16 @@ class Saving(Checkpoint):
         """Keeps the record of the data."""
         checkpoint["data"] = dict(self.data)
 
+    def _take_signals(self, trainer: Trainer) -> None:
+        """Takes them back from Lightning, which would end in its own way."""
+        self.interruption.take()
+        trainer._signal_connector.received_sigterm = False  # one that came before was received here too
+        self._stop_before_training()
+
+    def _stop_before_training(self) -> None:
+        if self.interruption.received is not None:
+            raise TrainingStoppedError(self.interruption.received, "before the first step")
+
     def _save_if_due(self, trainer: Trainer) -> None:
         step, signum = trainer.global_step, self.interruption.received
         if step != self._saved and (step % self.every == 0 or step == trainer.max_steps or signum is not None):
@@ -78,7 +96,7 @@ class Saving(Checkpoint):
         if signum is not None and step != trainer.max_steps:
             raise TrainingStoppedError(
                 signum,
-                f"{signum.name} at step {step:,}; go on with: pyro-hfvae fit --resume {self.run.path}",
+                f"{signum.name} at step {step:,}; {self.run.how_to_go_on()}",
             )
 
     def _save(self, trainer: Trainer) -> None:

@@ -6,7 +6,7 @@ from pyro.distributions import constraints
 from pyro.poutine import Trace
 from torch import Tensor
 
-from pyro_hfvae.sites import read_site
+from pyro_hfvae.sites import describe, read_site
 
 __all__ = ["refuse_outside_support"]
 
@@ -36,12 +36,12 @@ def refuse_outside_support(of_model: Trace) -> None:
         if not inside:
             raise ValueError(
                 f"the data of the observed site '{name}' go from {value.min():g} to {value.max():g}, outside of the "
-                f"support of its distribution, {_name(fn)}: expected {expected}"
+                f"support of its distribution, {describe(fn)}: expected {expected}"
             )
         if value.ndim == 4 and not support.is_discrete and 1 < value.max() <= 255 and _whole(value):
             raise ValueError(
                 f"the images of the observed site '{name}' are whole numbers from {value.min():g} to {value.max():g}, "
-                f"but its distribution, {_name(fn)}, is continuous: divide pixels by 255"
+                f"but its distribution, {describe(fn)}, is continuous: divide pixels by 255"
             )
 
 
@@ -51,12 +51,6 @@ def _support(fn: Any) -> Any:
     except (AttributeError, NotImplementedError):  # a distribution of the user's own need not have one
         return None
     return None if constraints.is_dependent(support) else support
-
-
-def _name(fn: Any) -> str:
-    while hasattr(fn, "base_dist"):
-        fn = fn.base_dist
-    return type(fn).__name__
 
 
 def _whole(value: Tensor) -> bool:

@@ -155,13 +155,15 @@ class Training:
             had = self._run.exists() and (self._run / "checkpoints" / "last.ckpt").exists()
             text, done = self._killed(moment, rng, resume=attempt > 0)
             how.append(f"{text}: exit {done.status}")
-            if done.hung or "Traceback" in done.err or done.status not in (0, -signal.SIGKILL, *_ends(moment)):
+            if done.hung or "Traceback" in done.err or not _ended_well(moment, done):
                 return "refused", f"{how} {done.err.strip()[-500:]}"
             killed += done.status != 0
             saved = self._run / "checkpoints" / "last.ckpt"
             if had and not saved.exists():
                 return "lost", f"{how}: no checkpoint"
             if not saved.exists():  # killed before the first: the user starts again
+                if self._run.exists() and not moment.startswith("SIGKILL"):
+                    return "lost", f"{how}: a run folder without a checkpoint"
                 shutil.rmtree(self._run, ignore_errors=True)
                 return ("before the first checkpoint", str(how)) if killed else ("not killed", str(how))
             try:
@@ -206,9 +208,9 @@ class Training:
         return {name for name in files(self._folder / "work") if not name.startswith(("run/csv/", "run/tensorboard/"))}
 
 
-def _ends(moment: str) -> tuple[int, ...]:
-    """Exit codes of a signal: one that training took, and one that came before."""
-    if moment.startswith("SIGKILL"):
-        return ()
-    signum = signal.Signals[moment]
-    return 128 + signum, -signum
+def _ended_well(moment: str, done: Done) -> bool:
+    """Whether a training came to its end, was killed, or says in its last line which signal has ended it."""
+    if done.status == 0 or moment.startswith("SIGKILL"):
+        return done.status in (0, -signal.SIGKILL)
+    last = done.err.splitlines()[-1:]
+    return done.status == 128 + signal.Signals[moment] and last != [] and f"stopped: {moment}" in last[0]

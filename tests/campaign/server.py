@@ -36,11 +36,17 @@ class Done:
     seconds: float
 
 
+def command(arguments: Sequence[str]) -> int:
+    """What the process of the command does."""
+    sys.argv = ["pyro-hfvae", *arguments]
+    return main()
+
+
 def run(
     arguments: Sequence[str],
     folder: Path,
     *,
-    call: Callable[[Sequence[str]], int] = main,
+    call: Callable[[Sequence[str]], int] = command,
     before: Callable[[], None] | None = None,
     signals: tuple[float, signal.Signals] | None = None,
 ) -> Done:
@@ -94,6 +100,8 @@ def _be_child(
         os.setsid()
         atexit._clear()  # what the parent is to do at its end
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        for signum in (signal.SIGTERM, signal.SIGHUP):  # nohup may have them ignored
+            signal.signal(signum, signal.SIG_DFL)
         for descriptor, file in enumerate((os.devnull, out, err)):
             opened = os.open(file, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o666)
             os.dup2(opened, descriptor)

@@ -368,7 +368,10 @@ def test_no_run(refused, command, folder):
 @pytest.mark.parametrize("command", LOADING)
 def test_no_checkpoint(refused, run, command):
     (run / "checkpoints" / "last.ckpt").unlink()
-    assert refused(*command, "run") == "run 'run' has no checkpoint yet (run/checkpoints/last.ckpt)"
+    assert refused(*command, "run") == (
+        "run 'run' has no checkpoint yet (run/checkpoints/last.ckpt): wait for one if it is being trained; if it was "
+        "stopped, start again with: pyro-hfvae fit --config run/config.yaml --run NEW_FOLDER"
+    )
 
 
 @pytest.mark.parametrize("command", LOADING)

@@ -5,6 +5,7 @@ import json
 import math
 import re
 import shutil
+import warnings
 from contextlib import redirect_stdout
 from pathlib import Path
 
@@ -16,8 +17,10 @@ from PIL import Image
 from support import TinyImages
 
 import pyro_hfvae
+from pyro_hfvae import infer
 from pyro_hfvae.batch import Batch
-from pyro_hfvae.cli import main, traverse
+from pyro_hfvae.cli import main
+from pyro_hfvae.cli.traverse import traverse
 from pyro_hfvae.metrics import (
     Factors,
     encode,
@@ -57,6 +60,23 @@ def run(tmp_path_factory):
 @pytest.fixture
 def copy(run, tmp_path):
     return RunFolder(Path(shutil.copytree(run.path, tmp_path / "copy")))
+
+
+NAMES = "頭 αβγ ראש"
+
+
+def test_names_in_any_alphabet_give_no_warning(tmp_path, recwarn):
+    run = tmp_path / "run"
+    assert fit(run, "--objective.blocks", json.dumps({NAMES: ["z"], "level": ["level"]})) == 0
+    assert main(["traverse", str(run), "--gif"]) == 0
+    assert [str(warning.message) for warning in recwarn] == []
+    assert len(list(run.glob("pictures/traversal_*.png"))) == 2
+
+
+def test_a_warning_of_the_library_is_one_line():
+    assert main(["report", "lost"]) == 2
+    assert warnings.formatwarning("m", UserWarning, infer.__file__, 3) == "pyro-hfvae: warning: m\n"
+    assert warnings.formatwarning("m", UserWarning, np.__file__, 3).startswith(f"{np.__file__}:3: UserWarning: m\n")
 
 
 def fit(run, *options):

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from synthetic_runs import Page
 
-from pyro_hfvae.cli import main, report
+from pyro_hfvae.cli import main
+from pyro_hfvae.cli.report import report
 from pyro_hfvae.plot import image_grid
 from pyro_hfvae.run_outputs import OUTPUT_FILES, output_step, record_files
 from pyro_hfvae.train import RunFolder
@@ -169,7 +170,9 @@ def test_a_run_that_cannot_be_loaded_leaves_the_others(run, made, tmp_path, caps
     (bare / "checkpoints" / "last.ckpt").unlink()
     assert main(["report", str(bare), str(run.path), "--complete", "--output", str(tmp_path / "page.html")]) == 2
     assert capsys.readouterr().err == (
-        f"pyro-hfvae: error: run '{bare}' has no checkpoint yet ({bare}/checkpoints/last.ckpt)\n"
+        f"pyro-hfvae: error: run '{bare}' has no checkpoint yet ({bare}/checkpoints/last.ckpt): wait for one if it is "
+        f"being trained; if it was stopped, start again with: pyro-hfvae fit --config {bare}/config.yaml --run "
+        "NEW_FOLDER\n"
     )
     assert made.calls == [(command, "run", 3) for command in SUBCOMMANDS]
 

@@ -180,6 +180,15 @@ def test_runs_without_factors_pictures_or_curves(tmp_path):
     assert "-30.17 ± 0.00" in page.text
 
 
+def test_curves_of_training_are_called_so(tmp_path):
+    pair = [make_seed(tmp_path / name, METRICS, 0, weight, -30.0, 0.5) for name, weight in (("a", 5.0), ("b", 1.0))]
+    assert "without validation" not in write_comparison(pair, tmp_path / "page.html").read_text().lower()
+    history = pair[1] / "metrics.csv"
+    history.write_text(history.read_text().replace("val/", "other/"))
+    page = write_comparison(pair, tmp_path / "page.html").read_text()
+    assert page.count("Without validation, and therefore of batches of training: group 2.") == 2  # caption and alt
+
+
 def test_different_held_out_data_are_said(tmp_path):
     pair = [make_seed(tmp_path / name, METRICS, seed, 5.0, -30.0, 0.5) for seed, name in enumerate("ab")]
     text = Page(write_comparison(pair, tmp_path / "page.html").read_text()).text
