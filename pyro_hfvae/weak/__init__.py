@@ -4,6 +4,7 @@ from pyro_hfvae.weak.batches import PairBatch, PairBatches, Pairs, PairSampler
 from pyro_hfvae.weak.pairing import Pairing
 from pyro_hfvae.weak.sharing import Groups, IndexPairs, SharedFactors, Sharing
 from pyro_hfvae.weak.swaps import SwapBatch, Swaps, TrainingBatch, as_swaps
+from pyro_hfvae.weak.views import Views
 
 __all__ = [
     "Groups",
@@ -18,5 +19,6 @@ __all__ = [
     "SwapBatch",
     "Swaps",
     "TrainingBatch",
+    "Views",
     "as_swaps",
 ]
