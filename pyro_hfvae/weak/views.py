@@ -1,18 +1,20 @@
 """Pairs of a datum and a distorted copy of it: distortions that leave alone what a block stands for."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Generator, Tensor
+from torch.utils.data import Sampler
 
 from pyro_hfvae.batch import Batch
-from pyro_hfvae.data.batches import generator_of
+from pyro_hfvae.data.batches import IndexBatches, generator_of
 from pyro_hfvae.weak.distortions import Distortion
+from pyro_hfvae.weak.swaps import PartnerBatch, places_of_partners
 
-__all__ = ["Views"]
+__all__ = ["ViewBatches", "Viewed", "Views"]
 
 _OF_VIEWS = 2
 """Separates the random stream of a batch's copies from that of its pairs and of an epoch's shuffle."""
@@ -91,6 +93,31 @@ class Views:
         for kind in self.distortions:
             self._copies(kind, data, generator_of(0, 0, _OF_VIEWS))
 
+    def batch(self, data: Batch, seed: int, step: int) -> PartnerBatch:
+        """The data of a batch and then their copies, which are their partners.
+
+        Args:
+            data: B data.
+            seed: of the run.
+            step: number of the batch, from 0.
+
+        Returns:
+            B + P data, P of which are copies.
+
+        Raises:
+            ValueError: as :meth:`check`.
+        """
+        copies, copied, of_copies = self.copies(data, seed, step)
+        shared = {}
+        for block, mask in of_copies.items():
+            of_data = torch.zeros(data.size, dtype=torch.bool)
+            of_data[copied] = mask
+            shared[block] = torch.cat([of_data, mask])
+        partners = places_of_partners(data.size, copied)
+        alone = partners == torch.arange(len(partners))
+        gates = {block: mask | alone for block, mask in shared.items()} if self.closes else {}
+        return PartnerBatch(Batch.joined([data, copies]), gates, shared, partners, self.swap)
+
     def copies(self, data: Batch, seed: int, step: int) -> tuple[Batch, Tensor, dict[str, Tensor]]:
         """The copies of a batch.
 
@@ -136,6 +163,30 @@ class Views:
                 )
             x = found.to(x.dtype)
         return x
+
+
+class Viewed(NamedTuple):
+    """A batch of data of which copies are to be made."""
+
+    data: Tensor
+    """Indices of the data, int64, [B]."""
+    step: int
+    """Number of the batch, from 0."""
+
+
+class ViewBatches(Sampler[Viewed]):
+    """Endless batches with their numbers.
+
+    Args:
+        batches: of the data.
+    """
+
+    def __init__(self, batches: IndexBatches) -> None:
+        self.batches = batches
+
+    def __iter__(self) -> Iterator[Viewed]:
+        for step, data in enumerate(self.batches, self.batches.start):
+            yield Viewed(data, step)
 
 
 def _taken(distortion: Callable[..., Any], others: dict[str, Tensor]) -> dict[str, Tensor]:
