@@ -102,19 +102,23 @@ class DataModule(LightningDataModule):
         self.train_indices, self.held_out_indices = _split(source, held_out, self.seed)
         source.prepare(self.train_indices)
         self._batches(0)  # refuses a bad batch size here, not when training starts
-        self._sampler: PairSampler | None = None
         self.views = views
-        if pairs is not None and views is not None:
-            raise ValueError("batches.pairs and batches.views are two sources of pairs: give one of them")
-        doubling = "pairs.swap" if pairs is not None and pairs.swap else "views" if views is not None else None
-        if doubling is not None and 2 * batch_size > self.data_size:
-            raise ValueError(
-                f"with {doubling} a batch of {batch_size} pairs can have {2 * batch_size} data, but there are "
-                f"{self.data_size:,} training data"
-            )
         if views is not None:
+            if pairs is not None:
+                raise ValueError("batches.pairs and batches.views are two sources of pairs: give one of them")
+            if 2 * batch_size > self.data_size:
+                raise ValueError(
+                    f"with views a batch of {batch_size} data has up to {2 * batch_size} with their copies, but "
+                    f"there are {self.data_size:,} training data"
+                )
             views.check(source.batch(self.train_indices[:2]))
+        self._sampler: PairSampler | None = None
         if pairs is not None:
+            if pairs.swap and 2 * batch_size > self.data_size:
+                raise ValueError(
+                    f"with pairs.swap a batch of {batch_size} pairs can have {2 * batch_size} data, but there are "
+                    f"{self.data_size:,} training data"
+                )
             factors = source.factors(self.train_indices)
             self._sampler = PairSampler(pairs, self.train_indices, factors, source.factor_names, self.seed, len(source))
 
