@@ -35,7 +35,8 @@ class Agreement(Penalty):
 
     Who shares what is said by the handler :class:`~pyro_hfvae.poutine.agree`, in which the objective is called, or by
     ``batches.pairs`` of a configuration. Held-out data have no partners, and 0 is reported for them. Without a reward
-    of information all posteriors agree best where they do not depend on the datum.
+    of information all posteriors agree best where they do not depend on the datum. Labels of the same block
+    (:class:`~pyro_hfvae.poutine.observe_labels`) exclude categories, and the divergence from them has no bound.
 
     Xie, Dai, Hovy, Luong, Le, Unsupervised Data Augmentation for Consistency Training (NeurIPS 2020), have the form
     with a teacher, for classifiers; Sinha, Dieng, Consistency Regularization for Variational Auto-Encoders (NeurIPS
