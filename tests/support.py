@@ -217,3 +217,13 @@ def halved(data_size: int, half: float = 0.5) -> HierarchicalELBO:
 def numbers(*shape, seed=0):
     """Normal numbers in float64, the same for a seed."""
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)).double()
+
+
+def brighter(x, generator):
+    """A distortion of the user's own."""
+    return (x * (1 + torch.rand(len(x), 1, 1, 1, generator=generator))).clamp(max=1)
+
+
+def cut(x, generator):
+    """No distortion: it returns other images."""
+    return x[..., 1:]

@@ -20,6 +20,7 @@ from pyro_hfvae.infer.dependence import Dependence, read_dependence
 from pyro_hfvae.infer.diagnostics import INTERVAL, EstimateMonitor, EstimateWarning
 from pyro_hfvae.infer.enumeration import check_enumeration, with_every_combination
 from pyro_hfvae.infer.finite import NonFiniteError, refuse_non_finite
+from pyro_hfvae.infer.notes import has_partners
 from pyro_hfvae.infer.penalties.learned import LearnedPenalty
 from pyro_hfvae.infer.programs import Program
 from pyro_hfvae.infer.references import References
@@ -95,6 +96,8 @@ class HierarchicalModule(ELBOModule):
         trains = self.training and torch.is_grad_enabled()
         checks = trains and (self.steps + 1) % INTERVAL == 0
         samples = list(self._samples(args, kwargs))
+        if trains:
+            self._refuse_lack_of_partners(samples[-1])
         cancels = self.elbo.marginal_cancels(self.steps)
         terms = self._mean_terms(samples, aggregates=not cancels)
         per_datum = -self.elbo.objective_at(terms, self.steps)
@@ -263,6 +266,15 @@ class HierarchicalModule(ELBOModule):
                 stacklevel=2,
             )
         return {}
+
+    def _refuse_lack_of_partners(self, sample: Sample) -> None:
+        """Refuses to train on data without partners where a penalty compares them: it would measure nothing."""
+        for name in self.elbo.penalties:
+            if self.penalties[_key(name)].needs_partners and not has_partners(sample.guide.trace):
+                raise ValueError(
+                    f"penalty '{name}' compares the posteriors of partners, but the data have none: call the objective "
+                    "inside pyro_hfvae.poutine.agree, which names them"
+                )
 
     def _with_penalties(self, samples: Sequence[Sample], terms: Terms) -> Terms:
         measured = {name: self.penalties[_key(name)](samples, terms) for name in self.elbo.penalties}

@@ -30,6 +30,9 @@ class Penalty(nn.Module):
     needs_split: bool = True
     """Whether it reads terms that depend on the inference marginal. Without, the objective may leave that out."""
 
+    needs_partners: bool = False
+    """Whether it compares partners, which :class:`~pyro_hfvae.poutine.agree` names, so that training needs some."""
+
     @abstractmethod
     def forward(self, samples: Sequence[Sample], terms: Terms) -> Tensor:
         """The measure, unweighted, a differentiable scalar in nats per datum.

@@ -14,6 +14,7 @@ __all__ = [
     "as_integers",
     "as_mask",
     "as_masks",
+    "as_partner_masks",
     "as_partners",
     "as_tensor",
     "integral",
@@ -74,6 +75,24 @@ def as_partners(partners: ArrayLike) -> Tensor:
     if count and not 0 <= int(places.min()) <= int(places.max()) < count:
         raise ValueError(f"partners must be from 0 to {count - 1}, their places in the batch; got {places.tolist()}")
     return places
+
+
+def as_partner_masks(
+    masks: Mapping[str, ArrayLike], partners: ArrayLike, blocks: Layout | None
+) -> tuple[dict[str, Tensor], Tensor]:
+    """The masks, by block, and the partners, one entry for each datum in all of them, ``[B]``.
+
+    Raises:
+        TypeError: a mask is not boolean.
+        ValueError: something else than partners, shapes that differ, or a mask for what is no block.
+    """
+    places, found = as_partners(partners), as_masks(masks, blocks)
+    for name, mask in found.items():
+        if mask.shape != places.shape:
+            raise ValueError(
+                f"the mask of block '{name}' has the shape {tuple(mask.shape)}, but there are {len(places)} partners"
+            )
+    return found, places
 
 
 def names_in_words(names: Iterable[str]) -> str:

@@ -10,6 +10,7 @@ from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
 from pyro_hfvae.blocks import Layout
+from pyro_hfvae.infer.notes import note_open
 from pyro_hfvae.infer.programs import runs_again, samples_of_others
 from pyro_hfvae.poutine.arguments import ArrayLike, as_masks, names_in_words
 from pyro_hfvae.poutine.block_masks import along_event, blocks_at, variable_mask
@@ -137,6 +138,8 @@ class GateMessenger(NamedMessenger):
         mask = self._event_mask(name, msg["fn"])
         if mask is None:
             return
+        batch = mask.dim() - len(msg["fn"].event_shape)
+        note_open(msg, mask.reshape(*mask.shape[:batch], -1))
         if self.what == "parameters":
             msg["fn"] = _gate_parameters(name, msg["fn"], mask)
         elif not msg["fn"].has_rsample:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal, get_args
 
 import torch
-from torch import Tensor
+from torch import Size, Tensor
 
 from pyro_hfvae.poutine.arguments import ArrayLike, as_integers
 from pyro_hfvae.poutine.named_messenger import NamedMessenger
@@ -139,8 +139,10 @@ class PairMessenger(_ShareMessenger):
             raise ValueError(f"site '{site.name}' has the batch shape {tuple(batch)}, which is not two halves of pairs")
         dim, half = len(batch) - 1, batch[-1] // 2
         parameters = site.parameters()
-        first, second = zip(*(each.detach().split(half, dim) for each in parameters), strict=True)
-        divergence = _divergence(first, second)  # [*batch, *cells], one number for each variable
+        halves = zip(*(each.detach().split(half, dim) for each in parameters), strict=True)
+        shape = Size((*batch[:-1], half))
+        first, second = (read_site(site.name, site.with_parameters(part, shape)) for part in halves)
+        divergence = first.divergence(second)  # [*batch, *cells], one number for each variable
         variables = tuple(range(len(batch), divergence.dim()))
         threshold = 0.5 * (divergence.amax(variables, True) + divergence.amin(variables, True)) if variables else 0
         shared = (divergence < threshold).repeat((1,) * dim + (2,) + (1,) * len(variables))
@@ -166,15 +168,6 @@ def _combined(parameters: Sequence[Tensor], total: Callable[[Tensor], Tensor], c
     if how == "product":
         return [total(masses).log_softmax(-1)]
     return [(total(masses.exp()) / count).clamp_min(torch.finfo(masses.dtype).tiny).log()]
-
-
-def _divergence(first: Sequence[Tensor], second: Sequence[Tensor]) -> Tensor:
-    """KL(first || second) of each variable."""
-    if len(first) == 2:
-        (loc, scale), (other_loc, other_scale) = first, second
-        ratio = (scale / other_scale).square()
-        return 0.5 * (ratio + ((loc - other_loc) / other_scale).square() - 1 - ratio.log())
-    return (first[0].exp() * (first[0] - second[0])).sum(-1)
 
 
 def share_group(sites: Sequence[str], groups: ArrayLike, how: How = "product") -> GroupMessenger:

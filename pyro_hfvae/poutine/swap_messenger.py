@@ -8,7 +8,8 @@ from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
 from pyro_hfvae.blocks import Layout
-from pyro_hfvae.poutine.arguments import ArrayLike, as_masks, as_partners
+from pyro_hfvae.infer.notes import note_own
+from pyro_hfvae.poutine.arguments import ArrayLike, as_partner_masks
 from pyro_hfvae.poutine.block_masks import along_event, blocks_at, variable_mask
 from pyro_hfvae.poutine.named_messenger import NamedMessenger
 from pyro_hfvae.sites import Site, describe, read_site
@@ -63,14 +64,7 @@ class SwapMessenger(NamedMessenger):
 
     def __init__(self, masks: Mapping[str, ArrayLike], partners: ArrayLike, blocks: Layout | None = None) -> None:
         super().__init__(masks)
-        self.partners = as_partners(partners)
-        self.masks = as_masks(masks, blocks)
-        for name, mask in self.masks.items():
-            if mask.shape != self.partners.shape:
-                raise ValueError(
-                    f"the mask of block '{name}' has the shape {tuple(mask.shape)}, but there are "
-                    f"{len(self.partners)} partners"
-                )
+        self.masks, self.partners = as_partner_masks(masks, partners, blocks)
         self.blocks = blocks
 
     def _not_sampled(self, name: str) -> str:
@@ -89,6 +83,7 @@ class SwapMessenger(NamedMessenger):
             raise ValueError(
                 f"there are {len(self.partners)} partners, but site '{site.name}' has the batch shape {tuple(batch)}"
             )
+        note_own(msg, msg["fn"])
         swapped = ~variable_mask(site, here, {block: ~mask for block, mask in self.masks.items()})  # [*batch, V or 1]
         msg["fn"] = self._swapped(site, swapped)
         self._give_back(msg, site, swapped)

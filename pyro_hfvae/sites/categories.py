@@ -120,6 +120,11 @@ class DiscreteSite(Site):
         """The masses, ``[*batch, V, K]``."""
         return self.log_mass.exp()
 
+    def divergence(self, other: Site) -> Tensor:
+        r"""Of each categorical, :math:`\sum_k q_k (\log q_k - \log r_k)`, ``[*batch, V]``."""
+        assert isinstance(other, DiscreteSite)
+        return (self.mean * (self.log_mass - other.log_mass)).sum(-1)
+
     def parameters(self) -> list[Tensor]:
         """The log-masses, ``[*batch, V, K]``."""
         return [self.log_mass]

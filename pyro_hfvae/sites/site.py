@@ -8,7 +8,7 @@ from typing import Any, ClassVar, TypeVar
 import pyro.distributions as dist
 import torch
 from torch import Size, Tensor
-from torch.distributions import Distribution
+from torch.distributions import Distribution, kl_divergence
 
 from pyro_hfvae.distributions import unwrap
 from pyro_hfvae.sites.parameters import map_parameters, parameters, with_parameters
@@ -189,6 +189,26 @@ class Site:
             raise NotImplementedError(
                 f"site '{self.name}' is {describe(self.fn)}, whose mean has no closed form"
             ) from None
+
+    def divergence(self, other: "Site") -> Tensor:
+        r"""Of each cell, exact, ``[*batch, *cells]``, in nats; of a categorical site of each variable, ``[*batch, V]``.
+
+        .. math:: KL(q(z) \| r(z)), \qquad q \text{ of this site},\ r \text{ of the other}
+
+        Args:
+            other: a site of the same class and shape.
+
+        Raises:
+            NotImplementedError: it has no closed form; names the site.
+        """
+        try:
+            if not self.point:
+                return kl_divergence(self.base, other.base)
+        except NotImplementedError:
+            pass
+        raise NotImplementedError(
+            f"site '{self.name}' is {describe(self.fn)}, whose divergence from another has no closed form"
+        )
 
     def parameters(self) -> list[Tensor]:
         """What the distribution is made of, ``[*batch, ...]`` each; of independent variables ``[*batch, *cells, ...]``.

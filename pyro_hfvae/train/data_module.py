@@ -13,24 +13,45 @@ from pyro_hfvae.data.batches import IndexBatches, in_order
 from pyro_hfvae.data.contract import check_batch, check_contract, own_test_set
 from pyro_hfvae.data.data import Data
 from pyro_hfvae.interruption import ignore_signals
-from pyro_hfvae.weak import PairBatch, PairBatches, Pairing, Pairs, PairSampler, SwapBatch, TrainingBatch, as_swaps
+from pyro_hfvae.weak import (
+    PairBatch,
+    PairBatches,
+    Pairing,
+    Pairs,
+    PairSampler,
+    PartnerBatch,
+    TrainingBatch,
+    ViewBatches,
+    Viewed,
+    Views,
+    as_swaps,
+)
 
 __all__ = ["DataModule"]
+
+
+Asked = Tensor | Pairs | Viewed
+"""Which data make a batch: indices, alone, in pairs, or of data that copies are made of."""
 
 
 class Gather(Dataset[TrainingBatch]):
     """A batch for each tensor of indices, or for each batch of pairs: one gather, nothing for each item."""
 
-    def __init__(self, source: Data, swap: bool) -> None:
+    def __init__(self, source: Data, swap: bool, views: Views | None = None, seed: int = 0) -> None:
         self.source = source
         self.swap = swap
+        self.views = views
+        self.seed = seed
 
-    def __getitem__(self, asked: Tensor | Pairs) -> TrainingBatch:
+    def __getitem__(self, asked: Asked) -> TrainingBatch:
         if isinstance(asked, Tensor):
             return self._batch(asked)
+        if isinstance(asked, Viewed):
+            assert self.views is not None
+            return self.views.batch(self._batch(asked.data), self.seed, asked.step)
         if self.swap:
             swaps = as_swaps(asked)
-            return SwapBatch(self._batch(swaps.data), swaps.gates, swaps.shared, swaps.partners)
+            return PartnerBatch(self._batch(swaps.data), swaps.gates, swaps.shared, swaps.partners)
         both, count = self._batch(torch.cat([asked.inputs, asked.targets])), len(asked.inputs)
         return PairBatch(both.rows(slice(count)), both.x[count:], asked.gates)
 
@@ -51,10 +72,12 @@ class DataModule(LightningDataModule):
         num_workers: processes that prepare batches beside the training; 0 prepares them in line.
         pairs: train on pairs of training data that share a factor, with gates; on single data by default. Held-out data
             stay single.
-        seed: of the split, of the shuffles and of the pairs.
+        views: train on training data and distorted copies of them, drawn as they go; held-out data stay as they are.
+        seed: of the split, of the shuffles, of the pairs and of the copies.
 
     Raises:
-        ValueError: a batch size, held-out data or pairs that the data cannot give, or num_workers below 0.
+        ValueError: a batch size, held-out data, pairs or copies that the data cannot give, both pairs and views, or
+            num_workers below 0.
     """
 
     def __init__(
@@ -64,6 +87,7 @@ class DataModule(LightningDataModule):
         held_out: int | None = None,
         num_workers: int = 0,
         pairs: Pairing | None = None,
+        views: Views | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -78,6 +102,16 @@ class DataModule(LightningDataModule):
         self.train_indices, self.held_out_indices = _split(source, held_out, self.seed)
         source.prepare(self.train_indices)
         self._batches(0)  # refuses a bad batch size here, not when training starts
+        self.views = views
+        if views is not None:
+            if pairs is not None:
+                raise ValueError("batches.pairs and batches.views are two sources of pairs: give one of them")
+            if 2 * batch_size > self.data_size:
+                raise ValueError(
+                    f"with views a batch of {batch_size} data has up to {2 * batch_size} with their copies, but "
+                    f"there are {self.data_size:,} training data"
+                )
+            views.check(source.batch(self.train_indices[:2]))
         self._sampler: PairSampler | None = None
         if pairs is not None:
             if pairs.swap and 2 * batch_size > self.data_size:
@@ -126,7 +160,7 @@ class DataModule(LightningDataModule):
         """Held-out batches, in the same order each time."""
         return self._loader(in_order(self.held_out_indices, self.batch_size))
 
-    def _loader(self, batches: Iterable[Tensor | Pairs]) -> DataLoader[TrainingBatch]:
+    def _loader(self, batches: Iterable[Asked]) -> DataLoader[TrainingBatch]:
         return DataLoader(
             self._gather(),
             sampler=batches,
@@ -139,13 +173,15 @@ class DataModule(LightningDataModule):
         )
 
     def _gather(self) -> Gather:
-        return Gather(self.source, self.pairing is not None and self.pairing.swap)
+        return Gather(self.source, self.pairing is not None and self.pairing.swap, self.views, self.seed)
 
     def _batches(self, start: int) -> IndexBatches:
         return IndexBatches(self.train_indices, self.batch_size, self.seed, start)
 
-    def _training_batches(self, start: int) -> Iterable[Tensor | Pairs]:
+    def _training_batches(self, start: int) -> Iterable[Asked]:
         batches = self._batches(start)
+        if self.views is not None:
+            return ViewBatches(batches)
         return batches if self._sampler is None else PairBatches(batches, self._sampler)
 
 

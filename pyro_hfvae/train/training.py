@@ -14,9 +14,9 @@ from torch.optim import Adam, Optimizer
 
 from pyro_hfvae.batch import AnyBatch, Arguments, as_arguments
 from pyro_hfvae.infer import HierarchicalELBO, NonFiniteError, Terms
-from pyro_hfvae.poutine import gate, swap, trim
+from pyro_hfvae.poutine import agree, gate, swap, trim
 from pyro_hfvae.schedules import Schedule
-from pyro_hfvae.weak import PairBatch, SwapBatch, TrainingBatch
+from pyro_hfvae.weak import PairBatch, PartnerBatch, TrainingBatch
 
 __all__ = ["Training"]
 
@@ -33,7 +33,7 @@ class Training(LightningModule):
 
     A batch is a :class:`~pyro_hfvae.data.Batch`, the arguments of model and guide, or a tuple of them. Of a
     :class:`~pyro_hfvae.weak.PairBatch` they are x and its target, and the step is taken within the gates that the pairs
-    open; of a :class:`~pyro_hfvae.weak.SwapBatch` x alone, and partners swap what they share.
+    open; of a :class:`~pyro_hfvae.weak.PartnerBatch` x alone, and partners swap what they share, or only agree.
 
     After each optimiser step the objective's module takes its own (:meth:`~pyro_hfvae.infer.HierarchicalModule.step`):
     schedules move, a memory takes the batch in, and networks of penalties learn.
@@ -88,18 +88,26 @@ class Training(LightningModule):
     def gated(self, batch: TrainingBatch) -> Iterator[Arguments]:
         """The arguments of model and guide for a batch, within the gates that it opens and with what partners swap."""
         blocks = self.programs.elbo.blocks
-        if self.trim and not isinstance(batch, SwapBatch):
+        if self.trim and not (isinstance(batch, PartnerBatch) and batch.swaps):
             raise ValueError(f"training.trim is {self.trim}, but no pairs swap what they share: set batches.pairs.swap")
+        if not isinstance(batch, PartnerBatch):
+            for name, penalty in self.programs.elbo.penalties.items():
+                if penalty.needs_partners:
+                    raise ValueError(
+                        f"objective.penalties '{name}' compares the posteriors of partners, but the batches have none: "
+                        "set batches.views, or batches.pairs with swap"
+                    )
         if isinstance(batch, PairBatch):
             with gate(batch.gates, blocks=blocks):
                 yield batch.arguments
-        elif isinstance(batch, SwapBatch):
+        elif isinstance(batch, PartnerBatch):
             if isinstance(self.trim, dict) and (unknown := [name for name in self.trim if name not in batch.shared]):
                 shared = ", ".join(batch.shared)
                 raise ValueError(f"training.trim names '{unknown[0]}', but what pairs share is: {shared}")
             with (
                 gate(batch.gates, blocks=blocks),
-                swap(batch.shared, batch.partners, blocks=blocks),
+                agree(batch.shared, batch.partners, blocks=blocks),
+                swap(batch.shared, batch.partners, blocks=blocks) if batch.swaps else nullcontext(),
                 trim(batch.shared, batch.partners, self.trim) if self.trim else nullcontext(),
             ):
                 yield batch.arguments

@@ -1,9 +1,10 @@
-"""Weak supervision: pairs of data that share a factor, and the gates that each pair opens. It knows no model."""
+"""Weak supervision: pairs that share a factor, of two data or of one and its copy, and the gates that they open."""
 
 from pyro_hfvae.weak.batches import PairBatch, PairBatches, Pairs, PairSampler
 from pyro_hfvae.weak.pairing import Pairing
 from pyro_hfvae.weak.sharing import Groups, IndexPairs, SharedFactors, Sharing
-from pyro_hfvae.weak.swaps import SwapBatch, Swaps, TrainingBatch, as_swaps
+from pyro_hfvae.weak.swaps import PartnerBatch, Swaps, TrainingBatch, as_swaps
+from pyro_hfvae.weak.views import ViewBatches, Viewed, Views
 
 __all__ = [
     "Groups",
@@ -13,10 +14,13 @@ __all__ = [
     "PairSampler",
     "Pairing",
     "Pairs",
+    "PartnerBatch",
     "SharedFactors",
     "Sharing",
-    "SwapBatch",
     "Swaps",
     "TrainingBatch",
+    "ViewBatches",
+    "Viewed",
+    "Views",
     "as_swaps",
 ]

@@ -8,7 +8,7 @@ from torch import Tensor
 from pyro_hfvae.batch import AnyBatch, Arguments, Inputs, as_batch
 from pyro_hfvae.weak.batches import PairBatch, Pairs
 
-__all__ = ["SwapBatch", "Swaps", "TrainingBatch", "as_swaps"]
+__all__ = ["PartnerBatch", "Swaps", "TrainingBatch", "as_swaps", "places_of_partners"]
 
 
 class Swaps(NamedTuple):
@@ -24,17 +24,19 @@ class Swaps(NamedTuple):
     """Place of the partner of each datum in the batch, its own if it has none, int64, [B]."""
 
 
-class SwapBatch(NamedTuple):
-    """The data themselves, as programs take them, and what else :class:`Swaps` holds."""
+class PartnerBatch(NamedTuple):
+    """The data themselves, as programs take them, some of which are partners that share blocks."""
 
     data: Inputs
     """What the guide reads and the model is to explain, [B, ...]."""
     gates: dict[str, Tensor]
-    """Block name to whether it may learn from each datum, bool, [B]."""
+    """Block name to whether it may learn from each datum, bool, [B]; blocks that are not named may."""
     shared: dict[str, Tensor]
-    """Block name to whether each datum takes it from its partner, bool, [B]."""
+    """Block name to whether each datum shares it with its partner, bool, [B]."""
     partners: Tensor
     """Place of the partner of each datum in the batch, its own if it has none, int64, [B]."""
+    swaps: bool = True
+    """Whether each datum takes what it shares from its partner."""
 
     @property
     def arguments(self) -> Arguments:
@@ -42,8 +44,8 @@ class SwapBatch(NamedTuple):
         return as_batch(self.data).arguments
 
 
-TrainingBatch: TypeAlias = AnyBatch | PairBatch | SwapBatch
-"""Arguments of model and guide; of pairs also the gates that they open and what they swap."""
+TrainingBatch: TypeAlias = AnyBatch | PairBatch | PartnerBatch
+"""Arguments of model and guide; of pairs also the gates that they open and what they share."""
 
 
 def as_swaps(pairs: Pairs) -> Swaps:
@@ -57,9 +59,20 @@ def as_swaps(pairs: Pairs) -> Swaps:
     """
     paired = (pairs.inputs != pairs.targets).nonzero().squeeze(1)  # [P]
     count = len(pairs.inputs)
-    partners = torch.cat([torch.arange(count), paired])
-    partners[paired] = count + torch.arange(len(paired))
+    partners = places_of_partners(count, paired)
     gates, shared = (
         {name: torch.cat([mask, mask[paired]]) for name, mask in masks.items()} for masks in (pairs.gates, pairs.shared)
     )
     return Swaps(torch.cat([pairs.inputs, pairs.targets[paired]]), gates, shared, partners)
+
+
+def places_of_partners(count: int, paired: Tensor) -> Tensor:
+    """The place of the partner of each datum, where partners of some data follow on all of these, int64, [B + P].
+
+    Args:
+        count: B.
+        paired: places of the data that have a partner, int64, [P].
+    """
+    partners = torch.cat([torch.arange(count), paired])
+    partners[paired] = count + torch.arange(len(paired))
+    return partners

@@ -352,3 +352,44 @@ def test_normal_variables_of_any_batch_shape(shape, event):
     expected = fn.log_prob(value).expand(torch.broadcast_shapes(shape, (2, 3)))
     found = read_site("z", fn, value).log_prob(range(math.prod(event)))
     torch.testing.assert_close(found.expand(expected.shape), expected)
+
+
+DIVERGENT = ["Normal", "Gamma", "Beta", "Exponential", "LogNormal", "logistic normal", "Laplace", "shifted",
+             "Dirichlets", "Dirichlet", "MultivariateNormal", "LowRankMultivariateNormal", *DISCRETE]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DIVERGENT)
+@pytest.mark.parametrize("batch", [(B,), (S, B)])
+def test_divergences_are_the_mean_difference_of_log_densities(name, batch):
+    """KL(q || r) by draws of q, or the sum over categories."""
+    (site, _), (other, _) = site_of(name, *batch), site_of(name, *batch, seed=1)
+    found = site.divergence(other)
+    joint = site.fine if not site.discrete else (site.variables,)
+    assert found.shape == (*batch, *(joint if site.independent else site.cells))
+    total = found.reshape(*batch, -1).sum(-1)
+    if site.discrete:
+        exact = sum((q.exp() * (q - r)).sum(-1) for q, r in zip(
+            site.log_mass.unbind(-2), other.log_mass.unbind(-2), strict=True))  # fmt: skip
+        torch.testing.assert_close(total, exact)
+        return
+    torch.manual_seed(0)
+    value = site.fn.sample((20_000,))
+    log_ratio = site.fn.log_prob(value) - other.fn.log_prob(value)
+    error = log_ratio.std(0) / math.sqrt(len(value))
+    assert ((log_ratio.mean(0) - total).abs() < 4.5 * error).all()
+    assert (site.divergence(site).abs() < 1e-12).all()
+
+
+@pytest.mark.parametrize("name", ["flow", "mixture of normals", "StudentT"])
+def test_divergences_without_a_closed_form_are_refused(name):
+    (site, _), (other, _) = site_of(name, B), site_of(name, B, seed=1)
+    with pytest.raises(NotImplementedError, match="site 'z' is .*, whose divergence from another has no closed form"):
+        site.divergence(other)
+
+
+def test_a_point_has_no_divergence():
+    site = read_site("z", dist.Delta(torch.zeros(B)))
+    with pytest.raises(
+        NotImplementedError, match="site 'z' is Delta, whose divergence from another has no closed form"
+    ):
+        site.divergence(site)

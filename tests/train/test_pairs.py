@@ -14,7 +14,7 @@ from pyro_hfvae.infer import VAE
 from pyro_hfvae.models import ImageModel, MLPDecoder
 from pyro_hfvae.poutine import swap, trim
 from pyro_hfvae.train import DataModule, RunFolder, Training
-from pyro_hfvae.weak import PairBatch, Pairing, SwapBatch
+from pyro_hfvae.weak import PairBatch, Pairing, PartnerBatch
 
 TINY = str(Path(__file__).parents[1] / "tiny.yaml")
 BLOCKS = {"z": ["x", "y"], "level": ["level"]}
@@ -90,7 +90,7 @@ def test_a_batch_is_made_of_images_of_the_pairs():
 def test_partners_that_swap_are_in_one_batch():
     data = DataModule(TinyImages(), 16, held_out=30, pairs=Pairing(BLOCKS, identity=0.3, swap=True))
     batch = data.first_batch()
-    assert isinstance(batch, SwapBatch)
+    assert isinstance(batch, PartnerBatch)
     assert 16 < batch.data.size == len(batch.partners) <= 32
     images = [image.flatten().tolist() for image in data.source.images(data.train_indices)]
     factors = data.source.factors(data.train_indices)
@@ -110,9 +110,9 @@ def test_a_swapped_block_is_taken_from_the_partner(training):
     x = torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     both, none = torch.ones(2, dtype=torch.bool), torch.zeros(2, dtype=torch.bool)
     open_gates = {"z": both, "level": both}
-    own = gradients(training, SwapBatch(x, open_gates, {"z": none, "level": none}, torch.tensor([1, 0])))
+    own = gradients(training, PartnerBatch(x, open_gates, {"z": none, "level": none}, torch.tensor([1, 0])))
     assert own[0] == gradients(training, (x,))[0]
-    one = gradients(training, SwapBatch(x, {"z": both, "level": none}, {"z": both}, torch.tensor([1, 0])))
+    one = gradients(training, PartnerBatch(x, {"z": both, "level": none}, {"z": both}, torch.tensor([1, 0])))
     guide = training.programs.guide
 
     def by_hand(x):
@@ -133,7 +133,7 @@ def test_pairs_explained_worst_are_left_out(training):
     x = torch.rand(6, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     shared = {"z": torch.arange(6) < 4, "level": torch.zeros(6, dtype=torch.bool)}
     gates = {name: torch.ones(6, dtype=torch.bool) for name in BLOCKS}
-    batch = SwapBatch(x, gates, shared, torch.tensor([1, 0, 3, 2, 4, 5]))
+    batch = PartnerBatch(x, gates, shared, torch.tensor([1, 0, 3, 2, 4, 5]))
     every, _ = gradients(training, batch)
     training.trim = 0.5
     loss, _ = gradients(training, batch)
