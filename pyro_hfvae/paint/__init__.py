@@ -1,6 +1,7 @@
 """Runs trained programs for pictures: decoded means, traversals, swaps, draws and marginals of q(z), missing cells."""
 
 from pyro_hfvae.paint.decode import decode, sample
+from pyro_hfvae.paint.features import Feature, FeatureValues, decode_features, observed_features
 from pyro_hfvae.paint.impute import impute
 from pyro_hfvae.paint.latent_values import LatentValues, posterior_draws, posterior_modes, prior_modes
 from pyro_hfvae.paint.marginals import read_marginals
@@ -16,13 +17,17 @@ from pyro_hfvae.paint.traversals import (
 )
 
 __all__ = [
+    "Feature",
+    "FeatureValues",
     "LatentValues",
     "categories",
     "combine",
     "commonest_categories",
     "decode",
+    "decode_features",
     "impute",
     "interpolate",
+    "observed_features",
     "painter",
     "posterior_draws",
     "posterior_modes",
