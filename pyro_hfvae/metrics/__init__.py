@@ -11,7 +11,7 @@ from pyro_hfvae.metrics.feature_share import Exchange, FeatureShares, explained_
 from pyro_hfvae.metrics.fixed_factor import BetaVAEScore, FactorVAEScore, beta_vae_score, factor_vae_score
 from pyro_hfvae.metrics.infomec import InfoMEC, infomec
 from pyro_hfvae.metrics.irs import IRS, irs
-from pyro_hfvae.metrics.measure import measure, measure_posteriors, measure_swaps, supervised_scores
+from pyro_hfvae.metrics.measure import measure, measure_features, measure_posteriors, measure_swaps, supervised_scores
 from pyro_hfvae.metrics.mig import MIG, MIGSup, mig, mig_sup
 from pyro_hfvae.metrics.modularity import Explicitness, Modularity, explicitness, modularity
 from pyro_hfvae.metrics.permutation import Chance, permutation_chance
@@ -78,6 +78,7 @@ __all__ = [
     "loss_capacity_explicitness",
     "marginal_information",
     "measure",
+    "measure_features",
     "measure_posteriors",
     "measure_swaps",
     "mig",

@@ -1,11 +1,13 @@
 """Shares of features against the indices of functions whose integrals are known."""
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pyro_hfvae.metrics import explained_share, feature_shares
+from pyro_hfvae.metrics import explained_share, feature_shares, measure_features
 
 N = 4000
 NAMES = ("a", "b", "c")
@@ -195,3 +197,16 @@ def test_explained_share_of_what_is_constant_or_missing():
     np.testing.assert_array_equal(explained_share(x, x, {"a": [0], "b": [1], "c": [2]}), [np.nan, np.nan, 1])
     with pytest.raises(ValueError, match=r"decoded must be \[5, 3\] as observed, got \[5, 2\]"):
         explained_share(x, x[:, :2], {"a": [0]})
+
+
+def test_as_json():
+    decode = exchange_of(lambda z: np.stack([z[:, 0], 0 * z[:, 0]], 1), uniform(20))
+    features = {"a": [0], "nothing": [1]}
+    found = measure_features(decode, BLOCKS, features, 20, explained=np.array([0.25, np.nan]), seed=3)
+    same = feature_shares(decode, BLOCKS, features, 20, seed=3)
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    assert (found["data"], found["blocks"], found["features"]) == (20, ["first", "second"], ["a", "nothing"])
+    assert found["total"] == [[1.0, None], [0.0, None]]
+    assert [row[0] for row in found["chance"]] == same.chance[:, 0].tolist()
+    assert found["explained"] == [0.25, None]
+    assert measure_features(decode, BLOCKS, features, 20)["explained"] is None
