@@ -4,7 +4,7 @@ Shapes: `B` data, `M` decoded numbers of a datum, `K` categories, `T` steps in t
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, product
 from typing import Any, Protocol
@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.distributions import Distribution, Independent, constraints
 from torch.nn.functional import one_hot
 
-from pyro_hfvae.batch import Batch
+from pyro_hfvae.batch import Inputs, as_batch
 from pyro_hfvae.distributions import is_factor
 from pyro_hfvae.infer.traces import observed_sites
 from pyro_hfvae.paint.latent_values import Program, Values
@@ -85,6 +85,17 @@ class FeatureValues:
         """The numbers of one feature, ``[B, 1]``, ``[B, K]`` or ``[B, T]``."""
         return self.values[:, list(feature.places)]
 
+    @property
+    def by_name(self) -> dict[str, tuple[int, ...]]:
+        """The places of each feature, as metrics take them; the second of a name gets a number behind it."""
+        found: dict[str, tuple[int, ...]] = {}
+        for feature in self.features:
+            name, number = feature.name, 2
+            while name in found:
+                name, number = f"{feature.name} ({number})", number + 1
+            found[name] = feature.places
+        return found
+
     def in_units(self, columns: Iterable[Unit]) -> "FeatureValues":
         """Those that were standardised in their own units again: ``mean + scale * value``.
 
@@ -102,7 +113,7 @@ class FeatureValues:
 
 
 @torch.no_grad()
-def decode_features(model: Program, values: Values, batch: Batch) -> FeatureValues:
+def decode_features(model: Program, values: Values, data: Inputs, names: Sequence[str] = ()) -> FeatureValues:
     """Means of all that a model observes, given its latents; of categories their probabilities.
 
     A feature has the name that ``model.feature_names`` gives, a mapping from an observed site to names along its last
@@ -113,28 +124,32 @@ def decode_features(model: Program, values: Values, batch: Batch) -> FeatureValu
     Args:
         model: the generative program.
         values: of all its latent sites, ``[B, ...]`` each.
-        batch: what the model is called with, ``[B, ...]``; observed values do not enter, covariates do.
+        data: what the model is called with, ``[B, ...]``; observed values do not enter, covariates do.
+        names: of the features of a site of as many features, where the model has none.
 
     Raises:
         ValueError: the model observes nothing but images, or something without a mean; or names that do not fit.
     """
+    batch, known = as_batch(data), getattr(model, "feature_names", None) or {}
     trace = batch(poutine.trace(poutine.condition(model, data=dict(values))).get_trace)
-    return _joined(_read(name, site, model, batch.size)[:2] for name, site in _features_of(trace, values))
+    return _joined(_read(name, site, known, names, batch.size) for name, site in _features_of(trace, values))
 
 
 @torch.no_grad()
-def observed_features(model: Program, batch: Batch) -> FeatureValues:
+def observed_features(model: Program, data: Inputs, names: Sequence[str] = ()) -> FeatureValues:
     """The data in the form of :func:`decode_features`, NaN where they are missing or masked.
 
     Args:
         model: the generative program.
-        batch: its data, ``[B, ...]``.
+        data: its arguments, ``[B, ...]``.
+        names: as for :func:`decode_features`.
     """
+    batch, known = as_batch(data), getattr(model, "feature_names", None) or {}
     trace = batch(poutine.trace(model).get_trace)
     return _joined(
         (_as_means(site, features, means.shape), features)
         for name, site in _features_of(trace, {})
-        for means, features in (_read(name, site, model, batch.size),)
+        for means, features in (_read(name, site, known, names, batch.size),)
     )
 
 
@@ -159,14 +174,15 @@ def _joined(parts: Iterable[tuple[Tensor, list[Feature]]]) -> FeatureValues:
     return FeatureValues(torch.cat([one.to(values[0]) for one in values], 1), tuple(features))
 
 
-def _read(name: str, site: dict[str, Any], model: Program, size: int) -> tuple[Tensor, list[Feature]]:
+def _read(
+    name: str, site: dict[str, Any], known: Mapping[str, Sequence[str]], others: Sequence[str], size: int
+) -> tuple[Tensor, list[Feature]]:
     """The means of a site, ``[B, ...]``, and its features, whose places are those in its flattened numbers."""
     fn = site["fn"]
     base, means = _base(fn), _means(name, fn)
     if not fn.batch_shape:
         means = means.expand(size, *means.shape)
-    names = tuple((getattr(model, "feature_names", None) or {}).get(name, ()))
-    shape = means.shape[1:]
+    names, shape = tuple(known.get(name, ())), means.shape[1:]
     if isinstance(base, Categorical):
         return means, _categories(name, names, shape)
     if shape and names and len(names) != shape[-1]:
@@ -174,6 +190,8 @@ def _read(name: str, site: dict[str, Any], model: Program, size: int) -> tuple[T
             f"model.feature_names has {len(names)} names for site '{name}', which has {shape[-1]} features"
         )
     width, rows = (shape[-1], math.prod(shape[:-1])) if shape else (1, 1)
+    if not names and len(others) == width:
+        names = tuple(others)
     names = names or (tuple(f"{name}[{at}]" for at in range(width)) if shape else (name,))
     if rows == 1:
         if not hasattr(base, "feature_means"):

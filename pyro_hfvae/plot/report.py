@@ -68,6 +68,7 @@ _CAPTIONS = (
         "traversal_",
         "Block {}: only it changes, all else stays as it is.",
     ),
+    ("profile_", "Block {}: only it changes; the features that do not run over time."),
     ("categories_", "Each category of {} with all else of one held-out image in each column."),
     ("interpolation_", "Block {} goes from one held-out image to another; all else stays that of the first."),
     ("swap_", "Block {} of the image on the left, all else of the image above."),
