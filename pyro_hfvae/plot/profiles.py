@@ -48,7 +48,7 @@ def profile_grid(variables: Sequence[Responses], title: str) -> Figure:
         figure, axes = sections(headings, [len(features) for features in shown], title, across=ACROSS, below=below)
         for one, features, panels in zip(variables, shown, axes, strict=True):
             for panel, feature in zip(panels, features, strict=True):
-                panel.set_title(shortened(feature.name, WIDTH / ACROSS - 0.15, LABEL), fontsize=LABEL, pad=2)
+                panel.set_title(shortened(feature.name, WIDTH / ACROSS - 0.3, LABEL), fontsize=LABEL, pad=2)
                 if feature.labels:
                     _stack(panel, one, feature)
                 else:
