@@ -34,9 +34,9 @@ def feature_table(table: Mapping[str, Any], inactive: Collection[str] = ()) -> H
     errors = as_array(table["total_error"])
     caption = (
         "How much of what is decoded of each feature a block decides: the share of its variation that goes when the "
-        f"block alone is taken from another datum, with standard errors up to {number(_largest(errors))}. Chance is "
-        "the mean share of a block of as many variables drawn at random. Explained is the R² of what is decoded: how "
-        "much of the variation of the data it has."
+        f"block alone is taken from another datum, with standard errors up to {number(_largest(errors))}. Blocks that "
+        "depend on one another can have more than 1. Chance is the mean share of a block of as many variables drawn at "
+        "random. Explained is the R² of what is decoded: how much of the variation of the data it has."
     )
     if more:
         caption += f" {more:,} more features, of which less is explained, are left out."

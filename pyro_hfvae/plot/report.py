@@ -74,7 +74,7 @@ _CAPTIONS = (
     ("swap_", "Block {} of the image on the left, all else of the image above."),
     ("combinations", "Each block of another image: combinations that no image has."),
     ("aggregate_posterior", "Each variable over all data, q(z), against its prior p(z); KL in nats."),
-    ("pair_", "The two variables most predictive of {}, one draw for each held-out image, coloured by it."),
+    ("pair_", "The two variables most predictive of {}, one draw for each held-out datum, coloured by it."),
 )
 
 _CHECK_CAPTIONS = {

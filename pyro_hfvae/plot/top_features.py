@@ -59,7 +59,7 @@ def top_features(variables: Sequence[Responses], title: str) -> Figure:
         figure, axes = sections(
             [_heading(one) for one in variables],
             [len(_bars(one)) for one in variables],
-            f"{title}; expected counts, the dot at the upper end of the range",
+            f"{title}; expected counts, with a dot {_where_the_dots_are(variables)}",
             across=2,
             height=max(largest, 1) * BAR,
             left=NAMES,
@@ -69,6 +69,11 @@ def top_features(variables: Sequence[Responses], title: str) -> Figure:
             _draw(panel, one)
             panel.set_title(shortened(one.name, WIDTH / 2 - 0.3, LABEL), fontsize=LABEL, pad=2, loc="right")
     return figure
+
+
+def _where_the_dots_are(variables: Sequence[Responses]) -> str:
+    kinds = {"at a category" if one.discrete else "at the upper end of the range" for one in variables}
+    return " or ".join(sorted(kinds, reverse=True))
 
 
 def _heading(variable: Responses) -> str:
