@@ -1,4 +1,4 @@
-"""Pictures of a run whose data are no images: profiles of columns, top features of counts, lines over time."""
+"""Pictures of a run whose data are no images: profiles of columns, top features, lines over time, sets of objects."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from pyro_hfvae.batch import Batch
 from pyro_hfvae.cli.encoded import Encoded, Pictures, Start, picture_file
 from pyro_hfvae.paint import FeatureReader, FeatureValues, like, quantile_range, respond
-from pyro_hfvae.plot import Responses, line_grid, profile_grid, top_features
+from pyro_hfvae.plot import Responses, line_grid, object_grid, profile_grid, top_features
 from pyro_hfvae.train import LoadedRun
 
 __all__ = ["feature_reader", "feature_traversals"]
@@ -56,7 +56,8 @@ def feature_traversals(
         if many_counts:
             yield name, top_features(found, title)
         elif any(over_time):
-            yield name, line_grid(_only(found, over_time), title)
+            draw = object_grid if data.run.data.source.objects else line_grid
+            yield name, draw(_only(found, over_time), title)
             if not all(over_time):
                 others = _only(found, [not over for over in over_time])
                 yield picture_file(f"{start.prefix}profile_", block), _profiles(others, title)

@@ -9,6 +9,7 @@ from pyro_hfvae.plot.grids import combination_grid, image_grid, swap_grid
 from pyro_hfvae.plot.group_curves import group_curves
 from pyro_hfvae.plot.lines import line_grid
 from pyro_hfvae.plot.marginals import Marginal
+from pyro_hfvae.plot.objects import object_grid
 from pyro_hfvae.plot.page import require_page
 from pyro_hfvae.plot.profiles import profile_grid
 from pyro_hfvae.plot.report import write_report
@@ -30,6 +31,7 @@ __all__ = [
     "image_grid",
     "importance_matrix",
     "line_grid",
+    "object_grid",
     "pair_plot",
     "picture_name",
     "profile_grid",

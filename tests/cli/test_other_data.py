@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 import torch
-from feature_data import Table
+from feature_data import Series, Table
 from matplotlib.figure import Figure
 
 from pyro_hfvae.batch import Batch
@@ -121,6 +121,13 @@ def test_sequences_have_lines_over_all_steps(runs, monkeypatch):
     (variables, title), _ = seen
     assert title.endswith("; lengths 8")
     assert [(one.name, one.values.shape) for one in variables[0].features] == [("x[0]", (7, 8)), ("x[1]", (7, 8))]
+
+
+def test_sets_have_their_objects(runs, monkeypatch):
+    monkeypatch.setattr(Series, "objects", True)
+    seen = recorded(monkeypatch, "object_grid")
+    assert main(["traverse", str(runs / "Series"), "--columns", "4"]) == 0
+    assert [one.values.shape for one in seen[0][0][0].features] == [(4, 8), (4, 8)]
 
 
 @pytest.mark.parametrize("kind", ["Words", "Series"])
