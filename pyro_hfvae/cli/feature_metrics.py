@@ -29,10 +29,10 @@ def run_features(run: LoadedRun, data: Batch, seed: int) -> dict[str, Any]:
         seed: of the pairs and of the random groupings.
     """
     few = data.rows(slice(EXCHANGED_DATA))
-    modes = LatentValues.joined(posterior_modes(run.guide, part) for part in few.split(256))
-    if decodes_images(run.model, modes, few):
+    if decodes_images(run.model, posterior_modes(run.guide, few.rows(slice(1))), few):
         return {"features": None, "features_note": None}
     try:
+        modes = LatentValues.joined(posterior_modes(run.guide, part) for part in few.split(256))
         reader, blocks = feature_reader(run, few), run.blocks_of(few.rows(slice(2)))
         count = min(few.size, EXCHANGED_NUMBERS // reader.decoded(modes.rows(torch.tensor([0]))).values.shape[1])
         few, modes = few.rows(slice(count)), modes.rows(torch.arange(count))

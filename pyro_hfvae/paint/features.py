@@ -6,6 +6,7 @@ Shapes: `B` data, `M` decoded numbers of a datum, `K` categories, `T` steps in t
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import groupby, product
 from typing import Any, Protocol
 
@@ -103,6 +104,8 @@ class FeatureValues:
             columns: of the data; features that are no column of this name, and categories, stay as they are.
         """
         known = {column.name: column for column in columns}
+        if not known:
+            return self
         values = self.values.clone()
         for feature in self.features:
             if feature.name in known and len(feature.places) == 1:
@@ -164,19 +167,20 @@ def _features_of(trace: Trace, given: Values) -> list[tuple[str, dict[str, Any]]
     return found
 
 
-def _joined(parts: Iterable[tuple[Tensor, list[Feature]]]) -> FeatureValues:
+def _joined(parts: Iterable[tuple[Tensor, tuple[Feature, ...]]]) -> FeatureValues:
     values: list[Tensor] = []
-    features: list[Feature] = []
+    features: tuple[Feature, ...] = ()
     for means, own in parts:
         start = sum(one.shape[1] for one in values)
-        features += [replace(one, places=tuple(start + place for place in one.places)) for one in own]
+        moved = (replace(one, places=tuple(start + place for place in one.places)) for one in own)
+        features = (*features, *moved) if start else own
         values.append(means.reshape(len(means), -1))
-    return FeatureValues(torch.cat([one.to(values[0]) for one in values], 1), tuple(features))
+    return FeatureValues(torch.cat([one.to(values[0]) for one in values], 1), features)
 
 
 def _read(
     name: str, site: dict[str, Any], known: Mapping[str, Sequence[str]], others: Sequence[str], size: int
-) -> tuple[Tensor, list[Feature]]:
+) -> tuple[Tensor, tuple[Feature, ...]]:
     """The means of a site, ``[B, ...]``, and its features, whose places are those in its flattened numbers."""
     fn = site["fn"]
     base, means = _base(fn), _means(name, fn)
@@ -189,16 +193,11 @@ def _read(
         raise ValueError(
             f"model.feature_names has {len(names)} names for site '{name}', which has {shape[-1]} features"
         )
-    width, rows = (shape[-1], math.prod(shape[:-1])) if shape else (1, 1)
-    if not names and len(others) == width:
+    if not names and shape and len(others) == shape[-1]:
         names = tuple(others)
-    names = names or (tuple(f"{name}[{at}]" for at in range(width)) if shape else (name,))
-    if rows == 1:
-        if not hasattr(base, "feature_means"):
-            return means, [Feature(one, (at,), counted=_counts(base)) for at, one in enumerate(names)]
-        return means, _grouped(names)
-    places = torch.arange(rows * width).view(rows, width).T.tolist()
-    return means, [Feature(one, tuple(own)) for one, own in zip(names, places, strict=True)]
+    if hasattr(base, "feature_means"):
+        return means, _grouped(name, names, shape)
+    return means, _numbers(name, names, shape, _counts(base))
 
 
 def _base(fn: Distribution) -> Distribution:
@@ -230,20 +229,33 @@ def _means(name: str, fn: Distribution) -> Tensor:
         raise ValueError(f"the mean of observed site '{name}', {type(base).__name__}, is not known") from None
 
 
-def _categories(site: str, names: tuple[str, ...], shape: torch.Size) -> list[Feature]:
+@lru_cache(maxsize=32)  # of 20,000 genes the same for each batch
+def _numbers(site: str, names: tuple[str, ...], shape: torch.Size, counted: bool) -> tuple[Feature, ...]:
+    """A feature for each place in the last dimension, with what stands before it as steps in time."""
+    if not shape:
+        return (Feature(names[0] if names else site, (0,), counted=counted),)
+    names = names or tuple(f"{site}[{at}]" for at in range(shape[-1]))
+    places = torch.arange(math.prod(shape)).view(-1, shape[-1]).T.tolist()
+    return tuple(Feature(one, tuple(own), counted=counted) for one, own in zip(names, places, strict=True))
+
+
+@lru_cache(maxsize=32)
+def _categories(site: str, names: tuple[str, ...], shape: torch.Size) -> tuple[Feature, ...]:
     """Of categoricals with probabilities [..., K]: a feature for each."""
     *many, width = shape
     places = torch.arange(math.prod(shape)).view(-1, width).tolist()
     numbers = tuple(str(k) for k in range(width))
     if not many:
-        return [Feature(site, tuple(places[0]), names if len(names) == width else numbers)]
+        return (Feature(site, tuple(places[0]), names if len(names) == width else numbers),)
     own = [f"{site}[{','.join(map(str, at))}]" for at in product(*map(range, many))]
     owners = names if len(names) == len(own) else own
-    return [Feature(one, tuple(some), numbers) for one, some in zip(owners, places, strict=True)]
+    return tuple(Feature(one, tuple(some), numbers) for one, some in zip(owners, places, strict=True))
 
 
-def _grouped(names: Sequence[str]) -> list[Feature]:
+@lru_cache(maxsize=32)
+def _grouped(site: str, names: tuple[str, ...], shape: torch.Size) -> tuple[Feature, ...]:
     """Features of the columns of a table: ``column = label`` of one column after the other are its categories."""
+    names = names or tuple(f"{site}[{at}]" for at in range(shape[-1]))
     found = []
     for column, group in groupby(enumerate(names), lambda at: at[1].partition(BETWEEN)[0]):
         places, members = zip(*group, strict=True)
@@ -251,7 +263,7 @@ def _grouped(names: Sequence[str]) -> list[Feature]:
             found.append(Feature(column, places, tuple(name.partition(BETWEEN)[2] for name in members)))
         else:
             found.append(Feature(members[0], places))
-    return found
+    return tuple(found)
 
 
 def _as_means(site: dict[str, Any], features: Sequence[Feature], shape: torch.Size) -> Tensor:

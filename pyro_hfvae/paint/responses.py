@@ -96,10 +96,11 @@ def respond(
         points = steps(start, variable, ranges, columns)
         held = start.rows(torch.zeros(len(points), dtype=torch.long))
         decoded = reader.decoded(held.replaced({variable: points}))
+        numbers = decoded.values.double().numpy(force=True)
         features = [
             Response(
                 feature.name,
-                decoded.of(feature).double().numpy(force=True),
+                numbers[:, list(feature.places)],
                 float(np.sqrt(np.square(spreads[list(feature.places)]).sum())),
                 None if len(feature.places) > 1 else usual[feature.places[0]],
                 feature.labels,

@@ -10,7 +10,7 @@ from feature_data import Series, Table
 from matplotlib.figure import Figure
 
 from pyro_hfvae.batch import Batch
-from pyro_hfvae.cli import feature_pictures, main
+from pyro_hfvae.cli import feature_metrics, feature_pictures, main
 from pyro_hfvae.metrics import explained_share, feature_shares
 from pyro_hfvae.paint import FeatureReader, exchanger, posterior_modes
 from pyro_hfvae.train import RunFolder, load_run
@@ -70,6 +70,17 @@ def test_shares_of_features_are_those_of_the_run(runs):
     decoded, observed = reader.decoded(modes).values, reader.observed(data).values
     assert observed[:, 1].isnan().any()
     np.testing.assert_allclose(found["explained"], explained_share(observed, decoded, places), atol=1e-4)
+
+
+def test_many_numbers_are_decoded_of_fewer_data(runs, monkeypatch):
+    monkeypatch.setattr(feature_metrics, "EXCHANGED_NUMBERS", 6 * 10 + 5)
+    run = load_run(runs / "Table")
+    data = Batch.joined(batch for batch, _ in run.data.held_out_batches())
+    assert feature_metrics.run_features(run, data, 0)["features"]["data"] == 10
+    monkeypatch.setattr(feature_metrics, "EXCHANGED_NUMBERS", 6)
+    assert (
+        feature_metrics.run_features(run, data, 0)["features_note"] == "shares of features need 4 data or more, got 1"
+    )
 
 
 def recorded(monkeypatch, picture):

@@ -2,7 +2,6 @@
 
 import math
 from types import SimpleNamespace
-from typing import ClassVar
 
 import pyro
 import pyro.distributions as dist
@@ -10,11 +9,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pyro.distributions import TorchDistribution
 from pyro.poutine import mask
-from torch.distributions import constraints
 
 from pyro_hfvae.batch import Batch
+from pyro_hfvae.distributions import ColumnLikelihoods, MultinomialCounts
 from pyro_hfvae.paint import Feature, decode_features, observed_features
 
 NAMES = {"numbers": ("age", "height"), "colour": ("red", "green", "blue")}
@@ -97,33 +95,51 @@ def test_means_of_families(fn, mean, counted):
     assert all(feature.counted is counted for feature in found.features)
 
 
-class Columns(TorchDistribution):
+def columns(z):
     """Two columns of a table: a number, and a category of three."""
-
-    arg_constraints: ClassVar = {}
-    support = constraints.independent(constraints.real, 1)
-
-    def __init__(self, z):
-        self.feature_means = torch.cat([z[:, :1], (z @ torch.eye(2, 3)).softmax(-1)], 1)
-        super().__init__(z.shape[:1], (2,))
-
-    def log_prob(self, value):
-        return torch.zeros(self.batch_shape)
+    return ColumnLikelihoods(
+        [([0], dist.Normal(z[:, :1], 1.0)), ([1], dist.Categorical(logits=(z @ torch.eye(2, 3))[:, None]))]
+    )
 
 
-def test_a_distribution_that_has_means_of_its_features():
+def test_the_columns_of_a_table():
     def observe(z, x):
-        pyro.sample("x", Columns(z), obs=x)
+        pyro.sample("x", columns(z), obs=x)
 
+    x = torch.tensor([[0.3, 2.0], [math.nan, math.nan], [1.0, 0.0], [2.0, 1.0], [0.0, 0.0]])
     names = {"x": ("a = b", "colour = red", "colour = green", "colour = blue = cyan")}
-    found = decoded(observe, names)
+    found = decoded(observe, names, x)
     assert found.names == names["x"]
     assert found.features == (Feature("a = b", (0,)), Feature("colour", (1, 2, 3), ("red", "green", "blue = cyan")))
-    torch.testing.assert_close(found.values, Columns(Z).feature_means)
-    x = torch.tensor([[0.3, 2.0], [math.nan, math.nan], [1.0, 0.0]])
+    torch.testing.assert_close(found.values, torch.cat([Z[:, :1], (Z @ torch.eye(2, 3)).softmax(-1)], 1))
+    assert decoded(observe, None, x).names == ("x[0]", "x[1]", "x[2]", "x[3]")
     seen = observed_features(Program(observe, names), Batch(x=x)).values
-    expected = torch.tensor([[0.3, 0, 0, 1], [math.nan] * 4, [1, 1, 0, 0]])
+    expected = torch.tensor([[0.3, 0, 0, 1], [math.nan] * 4, [1, 1, 0, 0], [2, 0, 1, 0], [0, 1, 0, 0]])
     torch.testing.assert_close(seen, expected, equal_nan=True)
+
+
+def test_totals_of_multinomial_counts_are_those_of_the_data():
+    def observe(z, x):
+        pyro.sample("x", MultinomialCounts(x.sum(-1), z), obs=x)
+
+    x = torch.tensor([[1.0, 2], [0, 0], [3, 4], [5, 0], [0, 1]])
+    found = decoded(observe, x=x)
+    torch.testing.assert_close(found.values, x.sum(1, keepdim=True) * Z.softmax(-1))
+    assert all(feature.counted for feature in found.features)
+
+
+def test_names_of_the_data_where_the_model_has_none():
+    program = Program(table)
+    found = decode_features(program, {"z": Z}, X, ("a", "b"))
+    assert found.names[:2] == ("a", "b")
+    assert found.names[2:5] == ("colour = 0", "colour = 1", "colour = 2")
+    assert decode_features(program, {"z": Z}, X, ("a", "b", "c")).names[:2] == ("numbers[0]", "numbers[1]")
+
+
+def test_places_by_name():
+    """Of two features of a name the second has a number."""
+    found = decode_features(Program(table, {"numbers": ("colour", "age")}), {"z": Z}, X)
+    assert found.by_name == {"colour": (0,), "age": (1,), "colour (2)": (2, 3, 4), "flag": (5,)}
 
 
 @given(st.integers(1, 4), st.integers(1, 5), st.integers(1, 3))
