@@ -7,12 +7,14 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from any_data import OBSERVATIONS, data_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyro.poutine import mask
 
 from pyro_hfvae.batch import Batch
 from pyro_hfvae.distributions import ColumnLikelihoods, MultinomialCounts
+from pyro_hfvae.models import Independent, StructuredModel
 from pyro_hfvae.paint import Feature, decode_features, observed_features
 
 NAMES = {"numbers": ("age", "height"), "colour": ("red", "green", "blue")}
@@ -211,6 +213,41 @@ def test_units_of_the_columns():
     expected[:, 0] = 40 + 2 * expected[:, 0]
     torch.testing.assert_close(found.in_units(columns).values, expected)
     assert found.values[:, 0].equal(3 * Z[:, 0])  # as it was
+
+
+SHIPPED = {
+    "columns": ["height", "colour", "smokes", "visits", "weight", "year", "city", "children"],
+    **{"words": list("abcde"), "genes": list("abcde"), "series": list("uvw")},
+}
+
+
+@pytest.mark.parametrize("kind", SHIPPED)
+def test_shipped_observation_parts(kind):
+    """Names and shapes are those of the data; what is observed is read as it stands."""
+    data = data_of(kind)
+    program = StructuredModel(Independent({"z": 2}, {}), OBSERVATIONS[kind](), data)
+    batch = data.batch(torch.arange(len(data)))
+    found = decode_features(program, {"z": torch.randn(len(data), 2)}, batch)
+    assert [feature.name for feature in found.features] == SHIPPED[kind]
+    assert found.values.isfinite().all()
+    assert all(feature.over_time for feature in found.features) == (kind == "series")
+    assert all(feature.counted for feature in found.features) == (kind in ("words", "genes"))
+    seen = observed_features(program, batch)
+    assert seen.features == found.features
+    if kind == "columns":
+        assert found.features[1].labels == ("red", "green", "blue")
+        assert found.of(found.features[1]).sum(1).allclose(torch.ones(len(data)))
+        height, colour = batch.x[:, 0], batch.x[:, 1]
+        assert seen.values[:, 0].allclose(height, equal_nan=True)
+        known = colour.isfinite()
+        assert seen.of(seen.features[1])[known].argmax(1).equal(colour[known].long())
+    elif kind == "series":
+        here = torch.arange(4) < batch["lengths"][:, None]
+        for at, feature in enumerate(seen.features):
+            assert seen.of(feature)[here].equal(batch.x[..., at][here])
+            assert seen.of(feature)[~here].isnan().all()
+    else:
+        assert seen.values.equal(batch.x)
 
 
 def test_images_have_no_features():
