@@ -11,6 +11,7 @@ from jsonargparse import Namespace
 from numpy.typing import NDArray
 
 from pyro_hfvae.batch import Batch
+from pyro_hfvae.cli.feature_metrics import run_features
 from pyro_hfvae.cli.known_factors import known_factors
 from pyro_hfvae.cli.loading import load, resumed
 from pyro_hfvae.cli.output import output_may_close
@@ -134,6 +135,7 @@ def evaluate_run(run: LoadedRun, options: Namespace) -> None:
     shared = torch.randperm(len(source), generator=torch.Generator().manual_seed(0))[:SHARED_DATA]
     batches = _on_device(run, (source.batch(part) for part in shared.split(256)))
     write_shared_codes(run.folder.codes, encode(run.guide, batches, run.objective.blocks), shared.numpy())
+    metrics |= run_features(run, Batch.joined(held_out).to(run.device), options.seed)
     run.folder.write_history()
     write_atomically(run.folder.metrics, json.dumps(metrics, indent=2) + "\n")
     print("\n".join(summary_lines(metrics)))

@@ -27,6 +27,7 @@ class Data(ABC):
         factor_periods: steps in one turn of a circular factor, where that is not its number of values.
         factor_labels: names of the values of a factor, where they have names.
         feature_names: names of the features of x along its last dimension, where they have names.
+        objects: whether x is a set of objects with features, ``[B, O, V]``, and no sequence.
         held_out: indices of the data's own test set, or None where it has none.
         licence: under which the data may be used, where that is known.
         citation: of the source, where there is one.
@@ -38,6 +39,7 @@ class Data(ABC):
     factor_periods: Mapping[str, int] = MappingProxyType({})
     factor_labels: Mapping[str, tuple[str, ...]] = MappingProxyType({})
     feature_names: tuple[str, ...] = ()
+    objects: bool = False
     held_out: Tensor | None = None
     licence: str = ""
     citation: str = ""

@@ -7,10 +7,11 @@ from pyro_hfvae.metrics.dci import DCI, completeness, dci, disentanglement, weig
 from pyro_hfvae.metrics.dci_es import DCIES, dci_es, loss_capacity_explicitness
 from pyro_hfvae.metrics.encode import encode, encode_posteriors
 from pyro_hfvae.metrics.exact import MarginalInformation, PosteriorParameters, marginal_information
+from pyro_hfvae.metrics.feature_share import Exchange, FeatureShares, explained_share, feature_shares
 from pyro_hfvae.metrics.fixed_factor import BetaVAEScore, FactorVAEScore, beta_vae_score, factor_vae_score
 from pyro_hfvae.metrics.infomec import InfoMEC, infomec
 from pyro_hfvae.metrics.irs import IRS, irs
-from pyro_hfvae.metrics.measure import measure, measure_posteriors, measure_swaps, supervised_scores
+from pyro_hfvae.metrics.measure import measure, measure_features, measure_posteriors, measure_swaps, supervised_scores
 from pyro_hfvae.metrics.mig import MIG, MIGSup, mig, mig_sup
 from pyro_hfvae.metrics.modularity import Explicitness, Modularity, explicitness, modularity
 from pyro_hfvae.metrics.permutation import Chance, permutation_chance
@@ -40,10 +41,12 @@ __all__ = [
     "Clustering",
     "Codes",
     "Coherence",
+    "Exchange",
     "Explicitness",
     "FactorKind",
     "FactorVAEScore",
     "Factors",
+    "FeatureShares",
     "InfoMEC",
     "MIGSup",
     "MarginalInformation",
@@ -65,14 +68,17 @@ __all__ = [
     "disentanglement",
     "encode",
     "encode_posteriors",
+    "explained_share",
     "explicitness",
     "factor_vae_score",
+    "feature_shares",
     "gaussian_total_correlation",
     "infomec",
     "irs",
     "loss_capacity_explicitness",
     "marginal_information",
     "measure",
+    "measure_features",
     "measure_posteriors",
     "measure_swaps",
     "mig",

@@ -1,7 +1,7 @@
 """Every metric of codes and factors at once, each score with what it is at chance, as JSON takes it."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -14,6 +14,7 @@ from pyro_hfvae.metrics.codes import Codes, Factors
 from pyro_hfvae.metrics.dci import DCI, dci, dci_from_readings
 from pyro_hfvae.metrics.dci_es import dci_es
 from pyro_hfvae.metrics.exact import PosteriorParameters, marginal_information
+from pyro_hfvae.metrics.feature_share import Exchange, feature_shares
 from pyro_hfvae.metrics.fixed_factor import beta_vae_score, can_be_fixed, factor_vae_score
 from pyro_hfvae.metrics.infomec import infomec
 from pyro_hfvae.metrics.information import information_matrix
@@ -26,7 +27,7 @@ from pyro_hfvae.metrics.sap import sap
 from pyro_hfvae.metrics.swap import Paint, swap_scores
 from pyro_hfvae.metrics.unsupervised import active_units, gaussian_total_correlation
 
-__all__ = ["measure", "measure_posteriors", "measure_swaps", "supervised_scores"]
+__all__ = ["measure", "measure_features", "measure_posteriors", "measure_swaps", "supervised_scores"]
 
 
 FEWEST_OF_A_CLASS = 10
@@ -181,6 +182,40 @@ def measure_swaps(paint: Paint, blocks: Sequence[str], factors: Factors, *, seed
         "unswapped": found.unswapped.tolist(),
         "chance": found.chance.tolist(),
         "measure": list(found.measure),
+    }
+
+
+def measure_features(
+    exchange: Exchange,
+    blocks: Mapping[str, Sequence[str]],
+    features: Mapping[str, Sequence[int]],
+    size: int,
+    *,
+    explained: NDArray[np.float64] | None = None,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """`feature_shares` as a dictionary that ``json.dumps`` takes, with the names and shapes of its result.
+
+    Args:
+        exchange: decodes exchanges of variables.
+        blocks: block name to the names of its variables.
+        features: feature name to the numbers that it has among those decoded.
+        size: how many data can be exchanged.
+        explained: `explained_share` of the same data ``[F]``, which is added to the result.
+        seed: of the pairs and of the random groupings.
+    """
+    found = feature_shares(exchange, blocks, features, size, seed=seed)
+    numbers = {
+        name: [[_finite(value) for value in row] for row in getattr(found, name).tolist()]
+        for name in ("total", "total_error", "alone", "alone_error", "chance", "chance_error")
+    }
+    known = None if explained is None else [_finite(value) for value in explained.tolist()]
+    return {
+        "data": size,
+        "blocks": list(found.blocks),
+        "features": list(found.features),
+        **numbers,
+        "explained": known,
     }
 
 

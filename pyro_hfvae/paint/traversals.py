@@ -13,7 +13,16 @@ from pyro_hfvae.blocks import Blocks, Variable
 from pyro_hfvae.paint.decode import decode_latents
 from pyro_hfvae.paint.latent_values import LatentValues, Program
 
-__all__ = ["categories", "combine", "commonest_categories", "interpolate", "quantile_range", "swap", "traverse"]
+__all__ = [
+    "categories",
+    "combine",
+    "commonest_categories",
+    "interpolate",
+    "quantile_range",
+    "steps",
+    "swap",
+    "traverse",
+]
 
 LEVELS = (0.01, 0.99)
 
@@ -76,25 +85,37 @@ def traverse(
     Raises:
         ValueError: more than one starting point, fewer than 2 columns, or a variable without a range; names it.
     """
+    labels, rows = [], []
+    for variable in variables:
+        values = steps(start, variable, ranges, columns)
+        if start.widths[variable.site] > 1:
+            labels.append(f"{variable.name}: 0 to {len(values) - 1}")
+        else:
+            low, high = ranges[variable]
+            labels.append(f"{variable.name}: {low:z.1f} to {high:z.1f}")
+        held = start.rows(torch.zeros(len(values), dtype=torch.long))
+        rows.append(decode_latents(model, held.replaced({variable: values}), data))
+    return labels, rows
+
+
+def steps(
+    start: LatentValues, variable: Variable, ranges: Mapping[Variable, tuple[float, float]], columns: int
+) -> Tensor:
+    """The values that a variable goes through: equal steps, [Q], or the K corners of a categorical, [K, K].
+
+    Raises:
+        ValueError: more than one starting point, fewer than 2 columns, or a variable without a range; names it.
+    """
     if start.size != 1:
         raise ValueError(f"a traversal starts from one value of everything, got {start.size}")
     if columns < 2:
         raise ValueError(f"a traversal has 2 pictures or more in a row, got {columns}")
-    labels, rows = [], []
-    for variable in variables:
-        width = start.widths[variable.site]
-        if width > 1:
-            steps = torch.eye(width)
-            labels.append(f"{variable.name}: 0 to {width - 1}")
-        elif variable not in ranges:
-            raise ValueError(f"no range is given for variable '{variable.name}'")
-        else:
-            low, high = ranges[variable]
-            steps = torch.linspace(low, high, columns)
-            labels.append(f"{variable.name}: {low:z.1f} to {high:z.1f}")
-        held = start.rows(torch.zeros(len(steps), dtype=torch.long))
-        rows.append(decode_latents(model, held.replaced({variable: steps}), data))
-    return labels, rows
+    width = start.widths[variable.site]
+    if width > 1:
+        return torch.eye(width)
+    if variable not in ranges:
+        raise ValueError(f"no range is given for variable '{variable.name}'")
+    return torch.linspace(*ranges[variable], columns)
 
 
 def categories(

@@ -213,8 +213,8 @@ def swap_table(table: Mapping[str, Any], *, spread: Matrix | None = None, inacti
         inactive: blocks that are.
     """
     return heat_table(
-        "Swaps: score with which the factors of the image that gave a block are read off a picture with that block and "
-        "all else of another image. An R² of about −1 means that the picture follows the other image.",
+        "Swaps: score with which the factors of the datum that gave a block are read off what is decoded of that block "
+        "and all else of another datum. An R² of about −1 means that what is decoded follows the other datum.",
         [*table["blocks"], "as it is"],
         table["factors"],
         np.vstack([as_array(table["given"]), as_array(table["unswapped"])]),

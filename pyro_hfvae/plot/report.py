@@ -7,11 +7,12 @@ from typing import Any
 from urllib.parse import unquote
 
 from pyro_hfvae.plot.curves import TERMS, term_curves
+from pyro_hfvae.plot.feature_table import feature_table
 from pyro_hfvae.plot.file_names import picture_name
 from pyro_hfvae.plot.heat_table import run_tables
 from pyro_hfvae.plot.page import Picture, duration, embed, from_figure, write_page
 from pyro_hfvae.plot.run_content import History, RunContent, read_run, whole
-from pyro_hfvae.plot.summary import active_above, findings, inactive, not_measured
+from pyro_hfvae.plot.summary import active_above, decided_features, findings, inactive, not_measured
 
 __all__ = ["write_report"]
 
@@ -67,12 +68,13 @@ _CAPTIONS = (
         "traversal_",
         "Block {}: only it changes, all else stays as it is.",
     ),
+    ("profile_", "Block {}: only it changes; the features that do not run over time."),
     ("categories_", "Each category of {} with all else of one held-out image in each column."),
     ("interpolation_", "Block {} goes from one held-out image to another; all else stays that of the first."),
     ("swap_", "Block {} of the image on the left, all else of the image above."),
     ("combinations", "Each block of another image: combinations that no image has."),
     ("aggregate_posterior", "Each variable over all data, q(z), against its prior p(z); KL in nats."),
-    ("pair_", "The two variables most predictive of {}, one draw for each held-out image, coloured by it."),
+    ("pair_", "The two variables most predictive of {}, one draw for each held-out datum, coloured by it."),
 )
 
 _CHECK_CAPTIONS = {
@@ -126,6 +128,8 @@ def _content(run: RunContent) -> dict[str, Any]:
         "dci": measured.get("dci") or {},
         "mig": measured.get("mig") or {},
         "tables": run_tables(metrics),
+        "features": feature_table(metrics["features"], inactive(metrics).blocks) if metrics.get("features") else None,
+        "decided": decided_features(metrics),
         "information_note": measured.get("marginal_information_note"),
         "swaps_note": measured.get("swaps_note"),
         "inactive": inactive(metrics),

@@ -10,6 +10,7 @@ __all__ = [
     "Inactive",
     "active_above",
     "block_of_variables",
+    "decided_features",
     "findings",
     "inactive",
     "measure_name",
@@ -98,6 +99,7 @@ def findings(metrics: Mapping[str, Any]) -> list[Finding]:
 def summary_lines(metrics: Mapping[str, Any]) -> list[str]:
     """Five lines for the terminal: fit, where each factor is, DCI, MIG, terms; two of them if no factor is known.
 
+    One more of the features that each block decides, where these were measured.
     More where a block or a variable is inactive, and for what could not be measured or has too few data.
     """
     data, terms, owner = metrics.get("data") or {}, metrics.get("terms") or {}, block_of_variables(metrics)
@@ -110,6 +112,13 @@ def summary_lines(metrics: Mapping[str, Any]) -> list[str]:
     if places := [_place(found) for found in findings(metrics)]:
         lines.append("where: " + ", ".join(places))
     measured = metrics.get("disentanglement") or {}
+    decided = [
+        f"{block}: " + ", ".join(f"{feature} {number(share)}" for feature, share in features)
+        for block, features in decided_features(metrics).items()
+        if features
+    ]
+    if decided:
+        lines.append("decides most of: " + "; ".join(decided))
     if dci := measured.get("dci"):
         scores = ("disentanglement", "completeness", "informativeness")
         lines.append("DCI: " + ", ".join(f"{score} {number(dci.get(score))}" for score in scores))
@@ -127,10 +136,31 @@ def summary_lines(metrics: Mapping[str, Any]) -> list[str]:
     return [*lines, *not_measured(metrics)]
 
 
+def decided_features(metrics: Mapping[str, Any], count: int = 3) -> dict[str, list[tuple[str, float]]]:
+    """Of each block the features of which it decides most, and the share that it decides.
+
+    Only shares that are clear of chance count, of features of which at least a tenth is explained.
+    """
+    table = metrics.get("features") or {"blocks": [], "features": [], "total": [], "chance": []}
+    explained = table.get("explained") or [1.0] * len(table["features"])
+    found = {}
+    for block, shares, chances in zip(table["blocks"], table["total"], table["chance"], strict=True):
+        rows = zip(table["features"], map(_value, shares), map(_value, chances), map(_value, explained), strict=True)
+        clear = [
+            (share * part, name, share)
+            for name, share, chance, part in rows
+            if share - chance >= HELD * (1 - chance) and part >= HELD
+        ]
+        found[block] = [(name, share) for _, name, share in sorted(clear, key=lambda one: -one[0])[:count]]
+    return found
+
+
 def not_measured(metrics: Mapping[str, Any]) -> list[str]:
     """What could not be measured, and why, in a sentence each."""
     left_out = metrics.get("left_out") or {}
     lines = [f"factor {name} is left out: {reason}" for name, reason in left_out.items()]
+    if note := metrics.get("features_note"):
+        lines.append(f"what each block decides of each feature is not known: {note}")
     if note := metrics.get("disentanglement_note"):
         lines.append(f"what blocks and variables encode of the factors is not known: {note}")
     return lines

@@ -19,8 +19,7 @@ from support import TinyImages
 import pyro_hfvae
 from pyro_hfvae import infer
 from pyro_hfvae.batch import Batch
-from pyro_hfvae.cli import main
-from pyro_hfvae.cli.traverse import traverse
+from pyro_hfvae.cli import image_pictures, main
 from pyro_hfvae.metrics import (
     Factors,
     encode,
@@ -154,20 +153,26 @@ def test_swaps_are_painted_by_the_model_from_posterior_modes(run):
     assert measured["swaps"] == measure_swaps(paint, ["z", "level"], known)
 
 
-@pytest.mark.parametrize(
-    ("options", "why"),
-    [
-        (['--objective.blocks={"all": ["z", "level"]}'], "swaps need two blocks or more; there is one"),
-        (["--model=support.RowModel", "--training.temperature=null"], "none of the model's observed sites is an image"),
-    ],
-)
-def test_runs_that_have_nothing_to_swap(tmp_path, options, why):
+def test_one_block_has_nothing_to_swap(tmp_path):
     run = RunFolder(tmp_path / "run")
-    assert fit(run.path, "--trainer.max_steps", "2", *options) == 0
+    assert fit(run.path, "--trainer.max_steps", "2", '--objective.blocks={"all": ["z", "level"]}') == 0
     assert main(["evaluate", str(run.path), "--permutations", "0"]) == 0
     measured = json.loads(run.metrics.read_text())["disentanglement"]
     assert measured["swaps"] is None
-    assert why in measured["swaps_note"]
+    assert "swaps need two blocks or more; there is one" in measured["swaps_note"]
+
+
+def test_rows_of_numbers_are_swapped_and_drawn_as_features(tmp_path):
+    """The data are images, but the model observes their pixels in a row."""
+    run = RunFolder(tmp_path / "run")
+    options = ["--model=support.RowModel", "--training.temperature=null", "--trainer.max_steps=2"]
+    assert fit(run.path, *options) == 0
+    assert main(["evaluate", str(run.path), "--permutations", "0"]) == 0
+    metrics = json.loads(run.metrics.read_text())
+    assert metrics["disentanglement"]["swaps"]["blocks"] == metrics["features"]["blocks"] == ["z", "level"]
+    assert metrics["features"]["features"] == [f"x[{at}]" for at in range(64)]
+    assert main(["traverse", str(run.path)]) == 0
+    assert {f"traversal_{block}" for block in ("z", "level")} <= {path.stem for path in run.pictures.glob("*.png")}
 
 
 @pytest.mark.parametrize(
@@ -279,7 +284,7 @@ def test_traversals_from_an_image_and_as_animations(copy, capsys, monkeypatch):
         grids[title] = images, row_labels, column_labels
         return image_grid(images, row_labels, column_labels, title)
 
-    monkeypatch.setitem(traverse.__globals__, "image_grid", recorded)
+    monkeypatch.setattr(image_pictures, "image_grid", recorded)
     assert main(["traverse", str(copy.path), "--columns", "4", "--prior", "--image", "57", "--gif"]) == 0
     blocks = [f"{start}traversal_{block}" for start in ("", "prior_", "image_57_") for block in ("z", "level")]
     added = [str(copy.pictures / f"{name}.{ending}") for name in blocks for ending in ("png", "gif")]

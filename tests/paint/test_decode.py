@@ -167,17 +167,23 @@ def test_nothing_is_differentiated():
     assert not sample(model, x).requires_grad
 
 
-@pytest.mark.parametrize("observed", [lambda x: x.flatten(1), lambda x: x[0, 0, 0, 0]])
-def test_a_model_of_something_else_than_images(observed):
-    def other(x):
-        value = observed(x)
-        pyro.sample("z", dist.Normal(torch.zeros(len(x)), 1.0))
-        pyro.sample("x", dist.Normal(torch.zeros_like(value), 1.0).to_event(value.dim()), obs=value)
+def test_a_model_of_rows_of_numbers():
+    def rows(x):
+        z = pyro.sample("z", dist.Normal(torch.zeros(len(x), 1), 1.0).to_event(1))
+        pyro.sample("x", dist.Normal(z.expand(-1, 6), 1.0).to_event(1), obs=x.flatten(1))
 
-    for pictures in (lambda: sample(other, X), lambda: decode(other, {"z": torch.zeros(7)}, X)):
-        with pytest.raises(
-            ValueError, match=r"none of the model's observed sites is an image with a mean of shape \[B"
-        ):
+    z = torch.arange(7.0)[:, None]
+    assert decode(rows, {"z": z}, X).equal(z.expand(-1, 6))
+    assert sample(rows, X).shape == (7, 6)
+
+
+def test_a_model_without_a_mean():
+    def label(x):
+        z = pyro.sample("z", dist.Normal(torch.zeros(len(x)), 1.0))
+        pyro.sample("x", dist.Categorical(logits=z[:, None].expand(-1, 3)), obs=torch.zeros(len(x)))
+
+    for pictures in (lambda: sample(label, X), lambda: decode(label, {"z": torch.zeros(7)}, X)):
+        with pytest.raises(ValueError, match="none of the model's observed sites has a mean"):
             pictures()
 
 

@@ -33,6 +33,6 @@ def test_one_block_has_nothing_to_swap():
         painter(model, guide, X, resolve_blocks({"all": list(SHAPES)}, SHAPES).blocks)
 
 
-def test_a_model_without_images():
-    with pytest.raises(ValueError, match=r"none of the model's observed sites is an image"):
+def test_a_model_that_observes_nothing():
+    with pytest.raises(ValueError, match="none of the model's observed sites has a mean"):
         painter(lambda x: None, guide, X, BLOCKS)(None, np.arange(2), np.arange(2))

@@ -290,7 +290,7 @@ def test_tables_of_numbers_are_coloured_by_their_size(html):
 
 def test_swaps_are_told_by_who_gave_the_block(html):
     text = " ".join(re.sub("<[^>]*>", " ", html).split())
-    assert "Swaps: score with which the factors of the image that gave a block are read off a picture with that" in text
+    assert "Swaps: score with which the factors of the datum that gave a block are read off what is decoded of" in text
     assert "pose 0.34 0.93 -0.97" in text
     assert "kind 0.89 -0.98 -0.96" in text
     assert "as it is 0.92 0.95 0.05" in text
@@ -301,7 +301,7 @@ def test_why_swaps_are_not_known(tmp_path):
     metrics["disentanglement"] |= {"swaps": None, "swaps_note": "there is one block, and nothing to swap it with"}
     text = Page(write_report(make_run(tmp_path / "run", metrics)).read_text()).text
     assert "Swaps: score" not in text
-    assert "What pictures take from which block is not known: there is one block, and nothing to swap it with." in text
+    assert "What is decoded from which block is not known: there is one block, and nothing to swap it with." in text
 
 
 def test_exact_information_is_told_in_nats(html):
