@@ -15,7 +15,7 @@ def covariate_widths(data: Data | None) -> dict[str, int]:
     """Name and number of entries of each tensor that a datum has beside x."""
     if data is None:
         return {}
-    return {name: tensor.shape[1:].numel() for name, tensor in data.batch([0]).others.items()}
+    return {name: tensor.shape[1:].numel() for name, tensor in data.batch(torch.tensor([0])).others.items()}
 
 
 def widths_of(given: Mapping[str, int] | Sequence[str], available: Mapping[str, int]) -> dict[str, int]:
