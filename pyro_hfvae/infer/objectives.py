@@ -51,12 +51,21 @@ class Options(TypedDict, total=False):
     """What every objective takes beside its weights, as :class:`HierarchicalELBO` does."""
 
     blocks: Layout | None
+    penalties: dict[str, Penalty] | None
     marginal: Marginal | None
     prior_samples: int
     guide_samples: int
     num_particles: int
     vectorize_particles: bool
     max_plate_nesting: float
+
+
+def _beside(own: Mapping[str, Penalty], options: Options) -> Options:
+    """The options, with penalties of the objective's own beside those that are given."""
+    given = options.get("penalties") or {}
+    if taken := own.keys() & given.keys():
+        raise ValueError(f"'{min(taken)}' is the name of a penalty of the objective's own: give yours another name")
+    return {**options, "penalties": {**own, **given}}
 
 
 class VAE(HierarchicalELBO):
@@ -68,7 +77,7 @@ class VAE(HierarchicalELBO):
 
     Args:
         data_size: N, the number of data that batches are drawn from.
-        **options: blocks, estimator and particles, as of :class:`HierarchicalELBO`.
+        **options: blocks, further penalties, estimator and particles, as of :class:`HierarchicalELBO`.
     """
 
     def __init__(self, data_size: int, **options: Unpack[Options]) -> None:
@@ -85,7 +94,7 @@ class BetaVAE(HierarchicalELBO):
     Args:
         data_size: N, the number of data that batches are drawn from.
         beta: weight β.
-        **options: blocks, estimator and particles, as of :class:`HierarchicalELBO`.
+        **options: blocks, further penalties, estimator and particles, as of :class:`HierarchicalELBO`.
 
     Raises:
         ValueError: the weight is not finite.
@@ -106,7 +115,7 @@ class AnnealedVAE(HierarchicalELBO):
         data_size: N, the number of data that batches are drawn from.
         gamma: weight γ.
         capacity: C in nats, usually a :class:`~pyro_hfvae.schedules.Linear` that starts at 0.
-        **options: blocks, estimator and particles, as of :class:`HierarchicalELBO`.
+        **options: blocks, further penalties, estimator and particles, as of :class:`HierarchicalELBO`.
 
     Raises:
         ValueError: a number that is not finite.
@@ -115,14 +124,9 @@ class AnnealedVAE(HierarchicalELBO):
     def __init__(
         self, data_size: int, gamma: float | Schedule, capacity: float | Schedule, **options: Unpack[Options]
     ) -> None:
+        own: dict[str, Penalty] = {"divergence": Divergence(Capacity(gamma, capacity))}
         super().__init__(
-            data_size,
-            mutual_information=0.0,
-            between=0.0,
-            within=0.0,
-            dimension=0.0,
-            penalties={"divergence": Divergence(Capacity(gamma, capacity))},
-            **options,
+            data_size, mutual_information=0.0, between=0.0, within=0.0, dimension=0.0, **_beside(own, options)
         )
 
 
@@ -138,7 +142,7 @@ class BetaTCVAE(HierarchicalELBO):
     Args:
         data_size: N, the number of data that batches are drawn from.
         beta: weight β.
-        **options: blocks, estimator and particles, as of :class:`HierarchicalELBO`.
+        **options: blocks, further penalties, estimator and particles, as of :class:`HierarchicalELBO`.
 
     Raises:
         ValueError: the weight is not finite.
@@ -161,7 +165,7 @@ class FactorVAE(HierarchicalELBO):
         gamma: weight γ.
         hidden: sizes of D's hidden layers.
         optimizer: called with D's parameters, makes its optimiser; Adam at 1e-4 with betas (.5, .9) by default.
-        **options: blocks, estimator and particles, as of :class:`HierarchicalELBO`.
+        **options: blocks, further penalties, estimator and particles, as of :class:`HierarchicalELBO`.
 
     Raises:
         ValueError: the weight is not finite, or sizes of layers that make no network.
@@ -176,7 +180,7 @@ class FactorVAE(HierarchicalELBO):
         **options: Unpack[Options],
     ) -> None:
         penalty = DensityRatio(gamma, hidden, optimizer)
-        super().__init__(data_size, penalties={"total_correlation": penalty}, **options)
+        super().__init__(data_size, **_beside({"total_correlation": penalty}, options))
 
 
 class InfoVAE(HierarchicalELBO):
@@ -201,7 +205,7 @@ class InfoVAE(HierarchicalELBO):
         alpha: α, the information that is preferred; 1 charges none, above 1 rewards it.
         kernel: of the MMD; a Gaussian one with a bandwidth that suits any number of variables by default, Zhao's own as
             :class:`~pyro_hfvae.infer.penalties.ZhaoKernel`.
-        **options: blocks, estimator and particles, as of :class:`HierarchicalELBO`.
+        **options: blocks, further penalties, estimator and particles, as of :class:`HierarchicalELBO`.
 
     Raises:
         ValueError: a number that is not finite.
@@ -217,8 +221,7 @@ class InfoVAE(HierarchicalELBO):
             between=0.0,
             within=0.0,
             dimension=0.0,
-            penalties=penalties,
-            **options,
+            **_beside(penalties, options),
         )
 
 
@@ -237,7 +240,7 @@ class DIPVAEI(HierarchicalELBO):
         off_diagonal: weight λ_od.
         diagonal: weight λ_d.
         mutual_information: weight of the information in the bound, 1 in the paper; a schedule lets it be free at first.
-        **options: blocks, estimator and particles, as of :class:`HierarchicalELBO`.
+        **options: blocks, further penalties, estimator and particles, as of :class:`HierarchicalELBO`.
 
     Raises:
         ValueError: a weight is not finite; on first use, a guide without normal variables.
@@ -257,7 +260,7 @@ class DIPVAEI(HierarchicalELBO):
             "off_diagonal": OffDiagonalCovariance(off_diagonal),
             "diagonal": DiagonalCovariance(diagonal, of_samples=self._of_samples),
         }
-        super().__init__(data_size, mutual_information, penalties=penalties, **options)
+        super().__init__(data_size, mutual_information, **_beside(penalties, options))
 
 
 class DIPVAEII(DIPVAEI):
@@ -287,7 +290,7 @@ class JointVAE(HierarchicalELBO):
         data_size: N, the number of data that batches are drawn from.
         gamma: weight γ.
         capacity: block name to C_d in nats, usually a :class:`~pyro_hfvae.schedules.Linear` that starts at 0.
-        **options: blocks, estimator and particles, as of :class:`HierarchicalELBO`.
+        **options: blocks, further penalties, estimator and particles, as of :class:`HierarchicalELBO`.
 
     Raises:
         ValueError: a number that is not finite; on first use, names that are not those of the blocks.
@@ -301,7 +304,7 @@ class JointVAE(HierarchicalELBO):
             f"divergence/{name}": BlockDivergence(name, Capacity(gamma, nats), names) for name, nats in capacity.items()
         }
         super().__init__(
-            data_size, mutual_information=0.0, between=0.0, within=0.0, dimension=0.0, penalties=penalties, **options
+            data_size, mutual_information=0.0, between=0.0, within=0.0, dimension=0.0, **_beside(penalties, options)
         )
 
 
@@ -320,7 +323,7 @@ class HFVAE(HierarchicalELBO):
             for the ordinary ELBO.
         between: weight β.
         within: weight γ.
-        **options: blocks, estimator and particles, as of :class:`HierarchicalELBO`.
+        **options: blocks, further penalties, estimator and particles, as of :class:`HierarchicalELBO`.
 
     Raises:
         ValueError: a weight is not finite.

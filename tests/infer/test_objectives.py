@@ -320,6 +320,24 @@ def test_what_is_charged_is_logged_and_reported(name):
 
 
 @MEMBERS
+def test_further_penalties_are_charged_beside_its_own(name):
+    """At their weight, and under another name only."""
+    model, guide, x = programs()
+    further = {"further": infer.penalties.Divergence(2.0)}
+    (plain, _), (elbo, _) = make(name, model, guide), make(name, model, guide, penalties=further)
+    torch.manual_seed(0)
+    expected = plain.terms(model, guide, x)
+    torch.manual_seed(0)
+    terms = elbo.terms(model, guide, x)
+    assert list(elbo.penalties) == [*plain.penalties, "further"]
+    if name != "FactorVAE":  # whose discriminators differ
+        torch.testing.assert_close(elbo.objective(terms), plain.objective(expected) - 2 * terms.penalties["further"])
+    for own in plain.penalties:
+        with pytest.raises(ValueError, match=f"'{own}' is the name of a penalty of the objective's own"):
+            make(name, model, guide, penalties={own: infer.penalties.Divergence()})
+
+
+@MEMBERS
 def test_it_is_one_objective_of_the_mechanism(name):
     model, guide, x = programs()
     blocks = {"a": ["z[0]"], "b": ["z[1:]", "y"]} if name != "JointVAE" else None

@@ -175,6 +175,13 @@ def test_pairs_that_swap_can_agree_too(tmp_path):
     assert not same(weights(run), weights(plain))
 
 
+def test_agreement_beside_the_terms_of_another_objective(tmp_path):
+    run = RunFolder(tmp_path / "run")
+    options = ["--objective", "HFVAE", "--objective.between", "3", *AGREE]
+    assert fit(run, *views(), *options, "--trainer.max_steps", "5") == 0
+    assert "train/penalty/agreement" in run.history.read_text()
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
