@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
+from pyro.distributions.torch_distribution import ExpandedDistribution, MaskedDistribution
 from pyro.distributions.util import scale_and_mask
 from pyro.poutine import Trace
 from pyro.poutine.util import site_is_subsample
 from torch import Size, Tensor
-from torch.distributions import Distribution
+from torch.distributions import Distribution, Independent
 
 from pyro_hfvae.distributions import is_factor
 
@@ -22,6 +23,7 @@ __all__ = [
     "log_likelihood",
     "name_list",
     "observed_sites",
+    "where_known",
 ]
 
 PARTICLES = "num_particles_vectorized"
@@ -38,6 +40,20 @@ def latent_sites(trace: Trace) -> dict[str, Message]:
 def observed_sites(trace: Trace) -> dict[str, Message]:
     """The sample sites that are observed, by name."""
     return {name: site for name, site in _sample_sites(trace) if site["is_observed"]}
+
+
+def where_known(site: Message) -> Tensor:
+    """Where an observed site has values that count: neither missing (NaN) nor masked; in the shape of its values."""
+    fn, value = site["fn"], torch.as_tensor(site["value"])
+    known, whole = ~value.isnan(), len(fn.batch_shape) + len(fn.event_shape)
+    masks = [] if site.get("mask") is None else [torch.as_tensor(site["mask"]).expand(fn.batch_shape)]
+    while isinstance(fn, ExpandedDistribution | Independent | MaskedDistribution):
+        if isinstance(fn, MaskedDistribution):
+            masks.append(torch.as_tensor(fn._mask).expand(fn.batch_shape))
+        fn = fn.base_dist
+    for mask in masks:
+        known = known & mask.reshape(mask.shape + (1,) * (whole - mask.dim())).to(known.device)
+    return known
 
 
 def is_auxiliary(site: Message) -> bool:

@@ -21,7 +21,7 @@ from torch.nn.functional import one_hot
 
 from pyro_hfvae.batch import Inputs, as_batch
 from pyro_hfvae.distributions import is_factor
-from pyro_hfvae.infer.traces import observed_sites
+from pyro_hfvae.infer.traces import observed_sites, where_known
 from pyro_hfvae.paint.latent_values import Program, Values
 
 __all__ = ["Feature", "FeatureValues", "decode_features", "observed_features"]
@@ -269,10 +269,8 @@ def _grouped(site: str, names: tuple[str, ...], shape: torch.Size) -> tuple[Feat
 def _as_means(site: dict[str, Any], features: Sequence[Feature], shape: torch.Size) -> Tensor:
     """Observed values in the shape of the means: categories as indicators, what is missing as NaN, [B, M]."""
     fn, value = site["fn"], torch.as_tensor(site["value"])
-    value = value.expand(shape[:1] + fn.batch_shape[1:] + fn.event_shape).to(torch.get_default_dtype(), copy=True)
-    for mask in _masks(site):
-        kept = mask.reshape(mask.shape + (1,) * (value.dim() - mask.dim()))
-        value[~kept.expand(value.shape)] = torch.nan
+    value = torch.where(where_known(site), value.to(torch.get_default_dtype()), torch.nan)
+    value = value.expand(shape[:1] + fn.batch_shape[1:] + fn.event_shape)
     value = value.reshape(len(value), -1)
     if value.shape[1] == math.prod(shape[1:]):
         return value
@@ -287,14 +285,3 @@ def _as_means(site: dict[str, Any], features: Sequence[Feature], shape: torch.Si
         else:
             parts.append(column[:, None])
     return torch.cat(parts, 1)
-
-
-def _masks(site: dict[str, Any]) -> list[Tensor]:
-    """Where a site counts, of each mask around it, in the batch shape that it applies to."""
-    fn = site["fn"]
-    masks = [] if site.get("mask") is None else [torch.as_tensor(site["mask"]).expand(fn.batch_shape)]
-    while isinstance(fn, ExpandedDistribution | Independent | MaskedDistribution):
-        if isinstance(fn, MaskedDistribution):
-            masks.append(torch.as_tensor(fn._mask).expand(fn.batch_shape))
-        fn = fn.base_dist
-    return masks

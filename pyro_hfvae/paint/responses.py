@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -90,7 +91,8 @@ def respond(
         columns: Q, 2 or more.
     """
     values = data.values.double().numpy(force=True)
-    spreads, usual = _spreads(values), _usual(values)
+    usual = _usual(values)
+    spreads = _spreads(values, usual)
     found = []
     for variable in variables:
         points = steps(start, variable, ranges, columns)
@@ -132,12 +134,17 @@ def exchanger(reader: FeatureReader, latents: LatentValues, blocks: Blocks) -> E
     return exchange
 
 
-def _spreads(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Standard deviation of each number over the data in which it is known, [M]; 0 where it is not."""
+def _spreads(values: NDArray[np.float64], usual: Sequence[tuple[float, float] | None]) -> NDArray[np.float64]:
+    """How wide most data lie, of each number, [M]: between the quantiles, or as in a normal distribution of its spread.
+
+    The latter is of counts, say, of which most are 0; of a number that is nowhere known it is 0.
+    """
     known = np.isfinite(values)
     count = np.maximum(known.sum(0), 1)
     mean = np.where(known, values, 0).sum(0) / count
-    return np.asarray(np.sqrt(np.where(known, np.square(values - mean), 0).sum(0) / count))
+    deviation = np.sqrt(np.where(known, np.square(values - mean), 0).sum(0) / count)
+    widths = np.array([0.0 if ends is None else ends[1] - ends[0] for ends in usual])
+    return np.where(widths > 0, widths, 2 * NormalDist().inv_cdf(USUAL[1]) * deviation)
 
 
 def _usual(values: NDArray[np.float64]) -> list[tuple[float, float] | None]:

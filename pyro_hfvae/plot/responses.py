@@ -19,7 +19,7 @@ class Response:
     Attributes:
         name: of the feature.
         values: its numbers, decoded, `[Q, n]`.
-        spread: its standard deviation over the data; of several numbers the root of the sum of their variances.
+        spread: how wide most data lie; of several numbers the root of the sum of the squares. Not used of a category.
         usual: between what values most data lie, or None.
         labels: of the K categories; empty for anything else.
         counted: whether it is a number of events.
@@ -40,9 +40,14 @@ class Response:
 
     @property
     def moved(self) -> float:
-        """How far it moves, in standard deviations of the data; 0 where these do not vary."""
-        way = float(np.sqrt(np.square(np.ptp(self.values, axis=0)).sum()))
-        return way / self.spread if self.spread > 0 else 0.0
+        """How far it moves, as a share of how wide most data lie; of a category the largest change of a probability.
+
+        0 where the data do not vary.
+        """
+        ways = np.ptp(self.values, axis=0)
+        if self.labels:
+            return float(ways.max())
+        return float(np.sqrt(np.square(ways).sum())) / self.spread if self.spread > 0 else 0.0
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.distributions import constraints
 
 from pyro_hfvae.distributions import unwrap
-from pyro_hfvae.infer.traces import observed_sites
+from pyro_hfvae.infer.traces import observed_sites, where_known
 from pyro_hfvae.posterior.draws import draw_guide, predict, simulate
 from pyro_hfvae.posterior.programs import Program, fix
 
@@ -50,12 +50,12 @@ IMAGE_STATISTICS: Statistics = {
 """Of images [B, C, H, W]: the mean, the number of pixels above .5, and where the centre of mass is, in pixels."""
 
 PLAIN_STATISTICS: Statistics = {
-    "mean": lambda x: x.flatten(1).mean(1),
-    "standard deviation": lambda x: x.flatten(1).std(1, correction=0),
-    "smallest": lambda x: x.flatten(1).amin(1),
-    "largest": lambda x: x.flatten(1).amax(1),
+    "mean": lambda x: x.flatten(1).nanmean(1),
+    "standard deviation": lambda x: (x.flatten(1) - x.flatten(1).nanmean(1, keepdim=True)).square().nanmean(1).sqrt(),
+    "smallest": lambda x: x.flatten(1).nan_to_num(nan=torch.inf).amin(1),
+    "largest": lambda x: x.flatten(1).nan_to_num(nan=-torch.inf).amax(1),
 }
-"""Of anything else."""
+"""Of anything else, of what is not missing."""
 
 SCALAR_STATISTICS: Statistics = {"value": lambda x: x.reshape(len(x))}
 """Of data of one number each."""
@@ -113,7 +113,8 @@ def predictive_checks(
     """Draws data from the model, given the prior and given the posterior of each datum, and takes statistics of them.
 
     Where the likelihood is Bernoulli and the data are grey, grey counts as the probability of white, as it does in the
-    likelihood: statistics are then taken of one draw of black and white data.
+    likelihood: statistics are then taken of one draw of black and white data. What is missing in the data (NaN, or
+    masked) is NaN in the draws too.
 
     Args:
         model: the generative program.
@@ -132,18 +133,29 @@ def predictive_checks(
     if draws < 39:
         raise ValueError(f"predictive checks need 39 draws or more, got {draws}: with fewer no tail holds 2.5 %")
     model, guide = fix(model, guide, *args, **kwargs)
-    observed = _observed(draw_guide(model, guide, *args, **kwargs).model_trace)
+    trace = draw_guide(model, guide, *args, **kwargs).model_trace
+    observed = _observed(trace)
+    known = {name: where_known(site) for name, site in observed_sites(trace).items()}
+
+    def of(data: Mapping[str, Tensor]) -> dict[str, NDArray[np.float64]]:
+        return _apply(statistics, {name: _alike(value, known[name]) for name, value in data.items()})
+
     priors, posteriors = [], []
     for _ in range(draws):
-        priors.append(_apply(statistics, simulate(model, *args, **kwargs).observed))
+        priors.append(of(simulate(model, *args, **kwargs).observed))
         latents = draw_guide(model, guide, *args, **kwargs).guide_trace
-        posteriors.append(_apply(statistics, predict(model, latents, *args, **kwargs)))
+        posteriors.append(of(predict(model, latents, *args, **kwargs)))
     return [
         PredictiveCheck(
             name, values, np.stack([part[name] for part in priors]), np.stack([part[name] for part in posteriors])
         )
-        for name, values in _apply(statistics, observed).items()
+        for name, values in of(observed).items()
     ]
+
+
+def _alike(value: Tensor, known: Tensor) -> Tensor:
+    """Data or draws with NaN where the data are missing, so that statistics are of as many numbers."""
+    return value if bool(known.all()) else torch.where(known, value.double(), torch.nan)
 
 
 def _observed(trace: Trace) -> dict[str, Tensor]:

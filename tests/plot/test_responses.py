@@ -5,9 +5,12 @@ from pyro_hfvae.plot import Response, Responses
 
 
 def test_how_far_a_feature_moves():
-    """From 1 to 5, in spreads of 2; of several numbers the length of the way."""
+    """From 1 to 5, in spreads of 2; of several numbers the length of the way, of categories the largest change."""
     assert Response("a", np.array([[2.0], [1], [5]]), 2.0).moved == 2
     assert Response("b", np.array([[0.0, 0], [3, 4]]), 2.5).moved == 2
+    assert Response(
+        "k", np.array([[0.1, 0.6, 0.3], [0.7, 0.1, 0.2]]), 9.0, labels=("a", "b", "c")
+    ).moved == pytest.approx(0.6)
     assert Response("c", np.array([[0.0], [1]]), 0.0).moved == 0
 
 

@@ -7,6 +7,7 @@ import pyro.distributions as dist
 import pytest
 import torch
 
+from pyro_hfvae.distributions import ColumnLikelihoods
 from pyro_hfvae.posterior import (
     IMAGE_STATISTICS,
     PredictiveCheck,
@@ -151,3 +152,31 @@ def test_tails_are_symmetric_and_ties_are_no_tail():
     drawn = np.arange(1.0, 40.0)[:, None].repeat(5, 1)  # 39 draws: 1 to 39
     check = PredictiveCheck("s", np.array([0.0, 1.0, 20.0, 39.0, 40.0]), drawn, drawn)
     assert check.tail_share == 2 / 5
+
+
+@pytest.mark.parametrize("masked", [True, False], ids=["masked", "NaN"])
+def test_what_is_missing_in_the_data_is_missing_in_the_draws(masked):
+    """Of one to four numbers of a datum the largest: a complete draw of four would have larger ones."""
+    torch.manual_seed(0)
+    x = torch.randn(400, 4)
+    known = torch.arange(4) < 1 + torch.arange(400)[:, None] % 4
+
+    def model(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(0.0, 1.0))
+            if masked:
+                pyro.sample("x", dist.Normal(torch.zeros(4), 1.0).mask(known).to_event(1), obs=x)
+            else:
+                parts = [([0, 1, 2, 3], dist.Normal(torch.zeros(len(x), 4), 1.0))]
+                pyro.sample("x", ColumnLikelihoods(parts), obs=x)
+
+    def guide(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(0.0, 1.0))
+
+    data = torch.where(known, x, 0.0 if masked else torch.nan)
+    found = {check.statistic: check for check in predictive_checks(model, guide, data, draws=40)}
+    np.testing.assert_allclose(found["largest"].observed, x.masked_fill(~known, -torch.inf).amax(1), rtol=1e-6)
+    single = found["standard deviation"].prior[:, ::4]
+    np.testing.assert_array_equal(single, 0)  # of one number
+    assert all(check.prior_p_value > 1e-4 for check in found.values())  # the data are draws of the model
