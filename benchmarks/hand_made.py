@@ -45,4 +45,4 @@ def sample_of(sites: Mapping[str, Site], data: Tensor | None = None) -> Sample:
 def log_aggregates(sites: Mapping[str, Site], groups: Sequence[Group], references: References) -> list[Tensor]:
     """E[log q̂(z_G)] of some groups, [1, B] each."""
     found = Factorised(sites, sites, replace(references, parts=[sites]), torch.get_default_dtype())
-    return list(found.aggregate_of_each(groups).values())
+    return list(found.aggregate_of_each(groups))

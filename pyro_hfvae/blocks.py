@@ -75,6 +75,14 @@ class Node:
         """All variables below the node, as a set."""
         return frozenset(self.variables)
 
+    @cached_property
+    def _hash(self) -> int:
+        return hash((self.name, self.variables, self.children, self.level))
+
+    def __hash__(self) -> int:
+        """That of the fields, made once: trees are keys of what each step looks up."""
+        return self._hash
+
     def nodes(self) -> "Iterator[Node]":
         """The node and all below it, from the top."""
         yield self

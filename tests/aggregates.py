@@ -130,8 +130,7 @@ def log_aggregates(sites, groups, references, dtype=torch.float64):
     sites = sites.sites if isinstance(sites, Batch) else sites
     references = references if references.parts else replace(references, parts=[sites])
     groups = [group.variables if isinstance(group, Group) else group for group in groups]
-    found = Factorised(sites, sites, references, dtype).aggregate_of_each(list(dict.fromkeys(groups)))
-    return [found[group] for group in groups]
+    return list(Factorised(sites, sites, references, dtype).aggregate_of_each(groups))
 
 
 def estimated(marginal, batch, groups, data_size, data=None, dtype=torch.float64):

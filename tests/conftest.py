@@ -7,7 +7,7 @@ import pyro
 import pytest
 import torch
 
-from pyro_hfvae.infer import factorised
+from pyro_hfvae.infer import pairwise
 
 
 @pytest.fixture(scope="session")
@@ -28,10 +28,10 @@ def state_folder(tmp_path_factory):
         yield
 
 
-@pytest.fixture(params=[-1, 2**40], ids=["by products", "by differences"])
+@pytest.fixture(params=[1, 2**40], ids=["sample by sample", "in one piece"])
 def ways_of_comparing(request, monkeypatch):
-    """The densities of all pairs are made as matrix products, or each by itself, whatever the sizes."""
-    monkeypatch.setattr(factorised, "DIRECT", request.param)
+    """All pairs are compared one sample at a time, and again on the way back; or at once, and kept for it."""
+    monkeypatch.setattr(pairwise, "CHUNK_NUMBERS", request.param)
 
 
 @pytest.fixture

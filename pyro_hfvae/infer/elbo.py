@@ -191,12 +191,13 @@ class HierarchicalELBO(ELBO):
         least = self.least_weight(step)
 
         def charged(weight: Weight, term: Tensor, log_normaliser: Tensor) -> Tensor:
-            if isinstance(weight, Capacity):
+            if isinstance(weight, Capacity) or value_at(weight, step) == least:
                 return cost(weight, term, step)
-            return cost(weight, term, step) + (value_at(weight, step) - least) * log_normaliser
+            return torch.add(cost(weight, term, step), log_normaliser, alpha=value_at(weight, step) - least)
 
         def total(charges: Iterable[Tensor]) -> Tensor:
-            return torch.stack(list(charges)).sum()
+            first, *more = charges
+            return torch.stack([first, *more]).sum() if more else first
 
         blocks = terms.blocks
         level = dict.fromkeys(blocks, 0)

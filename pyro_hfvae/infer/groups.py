@@ -35,12 +35,11 @@ def expected_log_densities(sites: Sites, posteriors: Sites, groups: Sequence[Gro
         if isinstance(site, DiscreteSite):
             values.append((posteriors[name].mean * site.log_mass).sum(-1).reshape(-1, site.variables).mean(0))
         elif site.independent:
-            each = site.densities.flatten(1).mean(1)
-            values.append(each if site.grain == 1 else each.reshape(-1, site.grain).sum(1))
+            values.append(site.mean_densities)
     device = next(iter(sites.values())).value.device
     together, counts = _summands(tuple(groups), kinds_of(sites), device)
     values += [sites[name].log_prob(indices).mean()[None] for name, indices in together]
-    every = torch.cat(values)
+    every = torch.cat(values) if len(values) > 1 else values[0]
     return counts.to(every) @ every
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Size, Tensor
 from torch.distributions import kl_divergence
 
 from pyro_hfvae.infer.estimators import Marginal, log_weight_of_others, refuse_batch
@@ -111,11 +111,16 @@ class Memory(Marginal):
         others = (batch - 1 + count).clamp_min(1).to(torch.float64)
         remembered = self._sites(sample)
         priors = {name: site for name, site in remembered.items() if name.startswith(PRIOR)}
+        names = [name for name in self._order if name not in priors]
+        thinned = {
+            name: found for name in names if (found := self._thinned(remembered[name], present, count)) is not None
+        }
         bank = Bank(
             sites={name: site for name, site in remembered.items() if name not in priors},
             priors={name.removeprefix(PRIOR): site for name, site in priors.items()},
             present=present,
-            thinned={name: thin for name in self._order if (thin := self._thinned(name, present, count)) is not None},
+            thinned={name: site for name, (site, _) in thinned.items()},
+            thin_weights={name: weights for name, (_, weights) in thinned.items()},
         )
         return References(
             own=-math.log(data_size),
@@ -141,9 +146,9 @@ class Memory(Marginal):
             found[name] = held
         return found
 
-    def _thinned(self, name: str, present: Tensor, count: Tensor) -> tuple[Tensor, Tensor] | None:
+    def _thinned(self, site: Site, present: Tensor, count: Tensor) -> tuple[Site, Tensor] | None:
         """Some of the sorted slots of each variable, and the logarithms of how many each stands for, [V, R]."""
-        order = self._order[name]
+        order = self._order[site.name]
         held = order.shape[1]
         step = (held - 2 * TAIL) // SYSTEMATIC
         if step < 2:
@@ -156,7 +161,9 @@ class Memory(Marginal):
         which = order[:, ranks]  # [V, R]
         weights = weight * present[which]
         weights = weights * (count / weights.sum(-1, keepdim=True).clamp_min(1.0))  # they sum to the count
-        return which, torch.where(weights > 0, weights.log(), NOTHING)
+        tensors = [part.flatten(1).gather(0, which.mT).view(-1, *part.shape[1:]) for part in site.parameters()]
+        some = site.at(site.with_parameters(tensors, Size([which.shape[1]])), site.value)
+        return some, torch.where(weights > 0, weights.log(), NOTHING)
 
     def _move(self, device: torch.device) -> None:
         """Takes what is remembered to the device of the batch, where it is not there yet."""

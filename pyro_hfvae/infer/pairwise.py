@@ -1,272 +1,292 @@
-"""Sums over references: log Σ_m q(z|x_m) as a fused matrix product with a backward pass of its own."""
+"""Sums over references, log Σ_m r(z|x_m) of several groups of variables at once, with a backward pass of its own."""
 
+import inspect
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from pyro_hfvae.sites import NOTHING
+__all__ = ["Normals", "Pairs", "log_sums", "slice_of"]
 
-__all__ = ["log_sum_of_other_masses", "log_sum_of_others", "log_sum_of_pairs"]
+CHUNK_NUMBERS = 2**18
+"""About how many pairwise numbers a processor makes at once: 1 MB in float32, which fits into its cache."""
 
-CHUNK_ELEMENTS = 2**17
-"""About how many pairwise numbers are made at once, in a tensor of 1 MB, which fits into a processor's cache."""
-
-KEPT_ELEMENTS = 2**21
-"""Pairwise numbers that are kept for the way back, in a tensor of 16 MB, where there are no more of them."""
+CHUNK_NUMBERS_OF_DEVICES = 2**25
+"""The same of other devices, 128 MB: each piece costs some launches."""
 
 
-def log_sum_of_others(
-    features: Tensor,
-    parameters: Tensor,
-    first: int = 0,
-    masses: Tensor | None = None,
-    more: Tensor | None = None,
-    masses_of_more: Tensor | None = None,
-    dtype: torch.dtype = torch.float64,
-) -> Tensor:
-    r"""The logarithm of a sum over all references but the sample's own, for each of K weights of the references.
+Piece = tuple[slice, slice]
+"""Some particles, and some samples."""
 
-    .. math:: l_{rk} = \log \sum_{m \ne \mathrm{own}(r)} v_{mk} \exp(f_r \cdot g_m)
 
-    No more than a fixed number of pairwise numbers is held at once, whatever R and M are; where there are more, the
+@dataclass(frozen=True)
+class Normals:
+    """V normal variables at S · B samples, and their posteriors given M references; densities are made by differences.
+
+    Those do not cancel, however narrow and far apart the posteriors are, so that float32 is enough for them.
+    """
+
+    value: Tensor  # [S, B, V]
+    loc: Tensor  # [S, M, V]
+    scale: Tensor  # [S, M, V]
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """log-densities of all pairs of a sample and a reference, in C columns: those of normal variables come first."""
+
+    shape: tuple[int, int, int]
+    """S, B, M."""
+    device: torch.device
+    normals: Normals | None
+    products: Sequence[tuple[Tensor, Tensor]] = ()
+    """Of columns that are f · g, [S, B, P] and [S, M, P]; float64, for they cancel."""
+    given: Sequence[tuple[int, Callable[[Piece], Tensor]]] = ()
+    """How many columns are made by a function of some samples, and that, [C', S', R, M]."""
+    weights: Tensor | None = None
+    """Logarithms of the weights of the references, [1, M], or of each line, [L, M]; without gradient, 0 by default."""
+    own: float | Tensor | None = None
+    """What is added for the own reference of a sample, a number; None where no reference is a sample's own."""
+    first: int = 0
+    """The own reference of sample b is number first + b."""
+
+
+def log_sums(
+    pairs: Pairs, sums: Sequence[Sequence[int]], masses: Sequence[tuple[Sequence[int], Tensor]], dtype: torch.dtype
+) -> tuple[Tensor, list[Tensor]]:
+    r"""The logarithms of sums over all references, of densities, and of densities and masses of categories.
+
+    A line l < C is a column, each further one the sum of some lines before it; with log-densities p and weights w
+
+    .. math:: a_{lb} = \log \sum_m w_{m} \exp(p_{lbm}), \qquad a_{lbk} = \log \sum_m w_{m} v_{mk} \exp(p_{lbm}).
+
+    No more than a fixed number of pairwise numbers is held at once, whatever B and M are; where there are more, the
     backward pass computes them again.
 
-    The matrix product suffers from cancellation and is always float64; the log-sum-exp may use float32, which adds an
-    error of about one float32 rounding to the value and, through further references, ε |z| / σ² to the gradient of z.
-
     Args:
-        features: f of the samples, float64, [..., R, P].
-        parameters: g of the references, float64, [..., M, P].
-        first: the own reference of sample r is number first + r.
-        masses: v ≥ 0 of the references, float64, [..., M, K]; one of 1 by default.
-        more: g of further references, which get no gradient, [..., P, M'].
-        masses_of_more: their v, [..., M', K].
-        dtype: of all that follows the product, float32 or float64. Without masses a processor (CPU) takes longer to
-            convert the product than float32 saves, and takes float64.
+        pairs: p of the columns, and w.
+        sums: the lines that each further line is the sum of; 0 where there are none.
+        masses: masses v ≥ 0 of the references, [S, M, K], and the lines beside which they are.
+        dtype: of pairwise numbers, float32 or float64.
 
     Returns:
-        [..., R, K], float64. About :data:`~pyro_hfvae.sites.NOTHING` where there is no other reference.
+        a of each line, [L, S, B], and with each of the masses, [L', S, B, K]; differentiable once.
     """
-    shape = features.shape[:-1]
-    given = (features, parameters, masses, more, masses_of_more)
-    flat = [None if part is None else part.reshape(-1, *part.shape[-2:]) for part in given]
-    sums = _LogSumOfOthers if masses is None else _LogWeightedSumsOfOthers
-    if masses is None and features.device.type == "cpu":
-        dtype = torch.float64
-    outputs: Tensor = sums.apply(dtype, first, torch.is_grad_enabled(), *flat)[0]
-    return outputs.view(*shape, -1)
+    plan = _Plan(pairs, sums, [slice_of(lines) for lines, _ in masses], dtype)
+    sums_of_lines, *with_masses = _LogSums.apply(plan, *plan.tensors, *(table for _, table in masses))
+    return sums_of_lines, with_masses
 
 
-def log_sum_of_pairs(pairs: Tensor, masses: Tensor) -> Tensor:
-    r"""The logarithm of a sum over all references, for log-densities of all pairs.
-
-    .. math:: l_{rk} = \log \sum_m v_{mk} \exp(p_{rm})
-
-    Args:
-        pairs: p, the logarithm of a weight included, [..., R, M].
-        masses: v ≥ 0, [..., M, K].
-
-    Returns:
-        [..., R, K].
-    """
-    largest = pairs.detach().amax(-1, keepdim=True)  # [..., R, 1]
-    sums = (pairs - largest).exp() @ masses.to(pairs)
-    return sums.clamp_min(_smallest(sums.dtype)).log() + largest
+def slice_of(indices: Sequence[int]) -> slice | list[int]:
+    """Indices that follow one another as a slice, which copies nothing."""
+    some = slice(indices[0], indices[0] + len(indices)) if indices else slice(0)
+    return some if list(indices) == list(range(some.start or 0, some.stop)) else list(indices)
 
 
-def log_sum_of_other_masses(
-    masses: Tensor, first: int = 0, count: int | None = None, more: Tensor | None = None
-) -> Tensor:
-    r"""The same for discrete variables alone, in time that grows with R + M.
+class _Plan:
+    """What is no tensor of the arguments of :func:`log_sums`, and all tensors in one sequence."""
 
-    .. math:: l_{rk} = \log \sum_{m \ne \mathrm{own}(r)} v_{mk}
+    chunks: "_Chunks"
+    """What the forward pass made."""
+    found: tuple[list[Tensor], list[Tensor], list[list[Tensor]]]
+    """Of each piece the maxima of the lines, the sums relative to them, and the sums with each of the masses."""
 
-    As a sum of those before and those after: the sum of all less the own one would cancel.
+    def __init__(
+        self, pairs: Pairs, sums: Sequence[Sequence[int]], weighted: Sequence[slice | list[int]], dtype: torch.dtype
+    ) -> None:
+        self.shape, self.first, self.own, self.weights = pairs.shape, pairs.first, pairs.own, pairs.weights
+        self.weighted, self.dtype, self.device, self.graded = weighted, dtype, pairs.device, torch.is_grad_enabled()
+        self.sums = [slice_of(members) for members in sums]
+        normals = pairs.normals
+        self.tensors = [] if normals is None else [normals.value, normals.loc, normals.scale]
+        self.normals = 0 if normals is None else normals.value.shape[-1]
+        self.products = range(len(self.tensors), len(self.tensors) + 2 * len(pairs.products), 2)
+        self.tensors += [part for product in pairs.products for part in product]
+        self.given = pairs.given
+        self.made = len(self.tensors)
+        if self.graded:  # all at once, for autograd has to know them
+            whole = slice(0, pairs.shape[0]), slice(0, pairs.shape[1])
+            self.tensors += [make(whole) for _, make in pairs.given]
+        self.columns = self.normals + len(self.products) + sum(count for count, _ in pairs.given)
+        self.lines = self.columns + len(self.sums)
 
-    Args:
-        masses: v ≥ 0 of the references, float64, [..., M, K].
-        first: the own reference of sample r is number first + r.
-        count: R, the number of samples; M by default.
-        more: v of further references, which get no gradient, [..., M', K].
 
-    Returns:
-        [..., R, K]. :data:`~pyro_hfvae.sites.NOTHING` where the sum is 0.
-    """
-    none = torch.zeros_like(masses[..., :1, :])
-    before = torch.cat([none, masses[..., :-1, :].cumsum(-2)], -2)
-    after = torch.cat([none, masses.flip(-2)[..., :-1, :].cumsum(-2)], -2).flip(-2)
-    sums = (before + after).narrow(-2, first, masses.shape[-2] if count is None else count)
-    if more is not None:
-        sums = sums + more.detach().sum(-2, keepdim=True)
-    return torch.where(sums > 0, sums.clamp_min(_smallest(sums.dtype)).log(), NOTHING)
-
-
-class _LogSumOfOthers(torch.autograd.Function):
-    """K = 1, v = 1. The gradient of the features is the mean of the parameters, and is made in the forward pass."""
-
+class _LogSums(torch.autograd.Function):
     @staticmethod
-    def forward(
-        dtype: torch.dtype,
-        first: int,
-        graded: bool,
-        features: Tensor,
-        batch: Tensor,
-        _: None,
-        more: Tensor | None,
-        __: None,
-    ) -> tuple[Tensor, ...]:
-        pairs = _Pairs(dtype, features, batch, more, first)
-        outputs = features.new_empty(*features.shape[:2], 1)
-        sums, largest = (torch.empty_like(outputs, dtype=dtype) for _ in range(2))
-        means = torch.empty_like(features) if graded else features.new_empty(0)
-        for lead, rows in pairs.pieces():
-            relative = pairs.log_densities(lead, rows)
-            largest[lead, rows] = relative.amax(-1, keepdim=True)  # [L, R, 1]
-            _exp(relative.sub_(largest[lead, rows]))
-            sums[lead, rows] = relative.sum(-1, keepdim=True)
-            outputs[lead, rows] = sums[lead, rows].log().add_(largest[lead, rows]).to(outputs)
-            if graded:
-                means[lead, rows] = pairs.times_parameters(relative, lead) / sums[lead, rows]
-        return outputs, sums, largest, means
+    def forward(plan: _Plan, *tensors: Tensor) -> tuple[Tensor, ...]:
+        plan.chunks = chunks = _Chunks(plan, tensors)
+        tables = [part.to(plan.dtype) for part in tensors[len(plan.tensors) :]]
+        tops, sums, of_masses = [], [], []
+        for piece in chunks.pieces:
+            lines, _ = chunks.log_densities(piece)
+            top = lines.amax(-1, keepdim=True)
+            _exp(lines.sub_(top))
+            tops.append(top)
+            sums.append(lines.sum(-1, keepdim=True))
+            of_masses.append(
+                [
+                    (lines[some] @ table[piece[0]]).clamp_min_(torch.finfo(plan.dtype).tiny)  # [L', S', R, K]
+                    for some, table in zip(plan.weighted, tables, strict=True)
+                ]
+            )
+        plan.found = tops, sums, of_masses
+        logs = [total.log().add_(top)[..., 0] for top, total in zip(tops, sums, strict=True)]
+        found = [chunks.joined(logs)]
+        for number, some in enumerate(plan.weighted):
+            found.append(
+                chunks.joined([parts[number].log().add_(top[some]) for top, parts in zip(tops, of_masses, strict=True)])
+            )
+        return tuple(found)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        ctx.dtype, ctx.first, _, features, batch, *_ = inputs
-        ctx.mark_non_differentiable(*output[1:])
+        ctx.plan, *tensors = inputs
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(features, batch, *output[1:])
+        ctx.save_for_backward(*tensors)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        gradient = gradients[0]
-        features, batch, sums, largest, means = ctx.saved_tensors
-        if gradient is None:
-            return (None,) * 8
-        of_features = gradient * means
-        of_batch = torch.zeros_like(batch) if ctx.needs_input_grad[4] else None
-        if of_batch is not None:
-            pairs = _Pairs(ctx.dtype, features, batch, None, ctx.first)
-            for lead, rows in pairs.pieces():
-                # Relative to the same maximum as in the forward pass: no rounding makes it overflow.
-                of_pairs = _exp(pairs.log_densities(lead, rows).sub_(largest[lead, rows]))  # [L, R, M]
-                scaled = (gradient[lead, rows] / sums[lead, rows]).to(ctx.dtype)
-                of_batch[lead] += of_pairs.mul_(scaled).to(features.dtype).mT @ features[lead, rows]
-        return None, None, None, of_features, of_batch, None, None, None
-
-
-class _LogWeightedSumsOfOthers(torch.autograd.Function):
-    """Any K and v."""
-
-    @staticmethod
-    def forward(
-        dtype: torch.dtype,
-        first: int,
-        graded: bool,
-        features: Tensor,
-        batch: Tensor,
-        masses: Tensor,
-        more: Tensor | None,
-        masses_of_more: Tensor | None,
-    ) -> tuple[Tensor, ...]:
-        pairs = _Pairs(dtype, features, batch, more, first)
-        # A view: an input that is returned as it is could not be kept for the backward pass.
-        weights = masses.view_as(masses) if masses_of_more is None else torch.cat([masses, masses_of_more], 1)
-        weights = weights.to(dtype)
-        outputs = features.new_empty(*features.shape[:2], masses.shape[-1])
-        sums = torch.empty_like(outputs, dtype=dtype)
-        largest = features.new_empty(*features.shape[:2], 1, dtype=dtype)
-        shape = (*features.shape[:2], pairs.references)
-        keeps = graded and math.prod(shape) <= KEPT_ELEMENTS
-        kept = largest.new_empty(shape if keeps else 0)  # [L, R, M]
-        for lead, rows in pairs.pieces():
-            relative = pairs.log_densities(lead, rows, kept[lead, rows] if keeps else None)
-            largest[lead, rows] = relative.amax(-1, keepdim=True)
-            sums[lead, rows] = (_exp(relative.sub_(largest[lead, rows])) @ weights[lead]).clamp_min_(_smallest(dtype))
-            outputs[lead, rows] = sums[lead, rows].log().add_(largest[lead, rows]).to(outputs)
-        return outputs, weights.view_as(weights), sums, largest, kept  # an input itself could not be kept
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        ctx.dtype, ctx.first, _, features, batch, _, more, _ = inputs
-        ctx.mark_non_differentiable(*output[1:])
-        ctx.set_materialize_grads(False)
-        ctx.save_for_backward(features, batch, more, *output[1:])
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        gradient = gradients[0]
-        features, batch, more, weights, sums, largest, kept = ctx.saved_tensors
-        if gradient is None:
-            return (None,) * 8
-        size = batch.shape[1]
-        of_features, of_batch = torch.zeros_like(features), torch.zeros_like(batch)
-        of_masses = batch.new_zeros(*batch.shape[:2], weights.shape[-1])
-        pairs = _Pairs(ctx.dtype, features, batch, more, ctx.first)
-        for lead, rows in pairs.pieces():
-            if kept.numel():
-                relative = kept[lead, rows]
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
+        plan: _Plan = ctx.plan
+        tensors, chunks, (tops, sums, of_masses) = ctx.saved_tensors, plan.chunks, plan.found
+        found = [torch.zeros_like(t) if n else None for t, n in zip(tensors, ctx.needs_input_grad[1:], strict=True)]
+        tables = [table.to(plan.dtype) for table in tensors[len(plan.tensors) :]]
+        of_tables = found[len(plan.tensors) :]
+        for number, piece in enumerate(chunks.pieces):
+            if len(chunks.pieces) == 1:
+                lines, deviations = chunks.latest
             else:
-                relative = _exp(pairs.log_densities(lead, rows).sub_(largest[lead, rows]))  # [L, R, M]
-            scaled = (gradient[lead, rows] / sums[lead, rows]).to(ctx.dtype)  # [L, R, K]
-            of_masses[lead] += relative[..., :size].mT @ scaled
-            of_pairs = (scaled @ weights[lead].mT).mul_(relative)
-            of_features[lead, rows] = pairs.times_parameters(of_pairs, lead)
-            of_batch[lead] += of_pairs[..., :size].to(features.dtype).mT @ features[lead, rows]
-        return None, None, None, of_features, of_batch, of_masses, None, None
+                lines, deviations = chunks.log_densities(piece)
+                # Relative to the same maximum as in the forward pass: no rounding makes it overflow.
+                _exp(lines.sub_(tops[number]))
+            if gradients[0] is None:
+                shares = torch.zeros_like(lines)
+            else:  # the gradient of the log-densities, [L, S', R, M]
+                shares = lines * (gradients[0][:, *piece, None] / sums[number])
+            for some, gradient, total, table, of_table in zip(
+                plan.weighted, gradients[1:], of_masses[number], tables, of_tables, strict=True
+            ):
+                if gradient is not None:
+                    scaled = gradient[:, *piece] / total  # [L', S', R, K]
+                    shares[some] += lines[some] * (scaled @ table[piece[0]].mT)
+                    if of_table is not None:
+                        of_table[piece[0]] += (lines[some].mT @ scaled).sum(0)
+            for line, members in reversed(list(enumerate(plan.sums, plan.columns))):
+                if isinstance(members, slice):
+                    shares[members].add_(shares[line])
+                else:
+                    shares[members] += shares[line]
+            chunks.add_gradients(found, shares, deviations, piece)
+        return None, *found
 
 
-class _Pairs:
-    """The log-densities f · g of all samples under all references, some of them at a time, in the same memory."""
+# Read once: torch asks for it at every call.
+_LogSums.forward.__signature__ = inspect.signature(_LogSums.forward)  # type: ignore[attr-defined]
 
-    def __init__(self, dtype: torch.dtype, features: Tensor, batch: Tensor, more: Tensor | None, first: int) -> None:
-        self.features, self.batch, self.more, self.first = features, batch, more, first
-        self.references = batch.shape[1] + (0 if more is None else more.shape[2])
-        lead, rows = next(self.pieces())
-        self._wide = features.new_empty(lead.stop * rows.stop * self.references)
-        self._narrow = self._wide if dtype == features.dtype else torch.empty_like(self._wide, dtype=dtype)
-        self._narrow_more = None if more is None else more.to(dtype)
 
-    def pieces(self) -> Iterator[tuple[slice, slice]]:
-        """Slices of the leading dimension and of the samples whose pairs with the references are few enough."""
-        leading, samples = self.features.shape[:2]
-        rows = _share(samples, self.references)
-        leads = _share(leading, samples * self.references)
-        for lead in range(0, leading, leads):
-            for start in range(0, samples, rows):
-                yield slice(lead, min(lead + leads, leading)), slice(start, min(start + rows, samples))
+class _Chunks:
+    """The log-densities of some samples at a time, in the same memory, and the way back from their gradient."""
 
-    def log_densities(self, lead: slice, rows: slice, out: Tensor | None = None) -> Tensor:
-        """Log-densities of one chunk, [L, R, M], :data:`NOTHING` for the own reference.
+    def __init__(self, plan: _Plan, tensors: Sequence[Tensor]) -> None:
+        self.plan, self.tensors = plan, tensors
+        particles, batch, references = plan.shape
+        device = plan.device
+        rows = _share(batch, plan.lines * references, device)
+        leads = _share(particles, plan.lines * batch * references, device)
+        self.pieces: list[Piece] = [
+            (slice(lead, min(lead + leads, particles)), slice(row, min(row + rows, batch)))
+            for lead in range(0, particles, leads)
+            for row in range(0, batch, rows)
+        ]
+        self._buffers = [
+            torch.empty(number * leads * rows * references, dtype=plan.dtype, device=device)
+            for number in (plan.lines, plan.normals)
+        ]
+        if plan.normals:
+            parts = (part.to(plan.dtype).permute(2, 0, 1).contiguous() for part in tensors[:3])  # [V, S, B or M]
+            self._value, self._loc, scale = parts
+            self._inverse = scale.reciprocal()
+            self._constant = scale.log().add_(0.5 * math.log(2 * math.pi)).neg_()
+        self._weights = None if plan.weights is None else plan.weights.to(plan.dtype)[:, None, None]
 
-        The buffer is reused by the next call and may be modified in place.
+    def log_densities(self, piece: Piece) -> tuple[Tensor, Tensor]:
+        """Of one chunk, [L, S', R, M], and (z - μ) / σ of the normals, [V, S', R, M]; the next call reuses both."""
+        plan, (lead, rows) = self.plan, piece
+        size = (lead.stop - lead.start, rows.stop - rows.start, plan.shape[2])
+        lines, deviations = (
+            buffer[: number * math.prod(size)].view(number, *size)
+            for buffer, number in zip(self._buffers, (plan.lines, plan.normals), strict=True)
+        )
+        if plan.normals:
+            torch.sub(self._value[:, lead, rows, None], self._loc[:, lead, None], out=deviations)
+            deviations.mul_(self._inverse[:, lead, None])
+            constant = self._constant[:, lead, None]
+            torch.addcmul(constant, deviations, deviations, value=-0.5, out=lines[: plan.normals])
+        line = plan.normals
+        for place in plan.products:
+            lines[line] = self.tensors[place][piece] @ self.tensors[place + 1][lead].mT
+            line += 1
+        for place, (count, make) in enumerate(plan.given, plan.made):
+            lines[line : line + count] = self.tensors[place][:, lead, rows] if plan.graded else make(piece)
+            line += count
+        for line, members in enumerate(plan.sums, plan.columns):
+            torch.sum(lines[members], 0, out=lines[line])
+        if self._weights is not None:
+            lines.add_(self._weights)
+        if plan.own is not None:
+            lines[..., plan.first + rows.start : plan.first + rows.stop].diagonal(0, -2, -1).add_(plan.own)
+        self.latest = lines, deviations
+        return lines, deviations
+
+    def joined(self, found: Sequence[Tensor]) -> Tensor:
+        """What was found of each piece, [L, S', R, ...], in one tensor, [L, S, B, ...]."""
+        if len(found) == 1:
+            return found[0]
+        shape = self.plan.shape[:2] + tuple(found[0].shape[3:])
+        whole = found[0].new_empty(len(found[0]), *shape)
+        for piece, part in zip(self.pieces, found, strict=True):
+            whole[:, *piece] = part
+        return whole
+
+    def add_gradients(self, found: Sequence[Tensor | None], shares: Tensor, deviations: Tensor, piece: Piece) -> None:
+        """Adds the gradients of what the columns are made of.
+
+        Args:
+            found: of each tensor; None where it is not asked for.
+            shares: of the lines, those of the sums added to their members, [L, S', R, M]; spoilt.
+            deviations: (z - μ) / σ, [V, S', R, M].
+            piece: which of the samples.
         """
-        features, size = self.features[lead, rows], self.batch.shape[1]
-        shape = (*features.shape[:2], self.references)
-        wide = self._wide[: math.prod(shape)].view(shape)
-        # Side by side into one tensor: to put the parameters themselves side by side takes as long as the product.
-        torch.bmm(features, self.batch[lead].mT, out=wide[..., :size])
-        if self.more is not None:
-            torch.bmm(features, self.more[lead], out=wide[..., size:])
-        own = wide[..., self.first + rows.start : self.first + rows.stop]
-        own.diagonal(dim1=-2, dim2=-1).fill_(NOTHING)
-        if out is None and self._narrow is self._wide:
-            return wide
-        return (self._narrow[: math.prod(shape)].view(shape) if out is None else out).copy_(wide)
-
-    def times_parameters(self, weights: Tensor, lead: slice) -> Tensor:
-        """Sums of the parameters of all references with weights [L, R, M], [L, R, P], float64.
-
-        What follows cancels as the product does. Only the sum over the further references is left to ``dtype``.
-        """
-        size = self.batch.shape[1]
-        sums = weights[..., :size].to(self.batch.dtype) @ self.batch[lead]
-        return sums if self._narrow_more is None else sums + weights[..., size:] @ self._narrow_more[lead].mT
+        plan, (lead, rows) = self.plan, piece
+        if plan.normals:
+            of_value, of_loc, of_scale = found[:3]
+            of_normals, inverse = shares[: plan.normals], self._inverse[:, lead]
+            moved = of_normals * deviations
+            if of_loc is not None:
+                of_loc[lead] += (moved.sum(2) * inverse).permute(1, 2, 0)
+            if of_scale is not None:
+                of_scale[lead] -= (of_normals.addcmul_(moved, deviations, value=-1).sum(2) * inverse).permute(1, 2, 0)
+            if of_value is not None:
+                of_value[piece] = moved.mul_(inverse[:, :, None]).sum(-1).neg_().permute(1, 2, 0)
+        line = plan.normals
+        for place in plan.products:
+            features, coefficients = self.tensors[place : place + 2]
+            of_features, of_coefficients = found[place : place + 2]
+            share = shares[line].to(features.dtype)
+            if of_features is not None:
+                of_features[piece] = share @ coefficients[lead]
+            if of_coefficients is not None:
+                of_coefficients[lead] += share.mT @ features[piece]
+            line += 1
+        for place, (count, _) in enumerate(plan.given, plan.made):
+            of_given = found[place]
+            if of_given is not None:
+                of_given[:, lead, rows] = shares[line : line + count]
+            line += count
 
 
 def _exp(exponents: Tensor) -> Tensor:
@@ -277,11 +297,8 @@ def _exp(exponents: Tensor) -> Tensor:
     return exponents.clamp_(-700.0 if exponents.dtype == torch.float64 else -60.0, 0.0).exp_()
 
 
-def _smallest(dtype: torch.dtype) -> float:
-    return torch.finfo(dtype).tiny
-
-
-def _share(count: int, size: int) -> int:
-    """Chunk size that splits ``count`` items evenly, at most 1.5 times CHUNK_ELEMENTS numbers per chunk."""
-    parts = max(1, round(count * size / CHUNK_ELEMENTS))
-    return max(1, min(math.ceil(count / parts), 3 * CHUNK_ELEMENTS // (2 * size)))
+def _share(count: int, size: int, device: torch.device) -> int:
+    """How many of ``count`` items of a size are taken at once, in about equal parts."""
+    limit = CHUNK_NUMBERS if device.type == "cpu" else CHUNK_NUMBERS_OF_DEVICES
+    parts = max(1, round(count * size / limit))
+    return max(1, min(math.ceil(count / parts), 3 * limit // (2 * size)))

@@ -23,9 +23,11 @@ class Bank:
     """Priors of the same data, where those are conditional on covariates; else none."""
     present: Tensor
     """[M], False where the slot is to be left out."""
-    thinned: Mapping[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
-    """Of a site of univariate distributions, fewer references for each variable by itself: which, and the logarithms of
-    how many each stands for, [V, R] each; all M of a site that is not here."""
+    thinned: Sites = field(default_factory=dict)
+    """Of sites of univariate distributions, R references for each variable by itself, of other data for each variable;
+    single variables of a site that is not here have all M."""
+    thin_weights: Mapping[str, Tensor] = field(default_factory=dict)
+    """The logarithms of how many data each of those stands for, [V, R]."""
 
 
 @dataclass(frozen=True)

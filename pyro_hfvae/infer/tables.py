@@ -118,10 +118,9 @@ def _factorised(
 
 def _unconditional(sample: Sample, groups: Sequence[Group], samples: int, masses: Masses | None) -> Tensor:
     """E log p(z_G) of a prior that all data share: the sum over sites that are independent of one another."""
-    sites = whole(sample.posteriors, sample.shape)
-    zero = sample.log_likelihood.new_zeros(())
     of_groups = []  # by sites, [G] each
     for component in sample.dependence.components:
+        sites, zero = whole(sample.posteriors, sample.shape), sample.log_likelihood.new_zeros(())
         inside = _restricted(groups, component.descendants)
         table = Ancestral(component, sample.model, sites, sample.shape, samples, shared=True)
         found = {}

@@ -130,6 +130,18 @@ class NormalSite(Univariate):
         loc, scale = (_variables_first(_once(part, batch), event, lead) for part in (base.loc, base.scale))
         return normal_log_prob(value, loc, scale)
 
+    @property
+    def mean_densities(self) -> Tensor:
+        """The mean of the log-density of each variable over the batch, ``[V]``."""
+        base: Any = self.base
+        found = normal_log_prob(self.value, base.loc, base.scale)  # [*batch, *event]
+        batch = tuple(range(found.dim() - len(self.fn.event_shape)))
+        return (
+            found.mean(batch).reshape(self.variables, self.grain).sum(1)
+            if self.grain > 1
+            else found.mean(batch).flatten()
+        )
+
     def parameters(self) -> list[Tensor]:
         """Means and standard deviations, ``[*batch, *event]``."""
         base: Any = self.base
@@ -193,7 +205,8 @@ def gaussian_coefficients(loc: Tensor, scale: Tensor) -> list[Tensor]:
 
 def normal_log_prob(value: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
     """log N(value; loc, scale), by the difference."""
-    return -0.5 * (((value - loc) / scale).square() + math.log(2 * math.pi)) - scale.log()
+    deviation = (value - loc) / scale
+    return torch.addcmul(-0.5 * math.log(2 * math.pi) - scale.log(), deviation, deviation, value=-0.5)
 
 
 _Family = tuple[Sequence[str], Callable[[Tensor], Sequence[Tensor]], Callable[..., Sequence[Tensor]]]

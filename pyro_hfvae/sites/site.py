@@ -127,6 +127,12 @@ class Site:
         return self._densities
 
     @property
+    def mean_densities(self) -> Tensor:
+        """The mean of the log-density of each variable by itself over the batch, ``[V]``."""
+        found = self.densities.flatten(1).mean(1)
+        return found.reshape(self.variables, self.grain).sum(1) if self.grain > 1 else found
+
+    @property
     def each(self) -> tuple[Tensor, ...]:
         """The same apart from one another: the gradient of a part of a tensor is as large as the whole."""
         if self._each is None:
