@@ -109,7 +109,7 @@ def _aggregate(checks: Checks) -> Iterator[Finding]:
         "q(z) against p(z)",
         not wrong,
         f"a classifier separates them with accuracy {accuracies} (chance 50%){where}",
-        "draws of the prior do not look like what the guide infers, and their images will be worse than "
+        "draws of the prior do not look like what the guide infers, and what is decoded from them will be worse than "
         "reconstructions. Raise the weights of the terms against the prior ('between', 'within', 'dimension'), or give "
         "the model a prior that can be learned; if only all blocks together differ, the blocks depend on one another",
     )
