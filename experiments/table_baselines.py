@@ -109,13 +109,19 @@ def _rows(run: LoadedRun, indices: torch.Tensor) -> torch.Tensor:
     return run.data.source.batch(indices).x
 
 
+def _scale(rows: NDArray[Any]) -> NDArray[Any]:
+    """Standard deviations of the columns, 1 of one that is constant among these rows."""
+    found = np.nanstd(rows, 0)
+    return np.asarray(np.where(found > 0, found, 1.0))
+
+
 def _categories(run: LoadedRun, seed: int) -> dict[str, float]:
     """Accuracy, one-to-one, of the categories of the held-out rows."""
     trained, held_out = (_rows(run, i).numpy() for i in (run.data.train_indices, run.data.held_out_indices))
     classes = run.data.source.factors(run.data.held_out_indices)[:, 0].numpy()
     codes = encode(run.guide, [(torch.from_numpy(held_out),)])
     kind = codes.columns[:, list(codes.block_columns("kind"))]
-    scale = trained.std(0)
+    scale = _scale(trained)
     k, width = kind.shape[1], codes.columns.shape[1] - kind.shape[1]
     autoencoder = MLPRegressor(
         hidden_layer_sizes=(128, 128, width, 128, 128), max_iter=500, early_stopping=True, random_state=seed
@@ -148,7 +154,7 @@ def _codes(run: LoadedRun, seed: int) -> dict[str, float]:
     classes = run.data.source.factors(run.data.held_out_indices).numpy()
     factors = Factors(classes, run.data.source.factor_names, ("categorical",))
     own = encode(run.guide, [(torch.from_numpy(held_out),)])
-    scale, count = trained.std(0), len(own.variables)
+    scale, count = _scale(trained), len(own.variables)
 
     def linear(method: PCA | FastICA) -> Codes:
         columns = method.fit(trained / scale).transform(held_out / scale).astype(np.float64)
@@ -168,7 +174,7 @@ def _cells(run: LoadedRun) -> dict[str, float]:
     source = cast(HiddenCells, run.data.source)
     trained, held_out = (_rows(run, i) for i in (run.data.train_indices, run.data.held_out_indices))
     truth, hidden = source.complete(run.data.held_out_indices), source.hidden[run.data.held_out_indices]
-    center, scale = np.nanmean(trained.numpy(), 0), np.nanstd(trained.numpy(), 0)
+    center, scale = np.nanmean(trained.numpy(), 0), _scale(trained.numpy())
     torch.manual_seed(0)
     nearest = KNNImputer(n_neighbors=5).fit((trained.numpy() - center) / scale)
     filled = {

@@ -42,7 +42,7 @@ from pyro_hfvae.weak import Groups, PairBatches, Pairing, PairSampler
 __all__ = ["HFVAE"]
 
 BATCH = 1024
-"""Rows that are encoded or decoded at once."""
+"""Rows that are encoded at once."""
 
 
 class HFVAE(TransformerMixin, BaseEstimator):
@@ -132,9 +132,7 @@ class HFVAE(TransformerMixin, BaseEstimator):
 
     def transform(self, X: Any) -> NDArray[np.float64]:
         """The posterior mean of each variable, and the probability of each category, ``[n, columns]``."""
-        x = self._encoded(X)
-        with torch.no_grad():
-            return encode(self.guide_, [(part,) for part in x.split(BATCH)]).columns
+        return self._codes(X)
 
     def inverse_transform(self, Z: ArrayLike | pd.DataFrame) -> NDArray[np.float64] | pd.DataFrame:
         """What the decoder makes of features, in the units of the table that it was trained on.
@@ -158,7 +156,8 @@ class HFVAE(TransformerMixin, BaseEstimator):
         parts = np.split(codes.astype(np.float32), ends, axis=1)
         values = dict(zip(self._sizes(), map(torch.from_numpy, parts), strict=True))
         x = torch.zeros(len(codes), len(self.columns_))
-        found = decode_rows(self.columns_, decode(self.model_, values, x))
+        with pyro.settings.context(module_local_params=True):
+            found = decode_rows(self.columns_, decode(self.model_, values, x))
         return found if hasattr(self, "feature_names_in_") else found.to_numpy()
 
     def score(self, X: Any, y: object = None) -> float:
@@ -185,7 +184,7 @@ class HFVAE(TransformerMixin, BaseEstimator):
         name = next(iter(self.discrete or {})) if block is None else block
         if name not in (self.discrete or {}):
             raise ValueError(f"'{name}' is no discrete block; those are: {', '.join(self.discrete or {})}")
-        codes = self.transform(X)
+        codes = self._codes(X)
         end = np.cumsum(list(self._sizes().values()))[list(self._sizes()).index(name)]
         return np.asarray(codes[:, end - self._sizes()[name] : end].argmax(1), dtype=np.int64)
 
@@ -293,6 +292,12 @@ class HFVAE(TransformerMixin, BaseEstimator):
             trainer.fit(training, DataLoader(Gather(rows, labels is not None), sampler=batches, batch_size=None))
         training.eval()
 
+    def _codes(self, X: Any) -> NDArray[np.float64]:
+        """What transform gives, whatever output it is set to."""
+        x = self._encoded(X)
+        with torch.no_grad(), pyro.settings.context(module_local_params=True):
+            return encode(self.guide_, [(part,) for part in x.split(BATCH)]).columns
+
     def _encoded(self, X: Any) -> Tensor:
         check_is_fitted(self)
         return encode_rows(self.columns_, self._frame(X, reset=False))
@@ -363,7 +368,7 @@ def _labels(groups: ArrayLike, size: int) -> NDArray[np.int64]:
     Raises:
         ValueError: not one label for each row.
     """
-    values = pd.Series(np.asarray(groups).tolist())
+    values = pd.Series(list(cast(Any, groups)), dtype=object)  # an array would make a text of NaN among texts
     if np.ndim(groups) != 1 or len(values) != size:
         raise ValueError(f"groups is {list(np.shape(groups))}, expected a label for each of the {size} rows")
     return np.asarray(pd.factorize(values)[0], dtype=np.int64)

@@ -1,5 +1,6 @@
 """Which block decides which observed feature, of a run whose data are no images."""
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -33,7 +34,8 @@ def run_features(run: LoadedRun, data: Batch, seed: int) -> dict[str, Any]:
         return {"features": None, "features_note": None}
     try:
         modes = LatentValues.joined(posterior_modes(run.guide, part) for part in few.split(256))
-        reader, blocks = feature_reader(run, few), run.blocks_of(few.rows(slice(2)))
+        # Shares do not depend on units, but what is rounding does.
+        reader, blocks = replace(feature_reader(run, few), units=()), run.blocks_of(few.rows(slice(2)))
         count = min(few.size, EXCHANGED_NUMBERS // reader.decoded(modes.rows(torch.tensor([0]))).values.shape[1])
         few, modes = few.rows(slice(count)), modes.rows(torch.arange(count))
         decoded, observed = reader.rebuilt(modes, few), reader.observed(few)

@@ -68,6 +68,10 @@ def check_batch(data: Data, found: object, count: int) -> None:
         raise ValueError(
             f"batch of {kind} must return a pyro_hfvae.data.Batch of named tensors, got {described(found)}"
         )
+    if "target" in found.others:
+        raise ValueError(
+            f"a batch of {kind} names a tensor 'target', which pairs give to programs: choose another name"
+        )
     for place, (name, tensor) in enumerate(found.items()):
         floating = isinstance(tensor, Tensor) and tensor.is_floating_point()
         if not isinstance(tensor, Tensor) or (not place and not floating) or not tensor.ndim or len(tensor) != count:

@@ -99,6 +99,7 @@ class _Formulas:
 
 
 @lru_cache(maxsize=64)
+@torch.inference_mode(False)  # what is kept from an evaluation is used in training too
 def _formulas(tree: Node, discrete: frozenset[str], dtype: torch.dtype, device: torch.device) -> _Formulas:
     """The formulas of :func:`split_elbo`, taken on one unit vector for each entry of the tables.
 

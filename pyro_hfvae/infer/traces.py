@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
-from pyro.distributions.torch_distribution import ExpandedDistribution, MaskedDistribution
 from pyro.distributions.util import scale_and_mask
 from pyro.poutine import Trace
 from pyro.poutine.util import site_is_subsample
 from torch import Size, Tensor
-from torch.distributions import Distribution, Independent
+from torch.distributions import Distribution
 
 from pyro_hfvae.distributions import is_factor
+from pyro_hfvae.sites.observed import masks_of
 
 __all__ = [
     "DataPlate",
@@ -47,11 +47,7 @@ def where_known(site: Message) -> Tensor:
     fn, value = site["fn"], torch.as_tensor(site["value"])
     known, whole = ~value.isnan(), len(fn.batch_shape) + len(fn.event_shape)
     masks = [] if site.get("mask") is None else [torch.as_tensor(site["mask"]).expand(fn.batch_shape)]
-    while isinstance(fn, ExpandedDistribution | Independent | MaskedDistribution):
-        if isinstance(fn, MaskedDistribution):
-            masks.append(torch.as_tensor(fn._mask).expand(fn.batch_shape))
-        fn = fn.base_dist
-    for mask in masks:
+    for mask in [*masks, *masks_of(fn)]:
         known = known & mask.reshape(mask.shape + (1,) * (whole - mask.dim())).to(known.device)
     return known
 

@@ -12,17 +12,15 @@ from typing import Any, Protocol
 
 import torch
 from pyro import poutine
-from pyro.distributions import Categorical, Multinomial
-from pyro.distributions.torch_distribution import ExpandedDistribution, MaskedDistribution
 from pyro.poutine import Trace
 from torch import Tensor
-from torch.distributions import Distribution, Independent, constraints
 from torch.nn.functional import one_hot
 
 from pyro_hfvae.batch import Inputs, as_batch
 from pyro_hfvae.distributions import is_factor
 from pyro_hfvae.infer.traces import observed_sites, where_known
 from pyro_hfvae.paint.latent_values import Program, Values
+from pyro_hfvae.sites.observed import are_categories, are_counts, inner, observed_means
 
 __all__ = ["Feature", "FeatureValues", "decode_features", "observed_features"]
 
@@ -98,7 +96,7 @@ class FeatureValues:
         return found
 
     def in_units(self, columns: Iterable[Unit]) -> "FeatureValues":
-        """Those that were standardised in their own units again: ``mean + scale * value``.
+        """Those that were standardised in their own units again, in float64: ``mean + scale * value``.
 
         Args:
             columns: of the data; features that are no column of this name, and categories, stay as they are.
@@ -106,12 +104,11 @@ class FeatureValues:
         known = {column.name: column for column in columns}
         if not known:
             return self
-        values = self.values.clone()
+        values = self.values.double()  # float32 cannot resolve a second of a time, 1.7e9
         for feature in self.features:
-            if feature.name in known and len(feature.places) == 1:
-                unit = known[feature.name]
-                values[:, feature.places[0]] *= unit.scale
-                values[:, feature.places[0]] += unit.mean
+            if feature.name in known and not feature.labels:
+                unit, places = known[feature.name], list(feature.places)
+                values[:, places] = values[:, places] * unit.scale + unit.mean
         return replace(self, values=values)
 
 
@@ -183,11 +180,11 @@ def _read(
 ) -> tuple[Tensor, tuple[Feature, ...]]:
     """The means of a site, ``[B, ...]``, and its features, whose places are those in its flattened numbers."""
     fn = site["fn"]
-    base, means = _base(fn), _means(name, fn)
+    means = observed_means(name, fn)
     if not fn.batch_shape:
         means = means.expand(size, *means.shape)
     names, shape = tuple(known.get(name, ())), means.shape[1:]
-    if isinstance(base, Categorical):
+    if are_categories(fn):
         return means, _categories(name, names, shape)
     if shape and names and len(names) != shape[-1]:
         raise ValueError(
@@ -195,38 +192,9 @@ def _read(
         )
     if not names and shape and len(others) == shape[-1]:
         names = tuple(others)
-    if hasattr(base, "feature_means"):
+    if hasattr(inner(fn), "feature_means"):
         return means, _grouped(name, names, shape)
-    return means, _numbers(name, names, shape, _counts(base))
-
-
-def _base(fn: Distribution) -> Distribution:
-    """The distribution inside of masks, of dimensions that count as an event, and of copies."""
-    while isinstance(fn, ExpandedDistribution | Independent | MaskedDistribution):
-        fn = fn.base_dist
-    return fn
-
-
-def _counts(fn: Distribution) -> bool:
-    """Whether values are numbers of events."""
-    support: Any = fn.support
-    return support.is_discrete and support not in (constraints.boolean, constraints.one_hot)
-
-
-def _means(name: str, fn: Distribution) -> Tensor:
-    base, whole = _base(fn), fn.batch_shape + fn.event_shape
-    if hasattr(base, "feature_means"):
-        means: Tensor = base.feature_means
-        return means.expand(whole[:-1] + means.shape[-1:])
-    if isinstance(base, Categorical):
-        return base.probs.expand(whole + base.probs.shape[-1:])
-    if isinstance(base, Multinomial):
-        total = torch.as_tensor(base.total_count).to(base.probs)
-        return (total[..., None] * base.probs).expand(whole)
-    try:
-        return fn.mean
-    except (AttributeError, NotImplementedError):
-        raise ValueError(f"the mean of observed site '{name}', {type(base).__name__}, is not known") from None
+    return means, _numbers(name, names, shape, are_counts(fn))
 
 
 @lru_cache(maxsize=32)  # of 20,000 genes the same for each batch

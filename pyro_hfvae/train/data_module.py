@@ -53,6 +53,11 @@ class Gather(Dataset[TrainingBatch]):
             swaps = as_swaps(asked)
             return PartnerBatch(self._batch(swaps.data), swaps.gates, swaps.shared, swaps.partners)
         both, count = self._batch(torch.cat([asked.inputs, asked.targets])), len(asked.inputs)
+        if both.others:
+            raise ValueError(
+                f"pairs give programs a target without {', '.join(both.others)} of its own: set batches.pairs.swap, "
+                "with which each datum is explained with its own"
+            )
         return PairBatch(both.rows(slice(count)), both.x[count:], asked.gates)
 
     def _batch(self, indices: Tensor) -> Batch:

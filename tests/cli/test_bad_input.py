@@ -189,7 +189,7 @@ def refused_fit(refused):
         (["--data", "Thing"], "data: Expected a dot import path string: Thing"),
         (
             ["--data", "support.NaNGuide"],
-            "data: Import path does not correspond to a subclass of Images, got support.Na",
+            "data: Import path does not correspond to a subclass of Data, got support.Na",
         ),
         (
             ["--model.channels", "3"],
@@ -219,7 +219,7 @@ def refused_fit(refused):
         ([BLOCKS, "[z, level]"], "objective.blocks: expected Mapping, got ['z', 'level']"),
         (["--batches.batch_size", "1"], "batch size 1 is too small: the inference marginal needs 2 data or more"),
         (["--batches.batch_size", "71"], "batch size 71 is larger than the 70 training data"),
-        (["--batches.held_out", "99"], "cannot hold out 99 of 100 images: at least 2, and 2 must remain"),
+        (["--batches.held_out", "99"], "cannot hold out 99 of 100 data: at least 2, and 2 must remain"),
         (["--batches.num_workers", "-1"], "num_workers must be 0 or more, got -1"),
         (["--data", "pyro_hfvae.data.DSpritesFile"], "data: pyro_hfvae.data.DSpritesFile: the following arguments are"),
         (["--data", "pyro_hfvae.data.DSpritesFile", "--data.path", "lost.npz"], "no dSprites file at '"),
@@ -289,10 +289,11 @@ def test_options_of_fit(refused_fit, options, message):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], 'expected "command" to be one of {fit,evaluate,traverse,report,check}, but it was not provided.'),
+        ([], 'expected "command" to be one of {fit,evaluate,traverse,report,check, ...}, but it was not provided.'),
         (
             ["fitt"],
-            "argument command: invalid choice: 'fitt' (choose from 'fit', 'evaluate', 'traverse', 'report', 'check')",
+            "argument command: invalid choice: 'fitt' (choose from 'fit', 'evaluate', 'traverse', 'report', 'check', "
+            "'data')",
         ),
         (["fit", "--config", TINY], "the following arguments are required: --run"),
         (["fit", "--run", "new"], "the following arguments are required: --data, --guide, --model"),

@@ -126,5 +126,5 @@ def test_no_file_and_no_archive(tmp_path, monkeypatch):
 @pytest.mark.parametrize("numbers", [[3], [0, 1, 2, 3, 4]])
 def test_too_few_held_out_or_left(tmp_path, numbers):
     photos = read(tmp_path, images=GREY, held_out=np.array(numbers))
-    with pytest.raises(ValueError, match=f"^cannot hold out {len(numbers)} of 6 images: at least 2, and 2 must remain"):
+    with pytest.raises(ValueError, match=f"^cannot hold out {len(numbers)} of 6 data: at least 2, and 2 must remain"):
         DataModule(photos, 2)

@@ -16,6 +16,7 @@ from torch.func import functional_call, grad
 from pyro_hfvae import HierarchicalELBO, infer
 from pyro_hfvae.infer import Memory
 from pyro_hfvae.infer.penalties import DensityRatio, MaximumMeanDiscrepancy, OffDiagonalCovariance
+from pyro_hfvae.infer.split import _formulas
 from pyro_hfvae.schedules import Linear
 
 N, B = 40, 6
@@ -404,3 +405,15 @@ def test_blocks_of_one_category_and_log_n_are_the_bounds_of_information():
     trained(module, data)
     information = module.aggregate_terms([(x,) for x in data]).blocks["y"].mutual_information
     assert 0 <= information <= math.log(4)
+
+
+def test_terms_in_inference_mode_before_training():
+    """What is kept of the formulas is used by the training that follows."""
+    model, guide = programs()
+    module = HierarchicalELBO(60, within=2.0)(model, guide)
+    (x,) = batches(1)
+    _formulas.cache_clear()
+    with torch.inference_mode():
+        module.terms(x)
+    module(x).backward()
+    assert any(parameter.grad is not None for parameter in module.program_parameters())

@@ -209,9 +209,12 @@ def test_a_program_without_plates():
 def test_units_of_the_columns():
     columns = [SimpleNamespace(name=name, mean=mean, scale=2.0) for name, mean in (("age", 40.0), ("colour", 9.0))]
     found = decoded(table, NAMES)
-    expected = found.values.clone()
+    expected = found.values.double()
     expected[:, 0] = 40 + 2 * expected[:, 0]
     torch.testing.assert_close(found.in_units(columns).values, expected)
+    (now,) = [SimpleNamespace(name="age", mean=1.7e9, scale=60.0)]  # a time in seconds, to the second
+    expected[:, 0] = 1.7e9 + 60 * found.values[:, 0].double()
+    torch.testing.assert_close(found.in_units([now]).values[:, 0], expected[:, 0], rtol=0, atol=0.01)
     assert found.values[:, 0].equal(3 * Z[:, 0])  # as it was
 
 

@@ -62,8 +62,8 @@ def test_batches_change_nothing(monkeypatch):
 
 def test_everything_is_in_the_units_of_the_columns():
     reader = FeatureReader(model, READER.one, ("a", "b"), [Unit("b", 100.0, 10.0)])
-    torch.testing.assert_close(reader.decoded(LATENTS).values[:, 1], 100 + 10 * Z[:, 1])
-    torch.testing.assert_close(reader.observed(DATA).values[:, 1], 100 + 10 * X[:, 1])
+    torch.testing.assert_close(reader.decoded(LATENTS).values[:, 1], (100 + 10 * Z[:, 1]).double())
+    torch.testing.assert_close(reader.observed(DATA).values[:, 1], (100 + 10 * X[:, 1]).double())
     (found,) = respond(reader, LATENTS.rows(torch.tensor([0])), reader.observed(DATA), [SECOND], {SECOND: (-1, 1)}, 3)
     assert found.features[1].values[:, 0].tolist() == [90, 100, 110]
     low, high = X[:, 1].double().quantile(torch.tensor([0.05, 0.95]).double()).tolist()

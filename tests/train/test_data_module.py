@@ -208,6 +208,10 @@ class Counts(Data):
             "'total' of a batch of Counts must be a tensor with 16 rows for 16 indices, got float32 [3]",
         ),
         (
+            lambda batch: Batch(x=batch.x, target=batch.x),
+            "a batch of Counts names a tensor 'target', which pairs give to programs: choose another name",
+        ),
+        (
             lambda batch: Batch(x=batch.x.long(), total=batch["total"]),
             "'x' of a batch of Counts must be a floating-point tensor with 16 rows for 16 indices, got int64 [16, 3]",
         ),

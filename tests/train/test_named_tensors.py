@@ -18,9 +18,7 @@ def fit(run, *options):
     return main(["fit", *RATES, *SHORT, *options, "--run", str(run)])
 
 
-@pytest.mark.parametrize(
-    "pairs", [[], PAIRS, [*PAIRS, "--batches.pairs.swap", "true"]], ids=["single", "targets", "swap"]
-)
+@pytest.mark.parametrize("pairs", [[], [*PAIRS, "--batches.pairs.swap", "true"]], ids=["single", "swap"])
 def test_trained_measured_and_checked(tmp_path, pairs):
     run = tmp_path / "run"
     assert fit(run, *pairs) == 0
@@ -40,6 +38,13 @@ def test_a_program_that_takes_no_covariates_is_refused(tmp_path, capsys):
     guide = ["--guide", "support.NaNGuide"]
     assert fit(tmp_path / "run", *guide) == 2
     expected = "the guide NaNGuide does not take the one argument x with total by name: got an unexpected keyword"
+    assert expected in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_targets_whose_covariates_are_others_are_refused(tmp_path, capsys):
+    assert fit(tmp_path / "run", *PAIRS) == 2
+    expected = "pairs give programs a target without total of its own: set batches.pairs.swap, with which"
     assert expected in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 

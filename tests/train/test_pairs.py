@@ -118,7 +118,7 @@ def test_a_swapped_block_is_taken_from_the_partner(training):
     def by_hand(x):
         with pyro.plate("data", 2):
             pyro.sample("z", guide.normal(guide.gaussian["z"](guide.encoder(x.flip(0)))))
-            pyro.sample("level", guide._categories(guide.discrete["level"](guide.encoder(x))))
+            pyro.sample("level", guide.categories(guide.discrete["level"](guide.encoder(x))))
 
     torch.manual_seed(1)
     assert one[0] == training.programs.elbo.differentiable_loss(training.programs.model, by_hand, x) / 2
