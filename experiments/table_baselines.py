@@ -82,8 +82,6 @@ def run_of(table: str, seed: int, folder: Path, *options: str) -> LoadedRun:
             str(folder),
             "--seed",
             str(seed),
-            "--training.optimizer.lr",
-            "0.001",
             *options,
         ]
     )

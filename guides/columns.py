@@ -15,7 +15,7 @@ __all__ = ["ColumnEncoder"]
 
 
 class ColumnEncoder(nn.Module):
-    """Dense layers from the cells of a row to features, told which cells are missing.
+    """Dense layers from the cells of a row to features, with an indicator for each missing cell.
 
     Numbers, times and flags enter as they are, counts as log(1 + x), categories one-hot. A missing cell (NaN) enters as
     0, all its categories alike; an indicator for each column is 1 where its cell is missing.

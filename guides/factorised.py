@@ -39,8 +39,8 @@ class FactorisedGuide(PyroModule):
         relaxation: class of the discrete sites; None for one-hot categoricals, which are summed over.
         initial_scale: let the posteriors start as normals with mean 0 and this scale and as uniform categories,
             whatever the datum. Heads that start at random pass on features of it, and a decoder reads them even
-            from a block that a gate keeps closed. 1 is the prior, whose noise a decoder soon learns not to listen to;
-            from .1 a block takes its factor earlier and keeps more of its variables. None for heads at random.
+            from a block that a gate keeps closed. With 1, the prior's scale, the decoder learns to ignore the noisy
+            code; .1 made blocks find their factor earlier and with fewer collapsed variables. None for heads at random.
         random_means: with an initial scale, let means and categories start at random all the same, for factors that a
             decoder is slow to see; the logits of categories divided by the scale, so that they too stand out of their
             noise, which cannot be made smaller.

@@ -62,8 +62,8 @@ def columns_of(data: Data | None) -> tuple[TableColumn, ...]:
         ValueError: data that are no table, or none.
     """
     columns = tuple(getattr(data, "columns", ()))
-    if not columns:
-        found = "no data" if data is None else f"{type(data).__name__}, which has none"
+    if not columns or data is None or len(data.shape) != 1:
+        found = "no data" if data is None else f"{type(data).__name__}, a datum of which has the shape {data.shape}"
         raise ValueError(f"a likelihood for each column needs data with columns, a table; got {found}")
     return columns
 

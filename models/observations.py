@@ -119,8 +119,8 @@ class Pixels(Observation):
     .. math:: x \sim \mathrm{Bernoulli}(f(z)) \quad\text{or}\quad N(f(z), \sigma^2)
 
     where f ends in a sigmoid. With a Bernoulli likelihood grey pixels count as the probability of a white one, the
-    usual cross-entropy, which forgives small differences: an error of .1 at a grey pixel costs .02 nats. Photos want a
-    scale; at .1 the same error costs .5.
+    usual cross-entropy, which is insensitive to small errors: one of .1 at a grey pixel costs .02 nats. For photos set
+    a scale; at .1 the same error costs .5.
 
     Args:
         decoder: makes the network that gives the logits of the pixels, ``[..., C, H, W]``; it may ask for

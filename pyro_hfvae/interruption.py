@@ -42,7 +42,7 @@ def end_on_signals() -> None:
 
 
 def exit_on_signals(status: int) -> None:
-    """From now on a signal changes nothing but the time: the process, whose work is done, exits at once."""
+    """From now on a signal makes the process, whose work is done, exit at once with this status."""
     _take(lambda *_: os._exit(status))
 
 
@@ -75,7 +75,7 @@ def unfinished(path: Path) -> Iterator[None]:
 
 @contextmanager
 def advising(text: Callable[[], str]) -> Iterator[None]:
-    """Within it, ``text`` tells what can be gone on with after a signal, and how; it is asked when one arrives."""
+    """Within it, ``text`` gives the advice that is printed when a signal arrives."""
     _advice.append(text)
     try:
         yield

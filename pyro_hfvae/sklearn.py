@@ -210,7 +210,8 @@ class HFVAE(TransformerMixin, BaseEstimator):
                     "settings": settings,
                     "columns": [asdict(column) for column in self.columns_],
                     "names": list(getattr(self, "feature_names_in_", [])),
-                }
+                },
+                default=_plain,
             )
         except TypeError as error:
             raise ValueError(f"the settings cannot be saved: {error}") from error
@@ -270,7 +271,9 @@ class HFVAE(TransformerMixin, BaseEstimator):
         objective = infer.HFVAE(len(rows), cast(Any, self.mutual_information), between=self.between, within=self.within)
         training = Training(self.model_, self.guide_, objective, partial(Adam, lr=self.learning_rate)).train()
         indices = torch.arange(len(rows))
-        most = len(rows) if labels is None else len(rows) // 2  # partners are in the same batch
+        if labels is not None and len(rows) < 4:
+            raise ValueError(f"groups need 4 rows or more, got {len(rows)}: a batch has the partners of its rows too")
+        most = len(rows) if labels is None else len(rows) // 2
         batches: Any = IndexBatches(indices, max(2, min(self.batch_size, most)), seed)
         if labels is not None:
             shared = next(iter(self._sizes())) if self.shared is None else self.shared
@@ -327,6 +330,17 @@ class HFVAE(TransformerMixin, BaseEstimator):
         tags.input_tags.allow_nan = True
         tags.input_tags.categorical = True
         return tags
+
+
+def _plain(value: object) -> object:
+    """A number of NumPy as one of Python, for JSON.
+
+    Raises:
+        TypeError: it is none.
+    """
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"a {type(value).__name__} is no number and no text")
 
 
 class _Rows(Data):

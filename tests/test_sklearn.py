@@ -79,6 +79,8 @@ def test_saved_and_loaded_without_code(fitted, wine, tmp_path):
     loaded = HFVAE.load(tmp_path / "wine.npz")
     np.testing.assert_array_equal(loaded.transform(wine), fitted.transform(wine))
     assert loaded.score(wine) == fitted.score(wine)
+    HFVAE(**QUICK | {"random_state": np.int64(3)}).fit(wine).save(tmp_path / "numpy.npz")
+    assert HFVAE.load(tmp_path / "numpy.npz").random_state == 3
     assert loaded.get_params() == fitted.get_params() | {"hidden": [8]}  # JSON knows lists only
     pd.testing.assert_frame_equal(
         loaded.inverse_transform(loaded.transform(wine)), fitted.inverse_transform(fitted.transform(wine))
@@ -97,6 +99,13 @@ def test_rows_of_a_group_swap_the_block_they_share(wine):
     assert np.abs(swapped.transform(wine) - alone.transform(wine)).max() > 1e-4
     with pytest.raises(ValueError, match="^shared names 'other', which is no block; those are: z, rest$"):
         HFVAE(**QUICK, shared="other").fit(wine, groups=groups)
+    names = ["ann", "ann", *[np.nan] * (len(wine) - 2)]  # nobody knows the others, who are no group
+    few = HFVAE(**QUICK).fit(wine, groups=names)
+    np.testing.assert_array_equal(
+        few.transform(wine), HFVAE(**QUICK).fit(wine, groups=[0, 0, *[None] * 176]).transform(wine)
+    )
+    with pytest.raises(ValueError, match="^groups need 4 rows or more, got 3"):
+        HFVAE(**QUICK).fit(wine.iloc[[0, 1, 2]].drop(columns=["sweet", "awards"]), groups=[0, 0, 1])
     with pytest.raises(ValueError, match=r"^groups is \[3\], expected a label for each of the 178 rows$"):
         HFVAE(**QUICK).fit(wine, groups=[1, 2, 3])
 

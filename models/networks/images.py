@@ -121,7 +121,7 @@ class SubpixelDecoder(_Decoder):
 
 
 class SpatialBroadcastDecoder(_Decoder):
-    """A decoder of images that knows the place it paints: each place of a grid gets the latents and its position.
+    """A decoder with position inputs: each place of a grid gets the latents and its position.
 
     Watters et al., Spatial Broadcast Decoder: A Simple Architecture for Learning Disentangled Representations in VAEs
     (2019). A shape that is learnt at one place is known at all others, so that it takes far fewer steps than

@@ -59,7 +59,7 @@ def run(given: Sequence[str]) -> int:
 
 
 def _print_anywhere() -> None:
-    """A letter that the terminal cannot encode is replaced: what was measured is not lost for a hat on a k."""
+    """A letter that the terminal cannot encode is replaced, so that it does not end the command."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")

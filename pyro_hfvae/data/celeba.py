@@ -118,7 +118,7 @@ def _attributes(file: Path) -> tuple[list[str], dict[str, NDArray[np.int64]]]:
             values[len(names)] = [cell == "1" for cell in cells]
             names.append(name)
         if len(names) < count or not count:
-            raise ValueError(f"it has {len(names):,} photos, and promises {count:,}")
+            raise ValueError(f"its first line gives {count:,} photos, but it lists {len(names):,}")
         if len(set(names)) < count:
             raise ValueError("it has a photo twice")
     return names, {name: values[:, place].astype(np.int64) for place, name in enumerate(attributes)}

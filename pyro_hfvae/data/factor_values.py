@@ -15,7 +15,7 @@ from pyro_hfvae.data.data import FactorKind
 __all__ = ["FactorValues", "Factors", "checked_names", "collected"]
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
-_MISSING = ("", "nan")
+_MISSING = ("", "?", "na", "n/a", "nan", "none", "null")
 
 
 class Factors(NamedTuple):
@@ -45,7 +45,7 @@ class FactorValues:
         return len(self._places)
 
     def add(self, text: str | None) -> None:
-        """The value of the next datum; None, nothing but spaces, and ``nan`` stand for one that is not known."""
+        """The value of the next datum; None and texts like ``?``, ``NA`` and ``nan`` stand for one not known."""
         text = (text or "").strip()
         self._places.append(-1 if text.lower() in _MISSING else self._texts.setdefault(text, len(self._texts)))
 

@@ -54,6 +54,10 @@ class FactoredData(Data):
                 found.append(Column(name, "time" if time else "number").numbers(values))
                 sizes.append(0)
             else:
+                if kind != "categorical" and content_of(name, values) == "text":
+                    raise ValueError(
+                        f"factor '{name}' holds texts, whose order is not known, and cannot be {kind}: give numbers"
+                    )
                 codes, labels[name] = as_labels(name, values)
                 found.append(np.where(codes < 0, np.nan, codes))
                 sizes.append(len(labels[name]))

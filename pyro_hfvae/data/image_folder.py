@@ -48,7 +48,7 @@ class ImageFolder(MappedImages):
         factors: where factors come from, as above; None is no factors.
         columns: of the table that are factors; None is all of them.
         kinds: of factors, by name.
-        held_out: the folder whose images are held out, ``"test"``, or the column of the table that tells them: by 1,
+        held_out: the folder whose images are held out, ``"test"``, or the column of the table that marks them: by 1,
             true, yes, test, val or validation, against 0, false, no, train or training. None is none.
         fit: how images become the size: ``crop`` cuts the largest part in the middle that has its proportions,
             ``stretch`` takes all.

@@ -1,4 +1,4 @@
-"""Arrays from npz and npy files that others have made: no header is believed, and nothing is unpickled."""
+"""Arrays from npz and npy files of others: headers are checked against the file size, and nothing is unpickled."""
 
 import math
 import os

@@ -142,8 +142,8 @@ def _files(path: Sequence[str | Path] | str | Path) -> list[Path]:
 
 def _by_numbers(name: str) -> list[tuple[int, str]]:
     """Orders names as people do, numbers by their values."""
-    parts = re.split(r"(\d+)", name)
-    return [(int(part), "") if part.isdigit() else (0, part) for part in parts]
+    parts = re.split(r"([0-9]+)", name)
+    return [(int(part), "") if place % 2 else (0, part) for place, part in enumerate(parts)]
 
 
 def _described(array: MappedArray) -> str:

@@ -58,7 +58,8 @@ def of_codes(mapped: MappedRows, names: Sequence[str], wanted: Mapping[str, Colu
         kind = kind or number_kind(smallest, largest, whole)
         if smallest >= largest:
             (empty if smallest > largest else constant).append(name)
-        if kind == "category":
+        codes = kind == "category" and whole and 0 <= smallest <= largest < 2**24
+        if codes:
             columns.append(Column(name, kind, int(largest) + 1, tuple(map(str, range(int(largest) + 1)))))
         else:
             columns.append(Column(name, kind))

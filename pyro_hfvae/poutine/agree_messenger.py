@@ -16,7 +16,7 @@ __all__ = ["AgreeMessenger", "agree"]
 
 
 class AgreeMessenger(NamedMessenger):
-    r"""Says which data of a batch are partners and which blocks they share; nothing that is computed changes.
+    r"""Marks which data of a batch are partners and which blocks they share; nothing that is computed changes.
 
     The penalty :class:`~pyro_hfvae.infer.penalties.Agreement` of an objective that is called inside it charges the
     divergence between the posteriors of partners in these blocks:

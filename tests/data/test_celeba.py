@@ -104,7 +104,11 @@ def test_a_damaged_photo_is_left_out(root, archive):
 @pytest.mark.parametrize(
     ("file", "change", "message"),
     [
-        ("list_attr_celeba.txt", lambda text: text.replace("7\n", "8\n", 1), "it has 7 photos, and promises 8"),
+        (
+            "list_attr_celeba.txt",
+            lambda text: text.replace("7\n", "8\n", 1),
+            "its first line gives 8 photos, but",
+        ),
         ("list_attr_celeba.txt", lambda text: text.replace("7\n", "6\n", 1), "line 9 is not one of 6 with a name and"),
         ("list_attr_celeba.txt", lambda text: text + "\nx\n", "line 10 is not one of 7 with a name and 3 values"),
         (

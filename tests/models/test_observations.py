@@ -188,7 +188,8 @@ def test_feature_names():
          r"WordCounts need data that are counts \[V\], got a datum of the shape \(4, 3\)"),
         (lambda: GeneCounts(small), None, r"GeneCounts need data that are counts \[V\], got none"),
         (lambda: Columns(small), "genes",
-         "a likelihood for each column needs data with columns, a table; got Given, which has none"),
+         "a likelihood for each column needs data with columns, a table; got Given, a datum of which has the shape "
+         r"\(5,\)"),
         (lambda: Columns(small), None, "a likelihood for each column needs data with columns, a table; got no data"),
         (
             lambda: Columns(small, {"size": "poisson"}),

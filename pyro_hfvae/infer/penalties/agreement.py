@@ -1,4 +1,4 @@
-r"""What the posteriors of partners say of a block that they share, to be the same.
+r"""Divergence between the posteriors of partners in the blocks that they share.
 
 .. math:: \frac{1}{B} \sum_b s_{b,d}\, g_{b,d}\, D\left(q(z_d|x_b), q(z_d|x_{\pi(b)})\right)
 
@@ -33,7 +33,7 @@ class Agreement(Penalty):
     without a partner, or with themselves as partner, count exactly 0, and so do pairs of which a gate is closed; the
     mean is over all B data of the batch.
 
-    Who shares what is said by the handler :class:`~pyro_hfvae.poutine.agree`, in which the objective is called, or by
+    Who shares what is set by the handler :class:`~pyro_hfvae.poutine.agree`, in which the objective is called, or by
     ``batches.pairs`` of a configuration. Held-out data have no partners, and 0 is reported for them. Without a reward
     of information all posteriors agree best where they do not depend on the datum. Labels of the same block
     (:class:`~pyro_hfvae.poutine.observe_labels`) exclude categories, and the divergence from them has no bound.
