@@ -16,6 +16,7 @@ exclude_patterns = [
     "mnist_estimators.md",
     "mnist_information.md",
     "staleness_table.md",
+    "tables_table.md",
     "topics_table.md",
 ]
 default_role = "literal"
