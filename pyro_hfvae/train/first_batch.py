@@ -36,10 +36,12 @@ def try_first_batch(training: Training, data: DataModule) -> None:
                 args, kwargs = arguments
                 _refuse_other_arguments(training, arguments)
                 training.programs.objective(training.terms(*args, **kwargs))
-        except (ValueError, NotImplementedError):  # which say themselves what is wrong
-            raise
+        except (ValueError, NotImplementedError) as error:  # whose text names what is wrong
+            if (reason := _without_shapes(error)) == str(error):
+                raise
+            raise (ValueError if isinstance(error, ValueError) else NotImplementedError)(reason) from error
         except Exception as error:  # a network that does not fit the data, say, or a fault of the user's program
-            reason = str(error).partition("Trace Shapes:")[0].rstrip()  # Pyro adds the shape of every parameter
+            reason = _without_shapes(error)
             if not isinstance(error, RuntimeError):
                 reason = f"{type(error).__name__}: {reason} {where_raised(error)}"
             shapes = ", ".join(str(tuple(part.shape)) for part in (*args, *kwargs.values()))
@@ -47,6 +49,11 @@ def try_first_batch(training: Training, data: DataModule) -> None:
         of_guide, of_model = _traces(training, arguments)
     _refuse_other_parameters(training, of_guide, of_model)
     refuse_outside_support(of_model)
+
+
+def _without_shapes(error: Exception) -> str:
+    """The text of an error without the shape of every parameter, which Pyro adds."""
+    return str(error).partition("Trace Shapes:")[0].rstrip()
 
 
 def _refuse_other_arguments(training: Training, arguments: Arguments) -> None:

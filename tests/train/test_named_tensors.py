@@ -60,3 +60,14 @@ def test_covariates_follow_their_data_into_pictures(tmp_path):
     paint = painter(loaded.model, loaded.guide, data, loaded.blocks_of(data))
     painted = torch.from_numpy(paint("z", torch.arange(8).flip(0).numpy(), torch.arange(8).numpy()))
     assert painted.sum(1).allclose(data["total"], rtol=1e-5)  # rates are shares of the total
+
+
+def test_a_decoder_of_other_channels_is_refused_in_one_line(tmp_path, capsys):
+    decoder = ["--model.decoder", "pyro_hfvae.models.MLPDecoder", "--model.decoder.image_shape", "[3, 8, 8]"]
+    programs = ["--model", "pyro_hfvae.models.ImageModel", "--model.gaussian={z: 2}", "--model.discrete={}", *decoder]
+    guide = ["--guide", "pyro_hfvae.guides.ImageGuide", "--guide.gaussian={z: 2}", "--guide.discrete={}"]
+    guide += ["--guide.encoder", "pyro_hfvae.guides.MLPEncoder"]
+    options = ["--data", "support.TinyImages", *programs, *guide, *SHORT, "--run", str(tmp_path / "run")]
+    assert main(["fit", *options]) == 2
+    expected = "the decoder's output has the shape (3, 8, 8), but data of the shape (1, 8, 8) need (1, 8, 8)\n"
+    assert capsys.readouterr().err == f"pyro-hfvae: error: {expected}"
