@@ -3,19 +3,16 @@
 from collections.abc import Mapping
 from typing import Any
 
-from pyro.poutine.util import site_is_subsample
-
 from pyro_hfvae.blocks import Layout
 from pyro_hfvae.infer.notes import Partners, note_partners
-from pyro_hfvae.poutine.arguments import ArrayLike, as_partner_masks
-from pyro_hfvae.poutine.block_masks import blocks_at
-from pyro_hfvae.poutine.named_messenger import NamedMessenger
-from pyro_hfvae.sites import read_site
+from pyro_hfvae.poutine.arguments import ArrayLike
+from pyro_hfvae.poutine.partner_messenger import PartnerMessenger
+from pyro_hfvae.sites import Site
 
 __all__ = ["AgreeMessenger", "agree"]
 
 
-class AgreeMessenger(NamedMessenger):
+class AgreeMessenger(PartnerMessenger):
     r"""Marks which data of a batch are partners and which blocks they share; nothing that is computed changes.
 
     The penalty :class:`~pyro_hfvae.infer.penalties.Agreement` of an objective that is called inside it charges the
@@ -51,28 +48,11 @@ class AgreeMessenger(NamedMessenger):
             for what was not sampled.
     """
 
-    def __init__(self, masks: Mapping[str, ArrayLike], partners: ArrayLike, blocks: Layout | None = None) -> None:
-        super().__init__(masks)
-        self.masks, self.partners = as_partner_masks(masks, partners, blocks)
-        self.blocks = blocks
-
     def _not_sampled(self, name: str) -> str:
         return f"data share '{name}' with their partners, but no such block was sampled"
 
-    def _pyro_sample(self, msg: Any) -> None:
-        if site_is_subsample(msg) or msg["done"] or msg["value"] is not None:
-            return
-        site = read_site(msg["name"], msg["fn"])
-        here = blocks_at(site, self.masks, self.blocks)
-        self._sampled.update(here)
-        if not here:
-            return
-        batch = site.fn.batch_shape
-        if not batch or batch[-1] != len(self.partners):
-            raise ValueError(
-                f"there are {len(self.partners)} partners, but site '{site.name}' has the batch shape {tuple(batch)}"
-            )
-        note_partners(msg, Partners(self.partners, {name: self.masks[name] for name in here}, here))
+    def _act(self, msg: Any, site: Site, here: Mapping[str, list[int]]) -> None:
+        note_partners(msg, Partners(self.partners, {name: self.masks[name] for name in here}, dict(here)))
 
 
 def agree(masks: Mapping[str, ArrayLike], partners: ArrayLike, blocks: Layout | None = None) -> AgreeMessenger:

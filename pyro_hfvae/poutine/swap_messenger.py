@@ -4,20 +4,19 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
 from pyro_hfvae.blocks import Layout
 from pyro_hfvae.infer.notes import note_own
-from pyro_hfvae.poutine.arguments import ArrayLike, as_partner_masks
-from pyro_hfvae.poutine.block_masks import along_event, blocks_at, variable_mask
-from pyro_hfvae.poutine.named_messenger import NamedMessenger
-from pyro_hfvae.sites import Site, describe, read_site
+from pyro_hfvae.poutine.arguments import ArrayLike
+from pyro_hfvae.poutine.block_masks import along_event, variable_mask
+from pyro_hfvae.poutine.partner_messenger import PartnerMessenger
+from pyro_hfvae.sites import Site, describe
 
 __all__ = ["SwapMessenger", "swap"]
 
 
-class SwapMessenger(NamedMessenger):
+class SwapMessenger(PartnerMessenger):
     r"""Gives chosen data the posterior of their partner in chosen blocks, and leaves them their own in all others.
 
     .. math:: q(z_d | x_b) \leftarrow q(z_d | x_{\pi(b)}) \quad\text{for each datum b that is chosen in block d}
@@ -62,27 +61,10 @@ class SwapMessenger(NamedMessenger):
             its others; names it.
     """
 
-    def __init__(self, masks: Mapping[str, ArrayLike], partners: ArrayLike, blocks: Layout | None = None) -> None:
-        super().__init__(masks)
-        self.masks, self.partners = as_partner_masks(masks, partners, blocks)
-        self.blocks = blocks
-
     def _not_sampled(self, name: str) -> str:
         return f"there is a mask for '{name}', but no such block was sampled inside the swap"
 
-    def _pyro_sample(self, msg: Any) -> None:
-        if site_is_subsample(msg) or msg["done"] or msg["value"] is not None:
-            return
-        site = read_site(msg["name"], msg["fn"])
-        here = blocks_at(site, self.masks, self.blocks)
-        self._sampled.update(here)
-        if not here:
-            return
-        batch = site.fn.batch_shape
-        if not batch or batch[-1] != len(self.partners):
-            raise ValueError(
-                f"there are {len(self.partners)} partners, but site '{site.name}' has the batch shape {tuple(batch)}"
-            )
+    def _act(self, msg: Any, site: Site, here: Mapping[str, list[int]]) -> None:
         note_own(msg, msg["fn"])
         swapped = ~variable_mask(site, here, {block: ~mask for block, mask in self.masks.items()})  # [*batch, V or 1]
         msg["fn"] = self._swapped(site, swapped)
