@@ -1,7 +1,7 @@
 """The subcommands: each takes its parsed options and does one job."""
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +95,7 @@ def evaluate_run(run: LoadedRun, options: Namespace) -> None:
     if run.data.source.factor_names and options.samples < SCORED_DATA:
         raise ValueError(f"--samples {options.samples} is too few: the scores need {SCORED_DATA} held-out data")
     held_out, factors = zip(*run.data.held_out_batches(options.samples), strict=True)
+    data = Batch.joined(held_out)
     torch.manual_seed(options.seed)  # a guide whose sites depend on one another is sampled
     codes = encode(run.guide, _on_device(run, held_out), run.objective.blocks)
     torch.manual_seed(options.seed)
@@ -125,8 +126,8 @@ def evaluate_run(run: LoadedRun, options: Namespace) -> None:
             measured = measure(codes.rows(rows), known, permutations=options.permutations, seed=options.seed)
             if unknown := len(values) - len(rows):
                 measured["notes"].append(f"{unknown:,} held-out data with a factor that is not known are left out")
-            measured |= _marginal_information(run, held_out, values, options.seed)
-            measured |= _swaps(run, held_out, values, options.seed)
+            measured |= _marginal_information(run, data, values, options.seed)
+            measured |= _swaps(run, data, values, options.seed)
             metrics["disentanglement"] = measured
         except ValueError as reason:  # too few data, or data that do not vary
             if options.permutations == 1:  # not the data's fault, but the user's
@@ -135,15 +136,13 @@ def evaluate_run(run: LoadedRun, options: Namespace) -> None:
     shared = torch.randperm(len(source), generator=torch.Generator().manual_seed(0))[:SHARED_DATA]
     batches = _on_device(run, (source.batch(part) for part in shared.split(256)))
     write_shared_codes(run.folder.codes, encode(run.guide, batches, run.objective.blocks), shared.numpy())
-    metrics |= run_features(run, Batch.joined(held_out).to(run.device), options.seed)
+    metrics |= run_features(run, data.to(run.device), options.seed)
     run.folder.write_history()
     write_atomically(run.folder.metrics, json.dumps(metrics, indent=2) + "\n")
     print("\n".join(summary_lines(metrics)))
 
 
-def _marginal_information(
-    run: LoadedRun, held_out: Sequence[Batch], factors: NDArray[Any], seed: int
-) -> dict[str, Any]:
+def _marginal_information(run: LoadedRun, held_out: Batch, factors: NDArray[Any], seed: int) -> dict[str, Any]:
     """Information of blocks and variables with the factors of the first data, or the reason why there is none."""
     try:
         known, data = _varying(run, held_out, factors, INFORMATION_DATA)
@@ -154,7 +153,7 @@ def _marginal_information(
     return {"marginal_information": found, "marginal_information_note": None}
 
 
-def _swaps(run: LoadedRun, held_out: Sequence[Batch], factors: NDArray[Any], seed: int) -> dict[str, Any]:
+def _swaps(run: LoadedRun, held_out: Batch, factors: NDArray[Any], seed: int) -> dict[str, Any]:
     """Scores of swaps among the first data, or the reason why there is none."""
     try:
         known, data = _varying(run, held_out, factors, PAINTED_DATA)
@@ -165,7 +164,7 @@ def _swaps(run: LoadedRun, held_out: Sequence[Batch], factors: NDArray[Any], see
         return {"swaps": None, "swaps_note": str(reason)}
 
 
-def _varying(run: LoadedRun, held_out: Sequence[Batch], factors: NDArray[Any], count: int) -> tuple[Factors, Batch]:
+def _varying(run: LoadedRun, held_out: Batch, factors: NDArray[Any], count: int) -> tuple[Factors, Batch]:
     """The factors of the first data that vary enough to be measured, and the data of which they are known.
 
     Raises:
@@ -174,7 +173,7 @@ def _varying(run: LoadedRun, held_out: Sequence[Batch], factors: NDArray[Any], c
     known, _, rows = known_factors(run.data.source, factors[:count])
     if known is None:
         raise ValueError(f"no factor varies enough among {len(factors[:count]):,} data")
-    return known, Batch.joined(held_out).rows(torch.from_numpy(rows)).to(run.device)
+    return known, held_out.rows(torch.from_numpy(rows)).to(run.device)
 
 
 def _on_device(run: LoadedRun, batches: Iterable[Batch]) -> Iterator[Batch]:
